@@ -1,0 +1,307 @@
+//! What a server can be told: every option with its default, its unit and its limits, checked together at the start.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::event_stream::encode::{EventLimits, max_frame_bytes};
+use crate::namespace::NamespaceLimits;
+
+/// Every option of a server; the [`Builder`](crate::Builder) sets them by the same names.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// A stream on which nothing was written for this long gets a comment; zero turns it off. 15 s by default.
+    pub keepalive: Duration,
+    /// The text of that comment, one line; empty by default.
+    pub keepalive_text: String,
+    /// The reconnection time that a stream begins with, ±50 % at random for each; zero leaves it out. 3 s by default.
+    pub retry: Duration,
+    /// Bytes of its events that a subscriber may lack before it is disconnected; there is always room for the largest event. 1 MiB by default.
+    pub max_lag: usize,
+    /// A connection that takes nothing for this long while it has something to take is disconnected. 30 s by default.
+    pub write_timeout: Duration,
+    /// A request's head must be complete in this time. 10 s by default.
+    pub head_timeout: Duration,
+    /// Connections at once; `None`, the default, is the descriptor limit less a reserve.
+    pub max_connections: Option<usize>,
+    /// Namespaces in use at once, those above them included. 1,000,000 by default.
+    pub max_namespaces: usize,
+    /// What a namespace's path is held to.
+    pub namespace_limits: NamespaceLimits,
+    /// Bytes of data in one event. 1 MiB by default.
+    pub max_event: usize,
+    /// Events that may wait between publishers and the event loop. 16,384 by default.
+    pub queue: usize,
+    /// Bytes of events that may wait there; there is always room for one event. 1 MiB by default.
+    pub queue_bytes: usize,
+    /// Bytes of the kernel's send buffer of a connection (`SO_SNDBUF`); zero leaves it to the kernel. 64 KiB by default.
+    pub send_buffer: usize,
+    /// Bytes of events that gather for a namespace before its subscribers are written to, while publishers keep on. More is faster and later. 16 KiB by default.
+    pub write_budget: usize,
+    /// The least time between two writes to the subscribers of a namespace: fewer, larger writes. Zero by default.
+    pub coalesce: Duration,
+    /// Bytes that all retained events may take together, what slow subscribers still need included; the largest log gives way first. 256 MiB by default.
+    pub history_total: usize,
+    /// Origins that may read streams from a browser; `*`, the default, is any.
+    pub cors_origins: Vec<String>,
+    /// Headers of a stream's head, added or in place of the usual ones.
+    pub headers: Vec<(String, String)>,
+    /// How long a drain may take. 10 s by default.
+    pub drain: Duration,
+    /// What publishers must show as `Authorization: Bearer …`; without one, publishing over HTTP is open on a loopback address and closed on any other.
+    pub publish_token: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            keepalive: Duration::from_secs(15),
+            keepalive_text: String::new(),
+            retry: Duration::from_secs(3),
+            max_lag: 1 << 20,
+            write_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(10),
+            max_connections: None,
+            max_namespaces: 1_000_000,
+            namespace_limits: NamespaceLimits::default(),
+            max_event: 1 << 20,
+            queue: 16_384,
+            queue_bytes: 1 << 20,
+            send_buffer: 64 << 10,
+            write_budget: 16 << 10,
+            coalesce: Duration::ZERO,
+            history_total: 256 << 20,
+            cors_origins: vec!["*".into()],
+            headers: Vec::new(),
+            drain: Duration::from_secs(10),
+            publish_token: None,
+        }
+    }
+}
+
+/// An option that may not be as it is, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The option's name as on the command line, without dashes in front: `max-lag`.
+    pub option: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.option, self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Numbers of which each has its least and its most sensible value.
+type Bound = (&'static str, u128, u128, u128);
+
+impl Config {
+    /// Checks every option, and them against each other.
+    ///
+    /// # Errors
+    /// The first option that may not be as it is, by name.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let day_ms = 86_400_000;
+        let namespace = &self.namespace_limits;
+        let bounds: [Bound; 20] = [
+            ("keepalive", self.keepalive.as_millis(), 0, day_ms),
+            ("retry", self.retry.as_millis(), 0, day_ms),
+            ("max-lag", self.max_lag as u128, 1, 1 << 40),
+            ("write-timeout", self.write_timeout.as_millis(), 1, day_ms),
+            ("head-timeout", self.head_timeout.as_millis(), 1, day_ms),
+            (
+                "max-connections",
+                self.max_connections.unwrap_or(1) as u128,
+                1,
+                1 << 28,
+            ),
+            ("max-namespaces", self.max_namespaces as u128, 1, 1 << 30),
+            ("namespace-segments", namespace.segments as u128, 1, 256),
+            (
+                "namespace-segment-bytes",
+                namespace.segment_bytes as u128,
+                1,
+                4096,
+            ),
+            ("namespace-bytes", namespace.path_bytes as u128, 1, 4096),
+            ("max-event", self.max_event as u128, 1, 1 << 30),
+            ("queue", self.queue as u128, 1, 1 << 24),
+            ("queue-bytes", self.queue_bytes as u128, 1, 1 << 40),
+            ("send-buffer", self.send_buffer as u128, 0, 1 << 30),
+            ("write-budget", self.write_budget as u128, 1, 1 << 30),
+            ("coalesce", self.coalesce.as_millis(), 0, 60_000),
+            ("history-total", self.history_total as u128, 1, 1 << 44),
+            ("drain", self.drain.as_millis(), 0, day_ms),
+            // Two that guard against a unit left out: 15 where 15s was meant.
+            (
+                "keepalive",
+                if self.keepalive.is_zero() {
+                    1
+                } else {
+                    self.keepalive.as_millis()
+                },
+                1,
+                day_ms,
+            ),
+            ("coalesce", self.coalesce.as_nanos() % 1_000_000, 0, 0),
+        ];
+        for (option, value, least, most) in bounds {
+            if !(least..=most).contains(&value) {
+                return Err(ConfigError {
+                    option,
+                    problem: format!("{value} is not between {least} and {most}"),
+                });
+            }
+        }
+        if self.history_total < self.lag_limit() {
+            return Err(ConfigError {
+                option: "history-total",
+                problem: format!(
+                    "must have room for one subscriber's lag, {} bytes",
+                    self.lag_limit()
+                ),
+            });
+        }
+        self.check_texts()
+    }
+
+    fn check_texts(&self) -> Result<(), ConfigError> {
+        let fail = |option, problem| Err(ConfigError { option, problem });
+        if self.keepalive_text.contains(['\r', '\n']) {
+            return fail("keepalive-text", "must be one line".into());
+        }
+        for origin in &self.cors_origins {
+            if !is_origin(origin) {
+                return fail(
+                    "cors-origins",
+                    format!(
+                        "`{}` is no origin such as https://example.org",
+                        origin.escape_debug()
+                    ),
+                );
+            }
+        }
+        if self.cors_origins.len() > 1 && self.cors_origins.iter().any(|origin| origin == "*") {
+            return fail(
+                "cors-origins",
+                "`*` stands for all origins and so must stand alone".into(),
+            );
+        }
+        for (name, value) in &self.headers {
+            if let Err(problem) = check_header(name, value) {
+                return fail("headers", format!("`{}` {problem}", name.escape_debug()));
+            }
+        }
+        match &self.publish_token {
+            Some(token)
+                if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                fail(
+                    "publish-token",
+                    "must be one or more visible ASCII characters".into(),
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What an event is held to.
+    pub(crate) fn event_limits(&self) -> EventLimits {
+        EventLimits {
+            max_event: self.max_event,
+            namespace: self.namespace_limits,
+        }
+    }
+
+    /// `max_lag`, with room for the largest frame, not the largest data.
+    pub(crate) fn lag_limit(&self) -> usize {
+        self.max_lag.max(max_frame_bytes(self.max_event))
+    }
+}
+
+fn is_origin(origin: &str) -> bool {
+    let host = origin
+        .split_once("://")
+        .filter(|(scheme, _)| !scheme.is_empty())
+        .map(|(_, host)| host);
+    origin == "*"
+        || host.is_some_and(|host| {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() && !b"/?#,".contains(&b))
+        })
+}
+
+fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
+    const FRAMING: [&str; 4] = [
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "trailer",
+    ];
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err("is no header name");
+    }
+    if FRAMING
+        .iter()
+        .any(|framing| name.eq_ignore_ascii_case(framing))
+    {
+        return Err("says how the connection is used and cannot be set");
+    }
+    if !value
+        .bytes()
+        .all(|b| b.is_ascii_graphic() || b == b' ' || b == b'\t')
+    {
+        return Err("has a value with characters other than visible ASCII");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_out_of_bounds_is_named() {
+        let change: [(&str, fn(&mut Config)); 16] = [
+            ("max-lag", |c| c.max_lag = 0),
+            ("write-timeout", |c| c.write_timeout = Duration::ZERO),
+            ("head-timeout", |c| {
+                c.head_timeout = Duration::from_micros(1)
+            }),
+            ("max-connections", |c| c.max_connections = Some(0)),
+            ("max-namespaces", |c| c.max_namespaces = 0),
+            ("namespace-segments", |c| c.namespace_limits.segments = 257),
+            ("keepalive", |c| c.keepalive = Duration::from_micros(3)),
+            ("coalesce", |c| c.coalesce = Duration::from_micros(3)),
+            ("history-total", |c| c.history_total = 1 << 20),
+            ("keepalive-text", |c| c.keepalive_text = "a\nb".into()),
+            ("cors-origins", |c| {
+                c.cors_origins = vec!["example.org".into()]
+            }),
+            ("cors-origins", |c| {
+                c.cors_origins = vec!["*".into(), "https://a".into()]
+            }),
+            ("headers", |c| {
+                c.headers = vec![("Content-Length".into(), "3".into())]
+            }),
+            ("headers", |c| {
+                c.headers = vec![("X-A".into(), "a\r\nb".into())]
+            }),
+            ("headers", |c| c.headers = vec![("X A".into(), "b".into())]),
+            ("publish-token", |c| c.publish_token = Some(String::new())),
+        ];
+        assert_eq!(Config::default().check(), Ok(()));
+        for (option, change) in change {
+            let mut config = Config::default();
+            change(&mut config);
+            assert_eq!(config.check().unwrap_err().option, option);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! One accepted connection and the states it goes through.
+//!
+//! Two rules. A connection is in exactly one [`Phase`], and the phase holds what is valid in it and nothing else. And nothing is
+//! written around [`Outgoing`]: a response, a stream's head or a keepalive waits there and goes out whole before any event.
+//!
+//! ```text
+//! Request -> (Upload ->) Responding -> Request ...      a request, its body, its response, the next request
+//! Request -> Streaming                                  an event stream, until the end
+//! any     -> Closing                                    the last bytes go out, then it ends for the reason given
+//! ```
+
+use core::net::SocketAddr;
+
+use crate::http::request::RequestReader;
+use crate::namespace::Namespace;
+use crate::stats::DisconnectReason;
+
+use super::merge::Merge;
+#[cfg(feature = "publish")]
+use super::upload::Upload;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Never used again, unlike its key.
+    pub(super) id: u64,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) phase: Phase,
+    pub(super) outgoing: Outgoing,
+    /// The socket takes bytes, as far as we know.
+    pub(super) writable: bool,
+    /// On one of the engine's lists of those with something to write.
+    pub(super) listed: bool,
+    /// Accepted beyond `max_connections`: it gets an answer that says so, and nothing else.
+    pub(super) surplus: bool,
+    /// The other side will send no more.
+    pub(super) half_closed: bool,
+    pub(super) ended: Option<DisconnectReason>,
+    /// Milliseconds of the engine's time.
+    pub(super) since_ms: u64,
+    /// When it last took bytes, or when its socket last became full; for a subscriber of one namespace
+    /// what its [`Subscriber`](super::topic::Subscriber) says counts.
+    pub(super) active_at: u64,
+    /// Bytes it took, but for the events of a subscriber of one namespace: those follow from its place.
+    pub(super) bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Waiting for a request; its head must be complete `head_timeout` after `since_ms`.
+    Request {
+        reader: Box<RequestReader>,
+        since_ms: u64,
+    },
+    /// Receiving the body of a publish request.
+    #[cfg(feature = "publish")]
+    Upload(Box<Upload>),
+    /// Sending one response; pipelined bytes wait in the reader.
+    Responding { reader: Box<RequestReader> },
+    /// Receiving an event stream.
+    Streaming(Box<Stream>),
+    /// Sending the last bytes, then, where the other side may still be sending, waiting until `linger_until_ms` for it to
+    /// close: closing at once would let the system throw the answer away.
+    Closing {
+        reason: DisconnectReason,
+        linger: bool,
+        linger_until_ms: Option<u64>,
+        discarded: usize,
+    },
+}
+
+/// One event stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) namespaces: Box<[Namespace]>,
+    pub(super) place: Place,
+    /// Bytes received after the request, which mean nothing.
+    pub(super) ignored: usize,
+    pub(super) farewell: Farewell,
+}
+
+/// How a stream that the server ends is brought to its end.
+#[derive(Debug, Default)]
+pub(super) enum Farewell {
+    /// It goes on.
+    #[default]
+    None,
+    /// These bytes go out as soon as no event is in the way.
+    Pending(Box<[u8]>, DisconnectReason),
+    /// They are on their way, no event follows them, and then the stream ends.
+    Said(DisconnectReason),
+}
+
+/// Where a subscriber stands.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In the log of one topic: `subscribers[index]` holds the offset. `joined` is the ordinal of its first event, `from` its offset.
+    One {
+        topic: u32,
+        index: u32,
+        joined: u64,
+        from: u64,
+    },
+    /// In the logs of several.
+    Several(Merge),
+}
+
+/// Bytes that go out before any event.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Outgoing {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Counts off what was written, as far as it was of these bytes; returns how much was of what came after them.
+    pub(super) fn advance(&mut self, written: usize) -> usize {
+        let own = written.min(self.rest().len());
+        self.written += own;
+        if self.written == self.bytes.len() {
+            // The memory goes too: a stream needs none for years.
+            *self = Self::default();
+        }
+        written - own
+    }
+}
+
+impl Connection {
+    pub(super) fn new(id: u64, peer: Option<SocketAddr>, surplus: bool, now_ms: u64) -> Self {
+        Self {
+            id,
+            peer,
+            phase: Phase::Request {
+                reader: Box::default(),
+                since_ms: now_ms,
+            },
+            outgoing: Outgoing::default(),
+            writable: true,
+            listed: false,
+            surplus,
+            half_closed: false,
+            ended: None,
+            since_ms: now_ms,
+            active_at: now_ms,
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn stream(&self) -> Option<&Stream> {
+        match &self.phase {
+            Phase::Streaming(stream) => Some(stream),
+            _ => None,
+        }
+    }
+}

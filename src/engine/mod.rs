@@ -1,0 +1,663 @@
+//! The engine: the one owner of all mutable state but sockets and the clock.
+//!
+//! It does no I/O. A driver tells it what happened and the time at which it did, and takes from it what is to be done: the event loop of
+//! [`Server`](crate::Server) with sockets, the simulator with scripted ones. Its verbs, in the order of a turn:
+//!
+//! - [`accept`](Engine::accept), [`receive`](Engine::receive), [`writable`](Engine::writable), [`hang_up`](Engine::hang_up): what sockets report;
+//! - [`publish`](Engine::publish) while [`intake_open`](Engine::intake_open) says so, then [`settle`](Engine::settle);
+//! - [`tick`](Engine::tick): what falls due;
+//! - [`flush`](Engine::flush): gives bytes to an [`Outlet`];
+//! - [`reap`](Engine::reap): frees what ended in this turn. Nothing is freed before.
+
+mod connection;
+mod flush;
+mod merge;
+mod random;
+mod requests;
+mod timers;
+mod topic;
+#[cfg(feature = "publish")]
+mod upload;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use core::net::SocketAddr;
+use slab::Slab;
+
+use crate::access::Access;
+use crate::config::Config;
+use crate::event_log::Slices;
+use crate::event_stream::encode::{Frame, Target};
+use crate::http::request::RequestHead;
+use crate::namespace::Namespace;
+use crate::stats::{ConnectionInfo, DisconnectReason, State, Status};
+use crate::trie::Trie;
+
+use connection::{Connection, Farewell, Phase, Place, Stream};
+use merge::{Merge, Scratch};
+use random::Random;
+use topic::{Limits, Subscriber, Topic, Turn};
+
+/// The key of a connection: good until it is reaped, then used again.
+pub type ConnId = u32;
+
+/// Connections accepted beyond `max_connections`, so that they can be told: each gets one answer and is closed.
+pub const SURPLUS: usize = 128;
+
+/// How long events may gather while publishers keep on, before all that lack them are written to.
+const GATHER_MS: u64 = 5;
+
+/// Where the engine's bytes go.
+pub trait Outlet {
+    /// Gives bytes to a connection; returns how many it took. Fewer than all means that it takes no more until
+    /// [`Engine::writable`] is called.
+    ///
+    /// # Errors
+    /// Why the connection is over.
+    fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason>;
+
+    /// Tells the other side that nothing more comes, while its bytes are still read.
+    fn finish(&mut self, conn: ConnId);
+}
+
+/// Whether the engine wants more bytes of a connection now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appetite {
+    /// Go on reading.
+    More,
+    /// Leave them in the socket until [`Engine::take_hungry`] names the connection.
+    Pause,
+}
+
+/// What became of a published event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// How many subscribers it goes to.
+    pub subscribers: usize,
+}
+
+/// What a [`route`](crate::Builder::route) hook makes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Routing {
+    /// What the server does by itself.
+    Default,
+    /// An event stream of these namespaces, overlaps reduced to the ancestor.
+    Subscribe(Vec<Namespace>),
+    /// An error response with this status, 400 to 599, and message.
+    Refuse(u16, String),
+}
+
+/// The application's say in what a request is for.
+pub(crate) type RouteHook = Box<dyn FnMut(&RequestHead) -> Routing + Send>;
+
+/// All namespaces that may be are in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamespacesFull;
+
+/// The broadcast engine. See the module's own words.
+pub struct Engine {
+    config: Config,
+    access: Access,
+    route: Option<RouteHook>,
+    limits: Limits,
+    max_connections: usize,
+    connections: Slab<Connection>,
+    topics: Slab<Topic>,
+    namespaces: Trie<u32>,
+    /// Topics to which something came since their last pass; those that are due already are skipped.
+    dirty: VecDeque<u32>,
+    /// When the first of them became dirty.
+    dirty_since: u64,
+    /// Topics whose pass is next or, the first one, running. A key here may be of a topic that is gone: its turn tells.
+    due: VecDeque<u32>,
+    /// Connections with something to write that is not a pass's to give.
+    ready: VecDeque<ConnId>,
+    /// Streams left with something to write though their sockets would take more.
+    behind: VecDeque<ConnId>,
+    /// Uploads with bytes to work on, in the order they came.
+    uploads: VecDeque<ConnId>,
+    /// Bytes that all unfinished uploads hold together.
+    upload_bytes: usize,
+    hungry: Vec<ConnId>,
+    opened: Vec<ConnId>,
+    ended: Vec<ConnId>,
+    /// One entry for each connection: when to look at it, its id and its key.
+    timers: BinaryHeap<Reverse<(u64, u64, ConnId)>>,
+    drain: Option<timers::Drain>,
+    scratch: Scratch,
+    report: topic::Report,
+    random: Random,
+    born: Instant,
+    /// The time of the verb that is being carried out, in milliseconds since `born`.
+    now_ms: u64,
+    seq: u64,
+    next_id: u64,
+    retained: u64,
+    stats: Status,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("status", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine for a checked configuration. `seed` decides jitter and the order of a drain, nothing else.
+    pub fn new(
+        config: Config,
+        access: Access,
+        max_connections: usize,
+        route: Option<RouteHook>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let limits = Limits {
+            // Four times what gathers in one turn, so that whoever fell behind catches up while all goes on.
+            write_most: config.write_budget.saturating_mul(4),
+            max_lag: config.lag_limit() as u64,
+        };
+        Self {
+            config,
+            access,
+            route,
+            limits,
+            max_connections,
+            connections: Slab::new(),
+            topics: Slab::new(),
+            namespaces: Trie::new(),
+            dirty: VecDeque::new(),
+            dirty_since: 0,
+            due: VecDeque::new(),
+            ready: VecDeque::new(),
+            behind: VecDeque::new(),
+            uploads: VecDeque::new(),
+            upload_bytes: 0,
+            hungry: Vec::new(),
+            opened: Vec::new(),
+            ended: Vec::new(),
+            timers: BinaryHeap::new(),
+            drain: None,
+            scratch: Scratch::default(),
+            report: topic::Report::default(),
+            random: Random::new(seed),
+            born: now,
+            now_ms: 0,
+            seq: 0,
+            next_id: 1,
+            retained: 0,
+            stats: Status {
+                state: State::Serving,
+                ..Status::default()
+            },
+        }
+    }
+
+    fn set_now(&mut self, now: Instant) {
+        self.now_ms = self
+            .now_ms
+            .max(now.saturating_duration_since(self.born).as_millis() as u64);
+    }
+
+    /// Takes in a connection; `None` when there are too many even to tell it so.
+    pub fn accept(&mut self, peer: SocketAddr, now: Instant) -> Option<ConnId> {
+        self.set_now(now);
+        if self.connections.len() >= self.max_connections + SURPLUS || self.drain.is_some() {
+            self.stats.connections_total += 1;
+            self.stats.disconnects[DisconnectReason::Overload as usize] += 1;
+            return None;
+        }
+        let surplus = self.connections.len() >= self.max_connections;
+        let key = self.insert(Connection::new(
+            self.next_id,
+            Some(peer),
+            surplus,
+            self.now_ms,
+        ));
+        self.look_at_soon(key);
+        Some(key)
+    }
+
+    /// Takes in a subscriber that is no socket.
+    ///
+    /// # Errors
+    /// When a namespace would be one too many.
+    pub fn subscribe(
+        &mut self,
+        namespaces: Vec<Namespace>,
+        now: Instant,
+    ) -> Result<ConnId, NamespacesFull> {
+        self.set_now(now);
+        let key = self.insert(Connection::new(self.next_id, None, false, self.now_ms));
+        let subscribed = self.start_stream(key, namespaces);
+        match subscribed {
+            Ok(()) => self.look_at_soon(key),
+            Err(_) => self.disconnect(key, DisconnectReason::Overload),
+        }
+        subscribed.map(|()| key)
+    }
+
+    fn insert(&mut self, connection: Connection) -> ConnId {
+        self.next_id += 1;
+        let key = self.connections.insert(connection) as ConnId;
+        self.stats.connections_total += 1;
+        self.stats.connections_peak = self.stats.connections_peak.max(self.connections.len());
+        key
+    }
+
+    /// Makes a connection a subscriber, from the next event on.
+    fn start_stream(
+        &mut self,
+        key: ConnId,
+        namespaces: Vec<Namespace>,
+    ) -> Result<(), NamespacesFull> {
+        let namespaces = Namespace::reduce(namespaces);
+        let mut topics = Vec::with_capacity(namespaces.len());
+        for namespace in &namespaces {
+            match self.topic_at(namespace) {
+                Ok(topic) => topics.push(topic),
+                Err(full) => {
+                    topics
+                        .into_iter()
+                        .for_each(|topic| self.free_if_unused(topic));
+                    return Err(full);
+                }
+            }
+        }
+        let place = match *topics {
+            [topic] => self.join_one(key, topic),
+            _ => {
+                for &topic in &topics {
+                    self.topics[topic as usize].merged.push(key);
+                }
+                Place::Several(Merge::at_end(&self.topics, topics.into_iter()))
+            }
+        };
+        let stream = Stream {
+            namespaces: namespaces.into(),
+            place,
+            ignored: 0,
+            farewell: Farewell::None,
+        };
+        self.connections[key as usize].phase = Phase::Streaming(Box::new(stream));
+        self.stats.subscribers += 1;
+        self.opened.push(key);
+        Ok(())
+    }
+
+    fn topic_at(&mut self, namespace: &Namespace) -> Result<u32, NamespacesFull> {
+        let topics = &mut self.topics;
+        let make = || topics.insert(Topic::new(namespace.clone())) as u32;
+        self.namespaces
+            .insert_with(namespace, self.config.max_namespaces, make)
+            .map(|key| *key)
+            .map_err(|_| NamespacesFull)
+    }
+
+    fn join_one(&mut self, key: ConnId, topic: u32) -> Place {
+        let connection = &self.connections[key as usize];
+        let Topic {
+            log, subscribers, ..
+        } = &mut self.topics[topic as usize];
+        let direct = connection.writable && connection.outgoing.is_empty();
+        subscribers.push(Subscriber {
+            offset: log.end(),
+            active_at: self.now_ms,
+            conn: key,
+            direct,
+        });
+        Place::One {
+            topic,
+            index: (subscribers.len() - 1) as u32,
+            joined: log.appended(),
+            from: log.end(),
+        }
+    }
+
+    /// Whether events may be published now. Not while subscribers are still being given what came before: a publisher waits
+    /// so that whoever can keep up is never cut.
+    pub fn intake_open(&self) -> bool {
+        self.due.is_empty() && self.behind.is_empty()
+    }
+
+    /// Appends an event to the logs of everyone who is to have it.
+    pub fn publish(&mut self, frame: &Frame, now: Instant) -> Published {
+        self.set_now(now);
+        self.seq += 1;
+        self.stats.events += 1;
+        let mut reached = Reached::default();
+        match &frame.target {
+            Target::One(namespace) => self.publish_at(namespace, &frame.bytes, &mut reached),
+            Target::Many(namespaces) => {
+                reached.several = true;
+                for namespace in namespaces {
+                    self.publish_at(namespace, &frame.bytes, &mut reached);
+                }
+            }
+            Target::Everyone => {
+                reached.several = true;
+                for index in 0..self.topics.capacity() {
+                    if self.topics.contains(index) {
+                        self.append(index as u32, &frame.bytes, &mut reached);
+                    }
+                }
+            }
+        }
+        if self.retained > self.config.history_total as u64 {
+            self.give_way();
+        }
+        Published {
+            subscribers: reached.count(),
+        }
+    }
+
+    fn publish_at(&mut self, namespace: &Namespace, frame: &Bytes, reached: &mut Reached) {
+        // The tree is lent out for the walk, as what is done at each step needs the rest of the engine.
+        let mut namespaces = std::mem::take(&mut self.namespaces);
+        namespaces.for_each_on_path(namespace, |topic| self.append(*topic, frame, reached));
+        self.namespaces = namespaces;
+    }
+
+    fn append(&mut self, key: u32, frame: &Bytes, reached: &mut Reached) {
+        let topic = &mut self.topics[key as usize];
+        if topic.log.last_seq() == self.seq {
+            return;
+        }
+        topic.log.append(self.seq, frame);
+        reached.add(topic);
+        self.stats.deliveries += topic.subscribers.len() as u64;
+        // Whoever still lacks what is dropped here lacks more than may be, and is cut when its turn comes.
+        let dropped = topic
+            .log
+            .drop_before(topic.log.end().saturating_sub(self.limits.max_lag));
+        self.retained = self.retained + frame.len() as u64 - dropped;
+        let full = topic.log.end() - topic.passed_end >= self.config.write_budget as u64;
+        self.mark(key, full);
+    }
+
+    /// Notes that a topic has something new, and whether it is enough for a pass of its own.
+    fn mark(&mut self, key: u32, full: bool) {
+        let topic = &mut self.topics[key as usize];
+        match topic.turn {
+            Turn::Passing(_) => topic.turn = Turn::Passing(true),
+            Turn::Due => {}
+            Turn::Clean | Turn::Dirty if full => {
+                topic.turn = Turn::Due;
+                self.due.push_back(key);
+            }
+            Turn::Clean => {
+                topic.turn = Turn::Dirty;
+                if self.dirty.is_empty() {
+                    self.dirty_since = self.now_ms;
+                }
+                self.dirty.push_back(key);
+            }
+            Turn::Dirty => {}
+        }
+    }
+
+    /// Makes the largest logs drop their oldest events until all together are well within the total again.
+    ///
+    /// Well within, an eighth below: so the search for the largest is made once in many events, however many logs there are.
+    fn give_way(&mut self) {
+        let target = self.config.history_total as u64 / 8 * 7;
+        let mut sizes: Vec<(u64, usize)> = self
+            .topics
+            .iter()
+            .map(|(key, topic)| (topic.log.retained(), key))
+            .collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        // The level at which the largest, all cut down to it, together give what has to go.
+        let excess = self.retained.saturating_sub(target);
+        let (mut above, mut count) = (0, 0);
+        let mut level = 0;
+        for (index, &(size, _)) in sizes.iter().enumerate() {
+            above += size;
+            count = index + 1;
+            level = above.saturating_sub(excess) / count as u64;
+            let next = sizes.get(count).map_or(0, |&(size, _)| size);
+            if above >= excess && level >= next {
+                break;
+            }
+        }
+        for &(_, key) in &sizes[..count] {
+            let topic = &mut self.topics[key];
+            let dropped = topic.log.drop_before(topic.log.end().saturating_sub(level));
+            self.retained -= dropped;
+            // The frame that the level cuts through stays, unless that alone is too much.
+            if self.retained > self.config.history_total as u64 {
+                self.retained -= topic.log.drop_before(topic.log.end());
+            }
+            self.mark(key as u32, true);
+        }
+    }
+
+    /// Ends a connection at the end of the turn. The first reason counts.
+    pub fn disconnect(&mut self, key: ConnId, reason: DisconnectReason) {
+        let Some(connection) = self.connections.get_mut(key as usize) else {
+            return;
+        };
+        if connection.ended.is_some() {
+            return;
+        }
+        connection.ended = Some(reason);
+        self.ended.push(key);
+        if let Phase::Streaming(stream) = &connection.phase
+            && let Place::One { topic, index, .. } = stream.place
+        {
+            self.topics[topic as usize].subscribers[index as usize].direct = false;
+        }
+    }
+
+    /// Ends the connection with this id; returns whether there is one.
+    pub fn disconnect_id(&mut self, id: u64, reason: DisconnectReason) -> bool {
+        let found = self
+            .connections
+            .iter()
+            .find(|(_, connection)| connection.id == id && connection.ended.is_none());
+        let key = found.map(|(key, _)| key as ConnId);
+        key.inspect(|&key| self.disconnect(key, reason)).is_some()
+    }
+
+    /// Ends every stream of a namespace or of one below it for the reason `kicked`; returns how many.
+    pub fn kick_namespace(&mut self, namespace: &Namespace) -> usize {
+        let mut keys = Vec::new();
+        self.namespaces.for_each_under(namespace, |topic| {
+            let topic = &self.topics[*topic as usize];
+            keys.extend(
+                topic
+                    .subscribers
+                    .iter()
+                    .map(|subscriber| subscriber.conn)
+                    .chain(topic.merged.iter().copied()),
+            );
+        });
+        keys.retain(|&key| self.connections[key as usize].ended.is_none());
+        keys.sort_unstable();
+        keys.dedup();
+        keys.iter()
+            .for_each(|&key| self.disconnect(key, DisconnectReason::Kicked));
+        keys.len()
+    }
+
+    /// Frees what ended in this turn, and hands out what is known of it.
+    pub fn reap(&mut self, mut each: impl FnMut(ConnId, ConnectionInfo, DisconnectReason)) {
+        while let Some(key) = self.ended.pop() {
+            let info = self.info(key);
+            let connection = self.connections.remove(key as usize);
+            let reason = connection
+                .ended
+                .expect("whoever is on the list has a reason: `disconnect` put it there");
+            self.stats.disconnects[reason as usize] += 1;
+            match connection.phase {
+                Phase::Streaming(stream) => self.leave(key, &stream),
+                #[cfg(feature = "publish")]
+                Phase::Upload(upload) => self.upload_bytes -= upload.held(),
+                _ => {}
+            }
+            each(key, info, reason);
+        }
+    }
+
+    fn leave(&mut self, key: ConnId, stream: &Stream) {
+        self.stats.subscribers -= 1;
+        match &stream.place {
+            Place::One { topic, index, .. } => {
+                let Topic {
+                    log,
+                    subscribers,
+                    unvisited,
+                    ..
+                } = &mut self.topics[*topic as usize];
+                let left = subscribers.swap_remove(*index as usize);
+                *unvisited = (*unvisited).min(subscribers.len());
+                let passed = if left.offset < log.start() {
+                    log.passed_at(log.start())
+                } else {
+                    log.passed_at(left.offset)
+                };
+                self.stats.deliveries -= log.appended() - passed;
+                if let Some(moved) = subscribers.get(*index as usize) {
+                    let moved = &mut self.connections[moved.conn as usize];
+                    if let Phase::Streaming(stream) = &mut moved.phase
+                        && let Place::One { index: place, .. } = &mut stream.place
+                    {
+                        *place = *index;
+                    }
+                }
+                self.free_if_unused(*topic);
+            }
+            Place::Several(merge) => {
+                for topic in merge.topics() {
+                    let Topic {
+                        merged,
+                        unvisited_merged,
+                        ..
+                    } = &mut self.topics[topic as usize];
+                    merged.retain(|&conn| conn != key);
+                    *unvisited_merged = (*unvisited_merged).min(merged.len());
+                    self.free_if_unused(topic);
+                }
+            }
+        }
+    }
+
+    /// Frees a topic that nobody needs; of any other, what only the one who left needed.
+    fn free_if_unused(&mut self, key: u32) {
+        let topic = &self.topics[key as usize];
+        if !topic.is_unused() {
+            if topic.log.retained() > 0 {
+                self.mark(key, true);
+            }
+            return;
+        }
+        let topic = self.topics.remove(key as usize);
+        self.retained -= topic.log.retained();
+        self.namespaces.remove(&topic.namespace);
+    }
+
+    /// What is known of a connection.
+    pub fn info(&self, key: ConnId) -> ConnectionInfo {
+        let connection = &self.connections[key as usize];
+        let (namespaces, events) = match connection.stream() {
+            None => (Vec::new(), 0),
+            Some(stream) => (stream.namespaces.to_vec(), self.events_given(stream)),
+        };
+        ConnectionInfo {
+            id: connection.id,
+            peer: connection.peer,
+            namespaces,
+            events,
+            bytes: connection.bytes + self.bytes_passed(connection),
+            connected: Duration::from_millis(self.now_ms - connection.since_ms),
+        }
+    }
+
+    fn bytes_passed(&self, connection: &Connection) -> u64 {
+        match connection.stream().map(|stream| &stream.place) {
+            Some(Place::One {
+                topic, index, from, ..
+            }) => self.topics[*topic as usize].subscribers[*index as usize].offset - from,
+            _ => 0,
+        }
+    }
+
+    fn events_given(&self, stream: &Stream) -> u64 {
+        match &stream.place {
+            Place::One {
+                topic,
+                index,
+                joined,
+                ..
+            } => {
+                let Topic {
+                    log, subscribers, ..
+                } = &self.topics[*topic as usize];
+                log.passed_at(subscribers[*index as usize].offset.max(log.start()))
+                    .saturating_sub(*joined)
+            }
+            Place::Several(merge) => merge.events,
+        }
+    }
+
+    /// Streams that began since the last call.
+    pub fn take_opened(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.opened)
+    }
+
+    /// Connections whose bytes are wanted again since the last call.
+    pub fn take_hungry(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.hungry)
+    }
+
+    /// Whether a connection is an event stream.
+    pub fn is_stream(&self, key: ConnId) -> bool {
+        self.connections
+            .get(key as usize)
+            .is_some_and(|connection| connection.stream().is_some())
+    }
+
+    /// The counters, at a moment.
+    pub fn status(&self, now: Instant) -> Status {
+        Status {
+            uptime: now.saturating_duration_since(self.born),
+            connections: self.connections.len(),
+            namespaces: self.topics.len(),
+            retained_bytes: self.retained,
+            ..self.stats
+        }
+    }
+}
+
+/// Counts the subscribers that an event reaches, each once.
+#[derive(Debug, Default)]
+struct Reached {
+    count: usize,
+    /// The event goes to several namespaces, so a stream of several may be reached more than once.
+    several: bool,
+    merged: Vec<ConnId>,
+}
+
+impl Reached {
+    fn add(&mut self, topic: &Topic) {
+        self.count += topic.subscribers.len();
+        if self.several {
+            self.merged.extend_from_slice(&topic.merged);
+        } else {
+            // Overlaps are reduced, so a stream is at most once on the way from the root to a namespace.
+            self.count += topic.merged.len();
+        }
+    }
+
+    fn count(mut self) -> usize {
+        self.merged.sort_unstable();
+        self.merged.dedup();
+        self.count + self.merged.len()
+    }
+}

@@ -1,0 +1,308 @@
+//! From a connection's bytes to what they ask for, and the answers that are not events.
+
+use std::time::Instant;
+
+use crate::http::request::{Progress, Reject, RequestHead, RequestReader};
+use crate::http::response::{self, Answer, Headers};
+use crate::http::route::{self, Route};
+use crate::namespace::Namespace;
+use crate::stats::DisconnectReason;
+
+use super::connection::Phase;
+use super::{Appetite, ConnId, Engine, Routing};
+
+/// Bytes after a subscriber's request that are ignored; one more ends the connection.
+const IGNORED_MOST: usize = 4 << 10;
+/// Bytes that are read and thrown away behind a refused request, so that the answer is not lost with them.
+const DISCARDED_MOST: usize = 1 << 20;
+
+impl Engine {
+    /// Bytes came from a connection. Never panics, whatever they are, and what is kept of them is bounded.
+    pub fn receive(&mut self, key: ConnId, bytes: &[u8], now: Instant) -> Appetite {
+        self.set_now(now);
+        let Some(connection) = self.connections.get_mut(key as usize) else {
+            return Appetite::Pause;
+        };
+        if connection.ended.is_some() {
+            return Appetite::Pause;
+        }
+        match &mut connection.phase {
+            Phase::Request { reader, .. } | Phase::Responding { reader } => reader.push(bytes),
+            #[cfg(feature = "publish")]
+            Phase::Upload(upload) => {
+                upload.reader.push(bytes);
+            }
+            Phase::Streaming(stream) => {
+                stream.ignored += bytes.len();
+                if stream.ignored > IGNORED_MOST {
+                    self.disconnect(key, DisconnectReason::Protocol);
+                }
+                return Appetite::More;
+            }
+            Phase::Closing {
+                reason, discarded, ..
+            } => {
+                *discarded += bytes.len();
+                if *discarded > DISCARDED_MOST {
+                    let reason = *reason;
+                    self.disconnect(key, reason);
+                }
+                return Appetite::More;
+            }
+        }
+        self.process(key)
+    }
+
+    /// The other side will send no more.
+    pub fn hang_up(&mut self, key: ConnId, now: Instant) {
+        self.set_now(now);
+        let Some(connection) = self.connections.get_mut(key as usize) else {
+            return;
+        };
+        connection.half_closed = true;
+        match &connection.phase {
+            // Somebody who has asked gets the answer, though nothing more will be asked.
+            Phase::Responding { .. } => {}
+            Phase::Closing { .. } if !connection.outgoing.is_empty() => {}
+            Phase::Closing { reason, .. } => {
+                let reason = *reason;
+                self.disconnect(key, reason);
+            }
+            #[cfg(feature = "publish")]
+            Phase::Upload(_) => self.queue_upload(key),
+            Phase::Request { .. } | Phase::Streaming(_) => {
+                self.disconnect(key, DisconnectReason::Client)
+            }
+        }
+    }
+
+    /// Goes on with what a connection has sent, as far as that can be done now.
+    pub(super) fn process(&mut self, key: ConnId) -> Appetite {
+        loop {
+            let connection = &mut self.connections[key as usize];
+            match &mut connection.phase {
+                Phase::Request { reader, .. } => match reader.head() {
+                    Ok(Progress::Complete(head)) => {
+                        let reader = std::mem::take(reader);
+                        self.answer(key, reader, &head);
+                    }
+                    Ok(Progress::Incomplete) => {
+                        if connection.half_closed {
+                            self.disconnect(key, DisconnectReason::Client);
+                        }
+                        return Appetite::More;
+                    }
+                    Err(reject) => self.reject(key, &reject),
+                },
+                #[cfg(feature = "publish")]
+                Phase::Upload(_) => {
+                    self.queue_upload(key);
+                    return Appetite::Pause;
+                }
+                Phase::Responding { .. } => return Appetite::Pause,
+                Phase::Streaming(_) | Phase::Closing { .. } => return Appetite::More,
+            }
+        }
+    }
+
+    fn answer(&mut self, key: ConnId, reader: Box<RequestReader>, head: &RequestHead) {
+        if head.method() == "OPTIONS" {
+            let answer = Answer {
+                headers: response::preflight_headers().into(),
+                ..Answer::new(204)
+            };
+            return self.respond(key, reader, head, &answer);
+        }
+        if self.connections[key as usize].surplus || self.is_draining() && wants_stream(head) {
+            return self.answer_overload(key, head);
+        }
+        let routing = self
+            .route
+            .as_mut()
+            .map_or(Routing::Default, |route| route(head));
+        let routed = match routing {
+            Routing::Default => route::route(head, &self.config.namespace_limits),
+            Routing::Subscribe(namespaces) => Ok(Route::Subscribe { namespaces }),
+            Routing::Refuse(status, message) => {
+                Err(Reject::new(status.clamp(400, 599), message).into())
+            }
+        };
+        match routed {
+            Ok(Route::Subscribe { namespaces }) if head.method() == "HEAD" => {
+                drop(namespaces);
+                let bytes = self.stream_head(head);
+                self.close_with(key, &bytes, DisconnectReason::Client);
+            }
+            Ok(Route::Subscribe { namespaces }) => {
+                self.answer_stream(key, reader, head, namespaces)
+            }
+            Ok(Route::Healthz) => self.respond(key, reader, head, &Answer::text(200, "ok")),
+            Ok(Route::Readyz) => {
+                let answer = if self.is_draining() {
+                    Answer::error(503, "draining")
+                } else {
+                    Answer::text(200, "ok")
+                };
+                self.respond(key, reader, head, &answer);
+            }
+            #[cfg(feature = "publish")]
+            Ok(Route::Publish { namespace, query }) => {
+                self.answer_publish(key, reader, head, namespace, query)
+            }
+            #[cfg(not(feature = "publish"))]
+            Ok(Route::Publish { .. }) => {
+                self.respond(key, reader, head, &Answer::error(404, "not found"))
+            }
+            Err(refusal) => {
+                let answer = Answer::error(refusal.status, &refusal.message);
+                let answer = refusal
+                    .allow
+                    .into_iter()
+                    .fold(answer, |answer, allow| answer.header("Allow", allow));
+                self.respond(key, reader, head, &answer);
+            }
+        }
+    }
+
+    fn answer_stream(
+        &mut self,
+        key: ConnId,
+        reader: Box<RequestReader>,
+        head: &RequestHead,
+        namespaces: Vec<Namespace>,
+    ) {
+        let mut prefix = self.stream_head(head);
+        let retry_ms = self.config.retry.as_millis() as u64;
+        if retry_ms > 0 {
+            let jittered = self
+                .random
+                .between(retry_ms.div_ceil(2), retry_ms + retry_ms / 2);
+            prefix.extend_from_slice(format!("retry:{jittered}\n").as_bytes());
+        }
+        prefix.extend_from_slice(&crate::event_stream::encode::comment(
+            &self.config.keepalive_text,
+        ));
+        if namespaces.is_empty() || self.start_stream(key, namespaces).is_err() {
+            let answer =
+                Answer::error(503, "too many namespaces are in use").header("Retry-After", "5");
+            return self.respond(key, reader, head, &answer);
+        }
+        self.push_outgoing(key, &prefix);
+        if let Phase::Streaming(stream) = &mut self.connections[key as usize].phase {
+            stream.ignored = reader.buffered().len();
+            if stream.ignored > IGNORED_MOST {
+                self.disconnect(key, DisconnectReason::Protocol);
+            }
+        }
+    }
+
+    /// Too many connections: a browser's `EventSource` gives up for good on any status but 200, so a stream is told when to come back.
+    fn answer_overload(&mut self, key: ConnId, head: &RequestHead) {
+        if wants_stream(head) {
+            let mut bytes = self.stream_head(head);
+            if head.method() == "GET" {
+                bytes.extend_from_slice(
+                    format!("retry:{}\n\n", self.random.between(5_000, 30_000)).as_bytes(),
+                );
+            }
+            return self.close_with(key, &bytes, DisconnectReason::Overload);
+        }
+        let wait = self.random.between(5, 30).to_string();
+        let answer = Answer::error(503, "too many connections").header("Retry-After", wait);
+        let bytes = self.answer_bytes(head, &answer, false);
+        self.close_with(key, &bytes, DisconnectReason::Overload);
+    }
+
+    fn stream_head(&self, head: &RequestHead) -> Vec<u8> {
+        response::stream_head(&self.config.headers, &self.cors(head))
+    }
+
+    fn cors(&self, head: &RequestHead) -> Headers {
+        response::cors_headers(&self.config.cors_origins, head.header("origin"))
+    }
+
+    fn answer_bytes(&self, head: &RequestHead, answer: &Answer, keep_alive: bool) -> Vec<u8> {
+        let mut headers = answer.headers.clone();
+        headers.extend(self.cors(head));
+        response::response(answer, &headers, keep_alive, head)
+    }
+
+    /// Answers a request whose body, if it has one, was read or is not wanted.
+    pub(super) fn respond(
+        &mut self,
+        key: ConnId,
+        reader: Box<RequestReader>,
+        head: &RequestHead,
+        answer: &Answer,
+    ) {
+        let keep_alive = head.keep_alive() && !head.has_body() && !self.is_draining();
+        self.respond_after_body(key, reader, head, answer, keep_alive);
+    }
+
+    pub(super) fn respond_after_body(
+        &mut self,
+        key: ConnId,
+        reader: Box<RequestReader>,
+        head: &RequestHead,
+        answer: &Answer,
+        keep_alive: bool,
+    ) {
+        let bytes = self.answer_bytes(head, answer, keep_alive);
+        if keep_alive {
+            self.connections[key as usize].phase = Phase::Responding { reader };
+            self.push_outgoing(key, &bytes);
+        } else {
+            let reason = if self.is_draining() {
+                DisconnectReason::Shutdown
+            } else {
+                DisconnectReason::Client
+            };
+            self.close_with(key, &bytes, reason);
+        }
+    }
+
+    /// Answers what is no request, and ends the connection.
+    pub(super) fn reject(&mut self, key: ConnId, reject: &Reject) {
+        let bytes = response::rejection(reject.status, &reject.message);
+        let reason = if reject.status == 408 {
+            DisconnectReason::Timeout
+        } else {
+            DisconnectReason::Protocol
+        };
+        self.close_with(key, &bytes, reason);
+    }
+
+    pub(super) fn refuse_late_request(&mut self, key: ConnId) {
+        self.reject(key, &Reject::new(408, "the request did not come in time"));
+    }
+
+    /// Gives a connection its last bytes.
+    pub(super) fn close_with(&mut self, key: ConnId, bytes: &[u8], reason: DisconnectReason) {
+        let closing = Phase::Closing {
+            reason,
+            linger: true,
+            linger_until_ms: None,
+            discarded: 0,
+        };
+        let before = std::mem::replace(&mut self.connections[key as usize].phase, closing);
+        #[cfg(feature = "publish")]
+        if let Phase::Upload(upload) = before {
+            self.upload_bytes -= upload.held();
+        }
+        #[cfg(not(feature = "publish"))]
+        drop(before);
+        self.push_outgoing(key, bytes);
+        self.hungry.push(key);
+    }
+}
+
+/// Whether somebody asks for an event stream, as a browser's `EventSource` does.
+fn wants_stream(head: &RequestHead) -> bool {
+    let path = head.path();
+    let subscribes = path == "/subscribe" || path.starts_with("/subscribe/");
+    let accepts = |head: &RequestHead| {
+        head.header("accept")
+            .is_some_and(|accept| accept.contains("text/event-stream"))
+    };
+    subscribes && matches!(head.method(), "GET" | "HEAD") && accepts(head)
+}

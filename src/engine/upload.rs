@@ -1,0 +1,458 @@
+//! Publishing over HTTP: the body of a request, from its first byte to the reply.
+//!
+//! Bytes are worked on only while the intake is open, one upload after the other, so that a flat-out publisher waits
+//! as one in another thread does: what it has sent stays in its socket, and an NDJSON body of any length needs memory for one line.
+
+use std::time::Instant;
+
+use subtle::ConstantTimeEq;
+
+use crate::access::PublishAccess;
+use crate::event::{Event, EventError};
+use crate::event_stream::encode::Frame;
+use crate::http::body::BodyReader;
+use crate::http::publish::{max_json_bytes, parse_event};
+use crate::http::request::{RequestHead, RequestReader};
+use crate::http::response::{Answer, json_string};
+use crate::http::route::{self, PublishQuery};
+use crate::namespace::Namespace;
+
+use super::connection::Phase;
+use super::{ConnId, Engine};
+
+/// Bytes that all unfinished uploads may hold together, beside one of the largest.
+const MAX_UPLOAD_BYTES: usize = 64 << 20;
+/// Bytes of a body that are worked on before others have their turn.
+const PIECE: usize = 64 << 10;
+
+/// A publish request whose body is being received.
+#[derive(Debug)]
+pub(super) struct Upload {
+    head: RequestHead,
+    /// Bytes received and not yet worked on.
+    pub(super) reader: Box<RequestReader>,
+    body: BodyReader,
+    form: Form,
+    /// The event or the line that is not yet complete.
+    partial: Vec<u8>,
+    /// When bytes last came; `None` while they wait for the intake to open.
+    idle_since: Option<u64>,
+    /// On the engine's list of those to be worked on.
+    queued: bool,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// The body is the data of one event.
+    Data(Namespace, PublishQuery),
+    /// The body is one event as JSON.
+    Json { broadcast: bool },
+    /// The body is one event as JSON a line.
+    Lines {
+        line: u64,
+        published: u64,
+        broadcast: bool,
+    },
+}
+
+impl Upload {
+    /// Bytes held for it that count against all uploads.
+    pub(super) fn held(&self) -> usize {
+        self.partial.len()
+    }
+
+    /// Since when it has sent nothing, if that may go on too long. Lines may be far apart: whoever sends them as they happen is
+    /// no slow sender, and the system tells when such a peer is gone.
+    pub(super) fn waiting_since(&self) -> Option<u64> {
+        self.idle_since
+            .filter(|_| !matches!(self.form, Form::Lines { .. }))
+    }
+}
+
+/// What working on an upload came to.
+enum Outcome {
+    /// It waits for bytes.
+    Hungry,
+    /// There is more to do, after the others.
+    Again,
+    /// It is over; whether its body was read to the end tells if the connection can go on.
+    Answer(Answer, bool),
+}
+
+impl Engine {
+    pub(super) fn answer_publish(
+        &mut self,
+        key: ConnId,
+        reader: Box<RequestReader>,
+        head: &RequestHead,
+        namespace: Option<Namespace>,
+        query: PublishQuery,
+    ) {
+        let form = self
+            .check_access(head)
+            .and_then(|()| self.form_of(head, namespace, query));
+        let keep_alive = head.keep_alive() && !head.has_body();
+        let form = match form {
+            Ok(form) => form,
+            Err(answer) => return self.respond_after_body(key, reader, head, &answer, keep_alive),
+        };
+        let upload = Upload {
+            head: head.clone(),
+            reader,
+            body: BodyReader::new(head.body_length()),
+            form,
+            partial: Vec::new(),
+            idle_since: None,
+            queued: false,
+        };
+        let waits = head.expects_continue() && upload.reader.is_empty();
+        self.connections[key as usize].phase = Phase::Upload(Box::new(upload));
+        if waits {
+            self.push_outgoing(key, b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+    }
+
+    fn check_access(&self, head: &RequestHead) -> Result<(), Answer> {
+        if route::is_foreign(head) {
+            return Err(Answer::error(
+                403,
+                "a page of another origin may not publish",
+            ));
+        }
+        match (self.access.publish, &self.config.publish_token) {
+            (PublishAccess::Token, Some(token)) => {
+                let authorization = head.header("authorization").unwrap_or_default();
+                let (scheme, shown) = authorization.split_once(' ').unwrap_or_default();
+                let same = bool::from(shown.trim_start().as_bytes().ct_eq(token.as_bytes()));
+                if scheme.eq_ignore_ascii_case("bearer") && same {
+                    return Ok(());
+                }
+                let answer = Answer::error(
+                    401,
+                    "publishing needs `Authorization: Bearer` with the publish token",
+                );
+                Err(answer.header("WWW-Authenticate", "Bearer realm=\"fanfare\""))
+            }
+            (PublishAccess::Open, _) if route::host_is_loopback(head) => Ok(()),
+            (PublishAccess::Open, _) => Err(Answer::error(
+                403,
+                "without a token, publishing is for loopback host names only",
+            )),
+            _ => Err(Answer::error(
+                403,
+                "publishing is closed: the server has no publish token and is not bound to a loopback address",
+            )),
+        }
+    }
+
+    fn form_of(
+        &self,
+        head: &RequestHead,
+        namespace: Option<Namespace>,
+        query: PublishQuery,
+    ) -> Result<Form, Answer> {
+        let content_type = head.header("content-type").unwrap_or_default();
+        let media_type = content_type
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
+        let too_large = |most: usize| {
+            head.fixed_length()
+                .is_some_and(|length| length > most as u64)
+        };
+        let (form, most) = match (namespace, media_type.as_str()) {
+            (Some(namespace), _) => (Form::Data(namespace, query), self.config.max_event),
+            (None, "application/json") => (
+                Form::Json {
+                    broadcast: query.broadcast,
+                },
+                max_json_bytes(self.config.max_event),
+            ),
+            (None, "application/x-ndjson") => (
+                Form::Lines {
+                    line: 0,
+                    published: 0,
+                    broadcast: query.broadcast,
+                },
+                usize::MAX,
+            ),
+            // A body published as it is to the root, or to everyone, has no other way to say so.
+            (None, _) if head.path().ends_with('/') || query.broadcast => {
+                (Form::Data(Namespace::root(), query), self.config.max_event)
+            }
+            (None, _) => {
+                let message = "POST /publish takes application/json or application/x-ndjson; to publish a body as it is, \
+                               name a namespace: POST /publish/<namespace>";
+                return Err(Answer::error(415, message));
+            }
+        };
+        if too_large(most) {
+            return Err(self.too_large());
+        }
+        Ok(form)
+    }
+
+    fn too_large(&self) -> Answer {
+        Answer::error(
+            413,
+            &format!("an event may have {} bytes of data", self.config.max_event),
+        )
+    }
+
+    pub(super) fn queue_upload(&mut self, key: ConnId) {
+        if let Phase::Upload(upload) = &mut self.connections[key as usize].phase {
+            upload.idle_since = None;
+            if !std::mem::replace(&mut upload.queued, true) {
+                self.uploads.push_back(key);
+            }
+        }
+    }
+
+    /// Works on the upload that has waited longest, if events may be published now; returns whether there was one.
+    pub fn work_on_upload(&mut self, now: Instant) -> bool {
+        self.set_now(now);
+        if !self.intake_open() {
+            return false;
+        }
+        let Some(key) = self.uploads.pop_front() else {
+            return false;
+        };
+        let Some(connection) = self
+            .connections
+            .get_mut(key as usize)
+            .filter(|connection| connection.ended.is_none())
+        else {
+            return true;
+        };
+        if !matches!(connection.phase, Phase::Upload(_)) {
+            return true;
+        }
+        // The upload is lent out while it is worked on, as publishing needs the rest of the engine.
+        let lent = Phase::Responding {
+            reader: Box::default(),
+        };
+        let Phase::Upload(mut upload) = std::mem::replace(&mut connection.phase, lent) else {
+            return true;
+        };
+        let half_closed = connection.half_closed;
+        upload.queued = false;
+        let held = upload.held();
+        let outcome = self.work(&mut upload, now);
+        self.upload_bytes = self.upload_bytes + upload.held() - held;
+        match outcome {
+            Outcome::Hungry if half_closed => {
+                self.connections[key as usize].phase = Phase::Upload(upload);
+                self.disconnect(key, crate::stats::DisconnectReason::Client);
+            }
+            Outcome::Hungry => {
+                upload.idle_since = Some(self.now_ms);
+                self.connections[key as usize].phase = Phase::Upload(upload);
+                self.hungry.push(key);
+            }
+            Outcome::Again => {
+                self.connections[key as usize].phase = Phase::Upload(upload);
+                self.queue_upload(key);
+            }
+            Outcome::Answer(answer, whole) => {
+                self.upload_bytes -= upload.held();
+                let Upload { head, reader, .. } = *upload;
+                let keep_alive = whole && head.keep_alive() && !self.is_draining();
+                self.respond_after_body(key, reader, &head, &answer, keep_alive);
+            }
+        }
+        true
+    }
+
+    fn work(&mut self, upload: &mut Upload, now: Instant) -> Outcome {
+        let mut worked = 0;
+        while worked < PIECE && self.intake_open() {
+            let Upload {
+                reader,
+                body,
+                form,
+                partial,
+                ..
+            } = upload;
+            if body.is_done() {
+                return Outcome::Answer(self.finish(form, partial, now), true);
+            }
+            let piece = match body.read(reader.buffered()) {
+                Ok(piece) => piece,
+                Err(reject) => {
+                    return Outcome::Answer(Answer::error(reject.status, &reject.message), false);
+                }
+            };
+            let consumed = piece.consumed;
+            let taken = match form {
+                Form::Lines { .. } => self.take_lines(form, partial, piece.data, now),
+                Form::Data(..) => self.take_bytes(partial, piece.data, self.config.max_event),
+                Form::Json { .. } => {
+                    self.take_bytes(partial, piece.data, max_json_bytes(self.config.max_event))
+                }
+            };
+            if let Err(answer) = taken {
+                return Outcome::Answer(answer, false);
+            }
+            reader.consume(consumed);
+            worked += consumed;
+            if consumed == 0 && !body.is_done() {
+                return Outcome::Hungry;
+            }
+        }
+        Outcome::Again
+    }
+
+    fn take_bytes(&self, partial: &mut Vec<u8>, bytes: &[u8], most: usize) -> Result<(), Answer> {
+        if partial.len() + bytes.len() > most {
+            return Err(self.too_large());
+        }
+        if self.upload_bytes + bytes.len() > MAX_UPLOAD_BYTES + most {
+            return Err(
+                Answer::error(503, "too many bodies are being received").header("Retry-After", "1")
+            );
+        }
+        partial.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn take_lines(
+        &mut self,
+        form: &mut Form,
+        partial: &mut Vec<u8>,
+        mut bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), Answer> {
+        while let Some(at) = bytes.iter().position(|&byte| byte == b'\n') {
+            let (line, rest) = bytes.split_at(at);
+            bytes = &rest[1..];
+            if partial.is_empty() {
+                self.publish_line(form, line, now)?;
+            } else {
+                self.take_line_bytes(form, partial, line)?;
+                let line = std::mem::take(partial);
+                self.publish_line(form, &line, now)?;
+            }
+        }
+        self.take_line_bytes(form, partial, bytes)
+    }
+
+    fn take_line_bytes(
+        &self,
+        form: &Form,
+        partial: &mut Vec<u8>,
+        bytes: &[u8],
+    ) -> Result<(), Answer> {
+        let most = max_json_bytes(self.config.max_event);
+        self.take_bytes(partial, bytes, most)
+            .map_err(|_| line_error(form, 1, &format!("the line is longer than {most} bytes")))
+    }
+
+    fn publish_line(&mut self, form: &mut Form, line: &[u8], now: Instant) -> Result<(), Answer> {
+        let Form::Lines {
+            line: number,
+            published,
+            broadcast,
+        } = form
+        else {
+            return Ok(());
+        };
+        *number += 1;
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let event = parse_event(line);
+        match event.and_then(|event| {
+            self.publish_event(&event, *broadcast, now)
+                .map_err(|error| error.to_string())
+        }) {
+            Ok(_) => *published += 1,
+            Err(message) => return Err(line_error(form, 0, &message)),
+        }
+        Ok(())
+    }
+
+    fn publish_event(
+        &mut self,
+        event: &Event,
+        broadcast: bool,
+        now: Instant,
+    ) -> Result<usize, EventError> {
+        let limits = self.config.event_limits();
+        let frame = if broadcast {
+            Frame::broadcast(event, &limits)
+        } else {
+            Frame::new(event, &limits)
+        }?;
+        Ok(self.publish(&frame, now).subscribers)
+    }
+
+    /// The body is there in full.
+    fn finish(&mut self, form: &mut Form, partial: &mut Vec<u8>, now: Instant) -> Answer {
+        let bytes = std::mem::take(partial);
+        let event = match form {
+            Form::Lines { .. } => {
+                let last = if bytes.is_empty() {
+                    Ok(())
+                } else {
+                    self.publish_line(form, &bytes, now)
+                };
+                return match (last, form) {
+                    (Ok(()), Form::Lines { published, .. }) => {
+                        Answer::json(200, format!("{{\"published\":{published}}}"))
+                    }
+                    (Err(answer), _) => answer,
+                    (Ok(()), _) => Answer::new(204),
+                };
+            }
+            Form::Json { .. } => match parse_event(&bytes) {
+                Ok(event) => event,
+                Err(message) => return Answer::error(400, &message),
+            },
+            Form::Data(namespace, query) => {
+                let Ok(data) = String::from_utf8(bytes) else {
+                    return Answer::error(400, "the body is not UTF-8");
+                };
+                let mut event = Event::new(namespace.as_str(), data);
+                event.event_type = query.event.take();
+                event.id = query.id.take();
+                event.retry = query.retry.map(std::time::Duration::from_millis);
+                event
+            }
+        };
+        let broadcast = matches!(
+            form,
+            Form::Json { broadcast: true }
+                | Form::Data(
+                    _,
+                    PublishQuery {
+                        broadcast: true,
+                        ..
+                    }
+                )
+        );
+        match self.publish_event(&event, broadcast, now) {
+            Ok(subscribers) => Answer::json(
+                200,
+                format!("{{\"id\":null,\"subscribers\":{subscribers}}}"),
+            ),
+            Err(error @ EventError::TooLarge("data", _)) => Answer::error(413, &error.to_string()),
+            Err(error) => Answer::error(400, &error.to_string()),
+        }
+    }
+}
+
+/// The reply to an NDJSON body of which a line is wrong; `ahead` counts a line that is not complete.
+fn line_error(form: &Form, ahead: u64, message: &str) -> Answer {
+    let (line, published) = match form {
+        Form::Lines {
+            line, published, ..
+        } => (line + ahead, *published),
+        _ => (0, 0),
+    };
+    let mut body = String::from("{\"error\":");
+    json_string(message, &mut body);
+    body.push_str(&format!(",\"line\":{line},\"published\":{published}}}"));
+    Answer::json(400, body)
+}

@@ -1,0 +1,379 @@
+//! The recent frames of one topic: the outbox of all its subscribers.
+//!
+//! A log is a run of bytes with an index. Small frames are copied to the end of the run, so that whatever a subscriber lacks is
+//! already contiguous and one system call can take it; large ones are held by reference. A reader's place is a byte offset,
+//! which never changes its meaning however much is dropped in front, and lag is a subtraction. The log knows neither its readers
+//! nor when to drop: its owner tells it.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+/// Frames from this size on are held by reference: copying them would cost more than one more slice in a write.
+const SHARE_FROM: usize = 4 << 10;
+/// The largest run of small frames in one piece of memory.
+const MAX_CHUNK: usize = 64 << 10;
+/// Slices in one write: a few chunks, or large frames.
+const MAX_SLICES: usize = 8;
+/// Room in an emptied index that is worth keeping.
+const KEEP_ENTRIES: usize = 16;
+
+/// Recent frames in the order of their sequence numbers.
+#[derive(Debug, Default)]
+pub struct EventLog {
+    chunks: VecDeque<Chunk>,
+    /// One entry for each retained frame.
+    entries: VecDeque<Entry>,
+    /// How many frames were dropped: the ordinal of `entries[0]`.
+    dropped: u64,
+    /// Offset of the first retained byte, always the start of a frame.
+    start: u64,
+    /// Offset behind the last byte.
+    end: u64,
+    /// Offset at which the log was last empty, and how much it held between the last two such times: what to allocate next.
+    empty_at: u64,
+    expected: usize,
+    last_seq: u64,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    start: u64,
+    bytes: Run,
+}
+
+#[derive(Debug)]
+enum Run {
+    Copied(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl Chunk {
+    fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Run::Copied(bytes) => bytes,
+            Run::Shared(bytes) => bytes,
+        }
+    }
+
+    fn end(&self) -> u64 {
+        self.start + self.bytes().len() as u64
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    seq: u64,
+    end: u64,
+}
+
+/// One retained frame: its sequence number and the offsets of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Sequence number of the event in the total order.
+    pub seq: u64,
+    /// Offset of its first byte.
+    pub start: u64,
+    /// Offset behind its last byte.
+    pub end: u64,
+}
+
+/// What one write can take: a few slices and their length together.
+#[derive(Debug)]
+pub struct Slices<'a> {
+    list: [IoSlice<'a>; MAX_SLICES],
+    count: usize,
+    bytes: usize,
+}
+
+impl<'a> Slices<'a> {
+    /// No slices.
+    pub fn new() -> Self {
+        Self {
+            list: [IoSlice::new(&[]); MAX_SLICES],
+            count: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Adds a slice if there is room, and says whether there was.
+    pub fn push(&mut self, slice: &'a [u8]) -> bool {
+        if self.count == MAX_SLICES {
+            return false;
+        }
+        if !slice.is_empty() {
+            self.list[self.count] = IoSlice::new(slice);
+            self.count += 1;
+            self.bytes += slice.len();
+        }
+        true
+    }
+
+    /// The slices, in order.
+    pub fn as_slice(&self) -> &[IoSlice<'a>] {
+        &self.list[..self.count]
+    }
+
+    /// Bytes of all slices together.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Default for Slices<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl EventLog {
+    /// Appends a frame under its sequence number, which is larger than all before.
+    pub fn append(&mut self, seq: u64, frame: &Bytes) {
+        debug_assert!(seq > self.last_seq, "the engine counts upwards");
+        let start = self.end;
+        self.end += frame.len() as u64;
+        self.last_seq = seq;
+        self.entries.push_back(Entry { seq, end: self.end });
+        if frame.len() >= SHARE_FROM {
+            self.chunks.push_back(Chunk {
+                start,
+                bytes: Run::Shared(frame.clone()),
+            });
+            return;
+        }
+        if let Some(Chunk {
+            bytes: Run::Copied(run),
+            ..
+        }) = self.chunks.back_mut()
+        {
+            if run.capacity() - run.len() >= frame.len() {
+                run.extend_from_slice(frame);
+                return;
+            }
+            self.expected = self.expected.max(run.capacity()) * 2;
+        }
+        let mut run = Vec::with_capacity(self.expected.min(MAX_CHUNK).max(frame.len()));
+        run.extend_from_slice(frame);
+        self.chunks.push_back(Chunk {
+            start,
+            bytes: Run::Copied(run),
+        });
+    }
+
+    /// Offset of the first retained byte.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Offset behind the last byte: where a subscriber that lacks nothing stands.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes that are retained.
+    pub fn retained(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Sequence number of the last frame ever appended, 0 before the first.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// How many frames were ever appended: the ordinal of the next one.
+    pub fn appended(&self) -> u64 {
+        self.dropped + self.entries.len() as u64
+    }
+
+    /// How many frames end at or before an offset that is retained or the end.
+    pub fn passed_at(&self, offset: u64) -> u64 {
+        if offset == self.end {
+            return self.appended();
+        }
+        self.dropped + self.entries.partition_point(|entry| entry.end <= offset) as u64
+    }
+
+    /// Where the frame with this ordinal is; `None` when it was dropped or is still to come.
+    pub fn position(&self, ordinal: u64) -> Option<Position> {
+        let index = usize::try_from(ordinal.checked_sub(self.dropped)?).ok()?;
+        let entry = self.entries.get(index)?;
+        let start = if index == 0 {
+            self.start
+        } else {
+            self.entries[index - 1].end
+        };
+        Some(Position {
+            seq: entry.seq,
+            start,
+            end: entry.end,
+        })
+    }
+
+    /// Offset at which the frame with this ordinal begins or will begin; `None` when it was dropped.
+    pub fn offset_of(&self, ordinal: u64) -> Option<u64> {
+        if ordinal == self.appended() {
+            Some(self.end)
+        } else {
+            self.position(ordinal).map(|position| position.start)
+        }
+    }
+
+    /// Gathers at most `most` bytes from an offset on, as far as the slices have room.
+    ///
+    /// The offset must be retained or the end.
+    pub fn gather<'a>(&'a self, from: u64, most: usize, slices: &mut Slices<'a>) {
+        debug_assert!(
+            (self.start..=self.end).contains(&from),
+            "the caller checked for lag"
+        );
+        let first = self.chunks.partition_point(|chunk| chunk.end() <= from);
+        let (mut from, mut most) = (from, most);
+        for chunk in self.chunks.range(first..) {
+            let rest = &chunk.bytes()[(from - chunk.start) as usize..];
+            let taken = rest.len().min(most);
+            if taken == 0 || !slices.push(&rest[..taken]) {
+                return;
+            }
+            from += taken as u64;
+            most -= taken;
+        }
+    }
+
+    /// Drops every frame that ends at or before an offset; returns how many bytes that freed.
+    pub fn drop_before(&mut self, offset: u64) -> u64 {
+        let before = self.start;
+        if offset >= self.end {
+            self.drop_all();
+        } else {
+            while let Some(entry) = self.entries.front().filter(|entry| entry.end <= offset) {
+                self.start = entry.end;
+                self.dropped += 1;
+                self.entries.pop_front();
+            }
+            while self
+                .chunks
+                .front()
+                .is_some_and(|chunk| chunk.end() <= self.start)
+            {
+                self.chunks.pop_front();
+            }
+        }
+        self.start - before
+    }
+
+    fn drop_all(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
+        self.dropped += self.entries.len() as u64;
+        self.start = self.end;
+        self.expected = (self.end - self.empty_at).min(MAX_CHUNK as u64) as usize;
+        self.empty_at = self.end;
+        self.chunks.clear();
+        self.entries.clear();
+        // An idle log costs next to nothing, and a busy one is quick to grow again.
+        self.entries.shrink_to(KEEP_ENTRIES);
+        self.chunks.shrink_to(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(seq: u64, bytes: usize) -> Bytes {
+        vec![b'a' + (seq % 26) as u8; bytes].into()
+    }
+
+    fn gathered(log: &EventLog, from: u64, most: usize) -> Vec<u8> {
+        let mut slices = Slices::new();
+        log.gather(from, most, &mut slices);
+        slices
+            .as_slice()
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect()
+    }
+
+    /// The log beside a plain list of frames, through sizes that copy, share, fill chunks and empty the log.
+    #[test]
+    fn it_agrees_with_a_list_of_frames() {
+        let sizes = [1, 100, 4095, 4096, 9000, 108, 60_000, 3, 2000];
+        let mut log = EventLog::default();
+        let mut all: Vec<u8> = Vec::new();
+        let mut ends = vec![0u64];
+        for seq in 1..=2000u64 {
+            let bytes = frame(seq, sizes[(seq * seq % 9) as usize]);
+            log.append(seq, &bytes);
+            all.extend_from_slice(&bytes);
+            ends.push(all.len() as u64);
+            if seq % 7 == 0 {
+                let keep = (seq % 49) as usize / 5;
+                let before = log.retained();
+                let freed = log.drop_before(ends[seq as usize - keep]);
+                assert_eq!(log.retained(), before - freed);
+                assert!(log.start() >= ends[seq as usize - keep]);
+            }
+            assert_eq!(
+                (log.end(), log.appended(), log.last_seq()),
+                (all.len() as u64, seq, seq)
+            );
+            for back in 0..4u64.min(seq) {
+                let ordinal = seq - back - 1;
+                let (start, end) = (ends[ordinal as usize], ends[ordinal as usize + 1]);
+                if start >= log.start() {
+                    assert_eq!(
+                        log.position(ordinal),
+                        Some(Position {
+                            seq: ordinal + 1,
+                            start,
+                            end
+                        })
+                    );
+                    assert_eq!(
+                        (log.passed_at(start), log.passed_at(end - 1)),
+                        (ordinal, ordinal)
+                    );
+                    let got = gathered(&log, start, 10_000);
+                    assert!(!got.is_empty() && all[start as usize..].starts_with(&got));
+                    assert_eq!(
+                        gathered(&log, end - 1, 1),
+                        all[end as usize - 1..end as usize]
+                    );
+                } else {
+                    assert_eq!(log.position(ordinal), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_log_gives_its_memory_back() {
+        let mut log = EventLog::default();
+        for seq in 1..=10_000 {
+            log.append(seq, &frame(seq, 100));
+        }
+        assert_eq!(log.drop_before(log.end()), 1_000_000);
+        assert_eq!((log.retained(), log.chunks.len()), (0, 0));
+        assert!(log.entries.capacity() <= 2 * KEEP_ENTRIES);
+        assert_eq!(log.offset_of(10_000), Some(1_000_000));
+        assert_eq!(log.offset_of(9_999), None);
+    }
+
+    #[test]
+    fn a_log_that_fills_as_before_is_one_run() {
+        let mut log = EventLog::default();
+        for round in 0..3 {
+            for seq in 1..=150 {
+                log.append(round * 150 + seq, &frame(seq, 108));
+            }
+            let chunks = log.chunks.len();
+            log.drop_before(log.end());
+            assert!(
+                round == 0 || chunks == 1,
+                "{chunks} chunks in round {round}"
+            );
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! Decoding: the bytes of an event stream in, its events out, in whatever pieces the bytes come.
+//!
+//! Owns the WHATWG algorithm for interpreting an event stream and the limits on what it buffers. It knows nothing of
+//! HTTP or of connections, and waits for nobody: reconnecting belongs to whoever feeds it.
+
+use std::fmt;
+use std::mem;
+use std::time::Duration;
+
+/// The limit of [`Decoder::new`], 16 MiB.
+const DEFAULT_MAX_EVENT_BYTES: usize = 16 << 20;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// An event as a subscriber gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamEvent {
+    /// The event type; `message` when the stream names none.
+    pub event_type: String,
+    /// The data, its lines joined by LF.
+    pub data: String,
+    /// The last event ID as of this event, which an earlier event may have set; empty if none did.
+    pub last_event_id: String,
+}
+
+/// What a [`Decoder`] finds in an event stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decoded {
+    /// A complete event.
+    Event(StreamEvent),
+    /// A new reconnection time. It takes effect at once, whatever becomes of the event around it.
+    Retry(Duration),
+    /// A comment: all that follows its colon. It means nothing, but shows that the connection lives.
+    Comment(String),
+}
+
+/// Why an event stream can be decoded no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// A line, or the data of an event, has more bytes than the limit, which is given.
+    TooLarge(usize),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(limit) => write!(
+                f,
+                "event stream has a line or an event of more than {limit} bytes"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Interprets an event stream, as the WHATWG specification has it.
+///
+/// How the stream is cut into pieces makes no difference to what comes out, and each byte is looked at once. An
+/// event that the stream ends in the middle of never comes out.
+#[derive(Debug)]
+pub struct Decoder {
+    max_event_bytes: usize,
+    /// The beginning of a line whose end has not come. A line that comes in one piece never passes through here.
+    line: Vec<u8>,
+    /// The last piece ended in CR; an LF that begins the next one belongs to the same line end.
+    after_cr: bool,
+    /// No line has ended yet, so the first one may begin with a byte order mark.
+    at_start: bool,
+    /// The limit was passed. What follows cannot be told from the rest of what was too large.
+    failed: bool,
+    /// The data buffer: each line of the event so far, with an LF after it.
+    data: String,
+    /// The event type buffer.
+    event_type: String,
+    /// The last event ID buffer, which outlives the event that sets it.
+    id_buffer: String,
+    /// The last event ID: what the buffer held when an event was last complete.
+    last_event_id: String,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder at the beginning of a stream, with a limit of 16 MiB.
+    pub fn new() -> Self {
+        Self::with_limit(DEFAULT_MAX_EVENT_BYTES)
+    }
+
+    /// A decoder that accepts at most `max_event_bytes` in one line, its field name included, and in the data of
+    /// one event.
+    pub fn with_limit(max_event_bytes: usize) -> Self {
+        Self {
+            max_event_bytes,
+            line: Vec::new(),
+            after_cr: false,
+            at_start: true,
+            failed: false,
+            data: String::new(),
+            event_type: String::new(),
+            id_buffer: String::new(),
+            last_event_id: String::new(),
+        }
+    }
+
+    /// Takes the next bytes of the stream and hands what they complete to `out`, in order.
+    ///
+    /// # Errors
+    /// [`DecodeError::TooLarge`], after all that came before the line or event in question, and on every later call.
+    pub fn push(&mut self, bytes: &[u8], out: &mut impl FnMut(Decoded)) -> Result<(), DecodeError> {
+        if self.failed {
+            return Err(DecodeError::TooLarge(self.max_event_bytes));
+        }
+        let result = self.split(bytes, out);
+        self.failed = result.is_err();
+        result
+    }
+
+    /// The last event ID, to be sent as `Last-Event-ID` when reconnecting. An incomplete event does not change it.
+    pub fn last_event_id(&self) -> &str {
+        &self.last_event_id
+    }
+
+    fn split(
+        &mut self,
+        mut bytes: &[u8],
+        out: &mut impl FnMut(Decoded),
+    ) -> Result<(), DecodeError> {
+        if self.after_cr && !bytes.is_empty() {
+            self.after_cr = false;
+            bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
+        }
+        while let Some(end) = line_end(bytes) {
+            let (line, rest) = bytes.split_at(end);
+            if self.line.is_empty() {
+                self.check(line.len())?;
+                self.take_line(line, out)?;
+            } else {
+                self.keep(line)?;
+                let mut line = mem::take(&mut self.line);
+                self.take_line(&line, out)?;
+                line.clear();
+                self.line = line; // Its memory serves the next line.
+            }
+            // A CR ends its line at once: waiting for an LF would hold back an event that is complete.
+            self.after_cr = rest == b"\r";
+            let end_bytes = if rest.starts_with(b"\r\n") { 2 } else { 1 };
+            bytes = &rest[end_bytes..];
+        }
+        self.keep(bytes)
+    }
+
+    /// Keeps the part of a line that has come so far, or the part that completes it.
+    fn keep(&mut self, part: &[u8]) -> Result<(), DecodeError> {
+        self.check(self.line.len() + part.len())?;
+        self.line.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn check(&self, bytes: usize) -> Result<(), DecodeError> {
+        if bytes > self.max_event_bytes {
+            return Err(DecodeError::TooLarge(self.max_event_bytes));
+        }
+        Ok(())
+    }
+
+    fn take_line(
+        &mut self,
+        mut line: &[u8],
+        out: &mut impl FnMut(Decoded),
+    ) -> Result<(), DecodeError> {
+        if mem::take(&mut self.at_start) {
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        }
+        if line.is_empty() {
+            self.dispatch(out);
+            return Ok(());
+        }
+        let (field, value) = match line.iter().position(|&byte| byte == b':') {
+            Some(colon) => (&line[..colon], &line[colon + 1..]),
+            None => (line, &[][..]),
+        };
+        if field.is_empty() {
+            out(Decoded::Comment(lossy(value)));
+            return Ok(());
+        }
+        self.take_field(field, value.strip_prefix(b" ").unwrap_or(value), out)
+    }
+
+    fn take_field(
+        &mut self,
+        field: &[u8],
+        value: &[u8],
+        out: &mut impl FnMut(Decoded),
+    ) -> Result<(), DecodeError> {
+        match field {
+            b"data" => {
+                let value = String::from_utf8_lossy(value);
+                // What is there ends in the LF that joins it to this line.
+                self.check(self.data.len() + value.len())?;
+                self.data.reserve(value.len() + 1);
+                self.data.push_str(&value);
+                self.data.push('\n');
+            }
+            b"event" => self.event_type = lossy(value),
+            b"id" if !value.contains(&0) => self.id_buffer = lossy(value),
+            b"retry" => {
+                if let Some(reconnection_time) = milliseconds(value) {
+                    out(Decoded::Retry(reconnection_time));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self, out: &mut impl FnMut(Decoded)) {
+        // The ID counts even if there is no data and so no event.
+        self.last_event_id.clone_from(&self.id_buffer);
+        let mut event_type = mem::take(&mut self.event_type);
+        let mut data = mem::take(&mut self.data);
+        if data.pop().is_none() {
+            return;
+        }
+        if event_type.is_empty() {
+            event_type.push_str("message");
+        }
+        out(Decoded::Event(StreamEvent {
+            event_type,
+            data,
+            last_event_id: self.last_event_id.clone(),
+        }));
+    }
+}
+
+/// Where the first CR or LF is.
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    let is_end = |byte: u8| (byte == b'\n') | (byte == b'\r');
+    // Blocks without an early way out compile to vector instructions; a search byte by byte does not.
+    let (blocks, _) = bytes.as_chunks::<32>();
+    let clear_blocks = blocks
+        .iter()
+        .take_while(|block| {
+            !block
+                .iter()
+                .fold(false, |found, &byte| found | is_end(byte))
+        })
+        .count();
+    let clear = clear_blocks * 32;
+    let end = bytes[clear..].iter().position(|&byte| is_end(byte))?;
+    Some(clear + end)
+}
+
+/// Decodes a whole value, so that no character is ever cut in two by a piece's end.
+fn lossy(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).into_owned()
+}
+
+/// A number of ASCII digits and nothing else; one too large to hold is no more use than none.
+fn milliseconds(value: &[u8]) -> Option<Duration> {
+    if !value.iter().all(u8::is_ascii_digit) {
+        return None; // `parse` alone would take a sign.
+    }
+    let value = str::from_utf8(value).ok()?;
+    value.parse().ok().map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes the pieces with a fresh decoder. An event reads `type|data|id`, the rest as in the stream.
+    fn decode<'a>(
+        limit: usize,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> (Vec<String>, String, Result<(), DecodeError>) {
+        let mut decoder = Decoder::with_limit(limit);
+        let mut found = Vec::new();
+        let mut result = Ok(());
+        for piece in pieces {
+            result = decoder.push(piece, &mut |decoded| {
+                found.push(match decoded {
+                    Decoded::Event(e) => format!("{}|{}|{}", e.event_type, e.data, e.last_event_id),
+                    Decoded::Retry(time) => format!("retry:{}", time.as_millis()),
+                    Decoded::Comment(text) => format!(":{text}"),
+                });
+            });
+        }
+        (found, decoder.last_event_id().to_owned(), result)
+    }
+
+    /// Decodes whole, byte by byte, and cut in two at every place; asserts that all agree.
+    fn decode_every_way(
+        limit: usize,
+        stream: &[u8],
+    ) -> (Vec<String>, String, Result<(), DecodeError>) {
+        let whole = decode(limit, [stream]);
+        assert_eq!(
+            decode(limit, stream.chunks(1)),
+            whole,
+            "{:?}",
+            stream.escape_ascii()
+        );
+        for cut in 0..=stream.len() {
+            let (head, tail) = stream.split_at(cut);
+            let cut_in_two = decode(limit, [head, &[], tail]);
+            assert_eq!(cut_in_two, whole, "{:?} at {cut}", stream.escape_ascii());
+        }
+        whole
+    }
+
+    #[test]
+    fn streams_are_interpreted_as_specified_however_they_are_cut() {
+        let rows: &[(&[u8], &[&str])] = &[
+            // No event without data and a blank line after it.
+            (b"", &[]),
+            (b"\n\r\r\n\n", &[]),
+            (b"data:x", &[]),
+            (b"data:x\n", &[]),
+            (b"data:x\r\n", &[]),
+            (b"event:a\n\ndata:x\n\n", &["message|x|"]),
+            (b"data:a\n\ndata:b", &["message|a|"]),
+            // Data.
+            (b"data:\n\n", &["message||"]),
+            (b"data\n\n", &["message||"]),
+            (
+                b"data:\n\ndata\ndata\n\ndata:x\n\n",
+                &["message||", "message|\n|", "message|x|"],
+            ),
+            (b"data:a\ndata:b\n\n", &["message|a\nb|"]),
+            (b"data:a\ndata:\ndata\n\n", &["message|a\n\n|"]),
+            (b"data:\0\n\n\n\n", &["message|\0|"]),
+            (b"data:a:b: c\n\n", &["message|a:b: c|"]),
+            // One leading space goes, and no other white space.
+            (b"data: x\n\n", &["message|x|"]),
+            (b"data:  x \n\n", &["message| x |"]),
+            (b"data:\tx\rdata: \ndata:y\n\n", &["message|\tx\n\ny|"]),
+            (b"event: a\nid: 1\ndata:x\n\n", &["a|x|1"]),
+            // Line ends of all kinds, mixed.
+            (b"data:a\n\ndata:b\n\n", &["message|a|", "message|b|"]),
+            (b"data:a\r\rdata:b\r\r", &["message|a|", "message|b|"]),
+            (
+                b"data:a\r\n\r\ndata:b\r\n\r\n",
+                &["message|a|", "message|b|"],
+            ),
+            (b"data:a\r\ndata\ndata:b\r\n\r\n", &["message|a\n\nb|"]),
+            (b"data:a\n\rdata:b\r\n\r", &["message|a|", "message|b|"]),
+            (b"data:a\r\n\n\rdata:b\n\r\n", &["message|a|", "message|b|"]),
+            ("data:a\u{85}b\u{2028}c\x0b\x0c\n\n".as_bytes(), &["message|a\u{85}b\u{2028}c\x0b\x0c|"]),
+            // Byte order marks: one, at the very beginning, whole.
+            (b"\xEF\xBB\xBFdata:x\n\n", &["message|x|"]),
+            (b"\xEF\xBB\xBF\n\xEF\xBB\xBFdata:x\n\n", &[]),
+            (
+                b"\xEF\xBB\xBFdata:1\n\n\xEF\xBB\xBFdata:2\n\ndata:3\n\n",
+                &["message|1|", "message|3|"],
+            ),
+            (
+                b"\xEF\xBB\xBF\xEF\xBB\xBFdata:1\n\ndata:2\n\n",
+                &["message|2|"],
+            ),
+            (b"\xEF\xBBdata:1\n\ndata:2\n\n", &["message|2|"]),
+            (b"\xFE\xFFdata:1\n\ndata:2\n\n", &["message|2|"]),
+            (b"data:\xEF\xBB\xBFx\n\n", &["message|\u{FEFF}x|"]),
+            (b"\xEF\xBB\xBF:c\n", &[":c"]),
+            // Comments, which no event is made or broken by.
+            (b":\n\n", &[":"]),
+            (b": two  \n", &[": two  "]),
+            (b":unfinished", &[]),
+            (
+                b"data:1\r:\0\n:\r\ndata:2\n:data:no\rdata:3\n\n",
+                &[":\0", ":", ":data:no", "message|1\n2\n3|"],
+            ),
+            // Event types.
+            (b"event:a\ndata:x\n\ndata:y\n\n", &["a|x|", "message|y|"]),
+            (b"event: \ndata:x\n\n", &["message|x|"]),
+            (b"event\ndata:x\n\n", &["message|x|"]),
+            (b"event:a\nevent:b\ndata:x\n\n", &["b|x|"]),
+            (b"event:a\nevent\ndata:x\n\n", &["message|x|"]),
+            // Last event IDs: kept until another comes, given up for an empty one.
+            (
+                b"id:1\ndata:x\n\ndata:y\n\nid:2\ndata:z\n\n",
+                &["message|x|1", "message|y|1", "message|z|2"],
+            ),
+            (
+                b"id:1\ndata:x\n\nid\ndata:y\n\nid:\ndata:z\n\n",
+                &["message|x|1", "message|y|", "message|z|"],
+            ),
+            (b"data:x\nid:1\n\n", &["message|x|1"]),
+            (b"id:1\n\ndata:x\n\n", &["message|x|1"]),
+            (
+                b"id:1\ndata:x\n\nid:2\0\ndata:y\n\n",
+                &["message|x|1", "message|y|1"],
+            ),
+            (b"id:\0\ndata:x\n\n", &["message|x|"]),
+            ("id:…\ndata:x\n\n".as_bytes(), &["message|x|…"]),
+            // Reconnection times: digits only, at once.
+            (b"retry:3000\n", &["retry:3000"]),
+            (b"retry: 0010\ndata:x\n\n", &["retry:10", "message|x|"]),
+            (b"retry:0\n", &["retry:0"]),
+            (b"retry:1000\nretry:1000x\nretry:x\n", &["retry:1000"]),
+            (b"retry\nretry:\nretry: \n", &[]),
+            (b"retry:+5\nretry:-5\nretry:1.5\nretry:5 \nretry:  5\n", &[]),
+            (b"retry:\xD9\xA3\n", &[]),
+            (b"retry:18446744073709551615\n", &["retry:18446744073709551615"]),
+            (b"retry:18446744073709551616\nretry:99999999999999999999999\n", &[]),
+            // Fields that are none: they have to match to the byte.
+            (
+                b"data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\rdata_5\ndata:3\rdata:\r\n data:32\ndata:4\n\n",
+                &["message|\0\n 2\n1\n3\n\n4|"],
+            ),
+            (
+                b"data:x\n data\ndata \ndata : y\ndatadata:z\nfoobar:xxx\njustsometext\n\n",
+                &["message|x|"],
+            ),
+            (b"Event:a\nID:1\nRetry:5\ndata:x\n\n", &["message|x|"]),
+            // Bytes that are not UTF-8, each in its own line and no further.
+            ("data:ü€🎺\n\n".as_bytes(), &["message|ü€🎺|"]),
+            (b"data:\xFFa\xC3\n\n", &["message|\u{FFFD}a\u{FFFD}|"]),
+            (b"data:\xE2\x82\ndata:\xAC\n\n", &["message|\u{FFFD}\n\u{FFFD}|"]),
+            (b"event:\xFF\nid:\xFF\ndata:x\n\n:\xFF\n", &["\u{FFFD}|x|\u{FFFD}", ":\u{FFFD}"]),
+        ];
+        for (stream, expected) in rows {
+            let (found, _, result) = decode_every_way(usize::MAX, stream);
+            assert_eq!(found, *expected, "{:?}", stream.escape_ascii());
+            assert_eq!(result, Ok(()));
+        }
+    }
+
+    #[test]
+    fn the_last_event_id_changes_when_an_event_is_complete() {
+        for (stream, id) in [
+            ("id:1\ndata:x\n", ""),
+            ("id:1\ndata:x\n\nid:2\ndata:y\n", "1"),
+            ("id:1\n\n", "1"),
+            ("id:1\n\nid\n", "1"),
+            ("id:1\n\nid\n\n", ""),
+        ] {
+            let (_, last_event_id, _) = decode_every_way(usize::MAX, stream.as_bytes());
+            assert_eq!(last_event_id, id, "{stream:?}");
+        }
+    }
+
+    #[test]
+    fn the_limit_is_exact_and_final() {
+        let too_large = Err(DecodeError::TooLarge(8));
+        for (stream, events, result) in [
+            ("data:abc\n\n", 1, Ok(())),
+            ("data:abcd\n\n", 0, too_large),
+            ("data:a\n\ndata:abcd\n\ndata:b\n\n", 1, too_large),
+            (":1234567\n", 1, Ok(())),
+            (":12345678", 0, too_large),
+            ("unfinished", 0, too_large),
+            // Two lines and the LF between them come to eight bytes.
+            ("data:abc\ndata:bc\ndata:\n\n", 1, Ok(())),
+            ("data:abc\ndata:bcd\ndata:\n\n", 1, Ok(())),
+            ("data:abc\ndata:bcd\ndata:a\n\n", 0, too_large),
+            ("data:abc\ndata:bcd\ndata:\ndata:\n\n", 0, too_large),
+        ] {
+            let (found, _, outcome) = decode_every_way(8, stream.as_bytes());
+            assert_eq!((found.len(), outcome), (events, result), "{stream:?}");
+        }
+    }
+
+    #[test]
+    fn line_ends_are_found_at_every_place() {
+        for length in 0..100 {
+            let mut bytes = vec![b'x'; length];
+            assert_eq!(line_end(&bytes), None);
+            for at in (0..length).rev() {
+                bytes[at] = if at % 2 == 0 { b'\r' } else { b'\n' };
+                assert_eq!(line_end(&bytes), Some(at), "of {length}");
+            }
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! From an [`Event`] to the bytes of an event stream, once for all who receive it.
+//!
+//! Owns what may be sent: a [`Frame`] in hand is checked, bounded and whole, and nothing in its fields can forge another
+//! field. Knows nothing of who receives it.
+
+use bytes::Bytes;
+
+use crate::event::{Content, Event, EventError, MAX_FIELD_BYTES};
+use crate::namespace::{Namespace, NamespaceLimits};
+
+/// The limits that an event is held to.
+#[derive(Debug, Clone, Copy)]
+pub struct EventLimits {
+    /// Bytes of data in one event.
+    pub max_event: usize,
+    /// What its namespaces are held to.
+    pub namespace: NamespaceLimits,
+}
+
+impl Default for EventLimits {
+    fn default() -> Self {
+        Self {
+            max_event: 1 << 20,
+            namespace: NamespaceLimits::default(),
+        }
+    }
+}
+
+/// One encoded event and where it goes: made once, shared by all.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Where the event is published.
+    pub target: Target,
+    /// The whole event as it goes over the wire.
+    pub bytes: Bytes,
+}
+
+/// Where an event is published.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// To one namespace and those above it.
+    One(Namespace),
+    /// To several namespaces and those above them, each subscriber once.
+    Many(Vec<Namespace>),
+    /// To every subscriber of every namespace.
+    Everyone,
+}
+
+/// The bytes that the largest event may take on the wire: a mebibyte of line ends encodes to six.
+pub fn max_frame_bytes(max_event: usize) -> usize {
+    const FIELDS: usize =
+        2 * (MAX_FIELD_BYTES + "event: \n".len()) + "retry:18446744073709551615\n\n".len();
+    max_event
+        .saturating_add(1)
+        .saturating_mul("data:\n".len())
+        .saturating_add(FIELDS)
+}
+
+impl Frame {
+    /// Checks an event against the limits and encodes it.
+    ///
+    /// # Errors
+    /// An [`EventError`] that names what may not be sent.
+    pub fn new(event: &Event, limits: &EventLimits) -> Result<Self, EventError> {
+        let first = Namespace::parse_within(&event.namespace, &limits.namespace)?;
+        let target = if event.also.is_empty() {
+            Target::One(first)
+        } else {
+            let mut all = vec![first];
+            for also in &event.also {
+                all.push(Namespace::parse_within(also, &limits.namespace)?);
+            }
+            Target::Many(all)
+        };
+        Ok(Self {
+            target,
+            bytes: encode(event, limits.max_event)?,
+        })
+    }
+
+    /// As [`Frame::new`], for every subscriber: the event's namespace is checked and then ignored.
+    ///
+    /// # Errors
+    /// As [`Frame::new`].
+    pub fn broadcast(event: &Event, limits: &EventLimits) -> Result<Self, EventError> {
+        Ok(Self {
+            target: Target::Everyone,
+            ..Self::new(event, limits)?
+        })
+    }
+}
+
+impl Event {
+    /// The event as it goes over the wire, within the default limit of 1 MiB of data.
+    ///
+    /// Fields come in the order `id`, `event`, `retry`, `data`; no space follows the colon unless the value itself begins
+    /// with one; absent fields are left out, and there is always at least one `data` line.
+    ///
+    /// # Errors
+    /// An [`EventError`] that names the field that may not be sent.
+    pub fn encode(&self) -> Result<Bytes, EventError> {
+        encode(self, EventLimits::default().max_event)
+    }
+}
+
+fn encode(event: &Event, max_event: usize) -> Result<Bytes, EventError> {
+    let (name, content) = match &event.content {
+        Content::Data(data) => ("data", data.as_bytes()),
+        Content::Comment(text) => ("comment", text.as_bytes()),
+        Content::Encoded(bytes) => ("encoded event", &bytes[..]),
+    };
+    if content.len() > max_event {
+        return Err(EventError::TooLarge(name, max_event));
+    }
+    if let Content::Encoded(bytes) = &event.content {
+        check_whole(bytes)?;
+        if event.id.is_none() && event.event_type.is_none() && event.retry.is_none() {
+            return Ok(bytes.clone());
+        }
+    }
+    let mut frame = Vec::with_capacity(content.len() + 64);
+    if let Some(id) = &event.id {
+        put_field(&mut frame, "id", id)?;
+    }
+    if let Some(event_type) = &event.event_type {
+        put_field(&mut frame, "event", event_type)?;
+    }
+    if let Some(retry) = event.retry {
+        let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+        put_line(&mut frame, "retry", &retry_ms.to_string());
+    }
+    match &event.content {
+        Content::Data(data) => for_each_line(data, |line| put_line(&mut frame, "data", line)),
+        Content::Comment(text) => for_each_line(text, |line| put_line(&mut frame, "", line)),
+        Content::Encoded(bytes) => {
+            frame.extend_from_slice(bytes);
+            return Ok(frame.into());
+        }
+    }
+    frame.push(b'\n');
+    Ok(frame.into())
+}
+
+/// A comment as it goes over the wire, ended by an empty line; the text is one line (the configuration saw to it).
+pub(crate) fn comment(text: &str) -> Vec<u8> {
+    format!(":{text}\n\n").into_bytes()
+}
+
+fn check_whole(bytes: &[u8]) -> Result<(), EventError> {
+    if std::str::from_utf8(bytes).is_err() {
+        return Err(EventError::NotUtf8);
+    }
+    // An empty line is two line ends in a row; CR LF is one of them.
+    let without_one = |bytes: &[u8]| match bytes {
+        [.., b'\r', b'\n'] => Some(bytes.len() - 2),
+        [.., b'\r' | b'\n'] => Some(bytes.len() - 1),
+        _ => None,
+    };
+    match without_one(bytes).and_then(|rest| without_one(&bytes[..rest])) {
+        Some(_) => Ok(()),
+        None => Err(EventError::NotWhole),
+    }
+}
+
+fn put_field(frame: &mut Vec<u8>, name: &'static str, value: &str) -> Result<(), EventError> {
+    if value.len() > MAX_FIELD_BYTES {
+        return Err(EventError::TooLarge(name, MAX_FIELD_BYTES));
+    }
+    if value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        return Err(EventError::ForbiddenCharacter(name));
+    }
+    put_line(frame, name, value);
+    Ok(())
+}
+
+fn put_line(frame: &mut Vec<u8>, name: &str, value: &str) {
+    frame.extend_from_slice(name.as_bytes());
+    // A client strips one space after the colon, so a value that begins with one needs another.
+    frame.extend_from_slice(if value.starts_with(' ') { b": " } else { b":" });
+    frame.extend_from_slice(value.as_bytes());
+    frame.push(b'\n');
+}
+
+/// Calls `each` with every line of the text, the last one included though no line end follows it.
+fn for_each_line(text: &str, mut each: impl FnMut(&str)) {
+    let mut rest = text;
+    while let Some(at) = rest.find(['\r', '\n']) {
+        each(&rest[..at]);
+        let line_end = if rest[at..].starts_with("\r\n") { 2 } else { 1 };
+        rest = &rest[at + line_end..];
+    }
+    each(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_wire_form_is_exact() {
+        let event = |data: &str| Event::new("/", data);
+        for (event, wire) in [
+            (
+                event("Corgi").event("new-dog"),
+                "event:new-dog\ndata:Corgi\n\n",
+            ),
+            (event(""), "data:\n\n"),
+            (event("a\nb\r\nc\rd"), "data:a\ndata:b\ndata:c\ndata:d\n\n"),
+            (event("\n\r"), "data:\ndata:\ndata:\n\n"),
+            (event(" a\n b"), "data:  a\ndata:  b\n\n"),
+            (
+                event("x").retry(Duration::from_secs(2)).event("e").id("1"),
+                "id:1\nevent:e\nretry:2000\ndata:x\n\n",
+            ),
+            (event("x").id(""), "id:\ndata:x\n\n"),
+            (event("x").id(" 1"), "id:  1\ndata:x\n\n"),
+            (Event::comment("/", "a\nb"), ":a\n:b\n\n"),
+            (Event::encoded("/", "data:x\r\n\r\n"), "data:x\r\n\r\n"),
+            (
+                Event::encoded("/", "data:x\n\n").id("7"),
+                "id:7\ndata:x\n\n",
+            ),
+        ] {
+            assert_eq!(event.encode().as_deref(), Ok(wire.as_bytes()), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_can_be_forged_and_each_limit_is_exact() {
+        let event = || Event::new("/", "x");
+        let long = |n: usize| "i".repeat(n);
+        for (event, error) in [
+            (
+                event().event("a\ndata:b"),
+                Some(EventError::ForbiddenCharacter("event")),
+            ),
+            (
+                event().event("a\r"),
+                Some(EventError::ForbiddenCharacter("event")),
+            ),
+            (event().id("\0"), Some(EventError::ForbiddenCharacter("id"))),
+            (event().id(long(1024)), None),
+            (
+                event().id(long(1025)),
+                Some(EventError::TooLarge("id", 1024)),
+            ),
+            (
+                event().event(long(1025)),
+                Some(EventError::TooLarge("event", 1024)),
+            ),
+            (Event::new("/", long(1 << 20)), None),
+            (
+                Event::new("/", long((1 << 20) + 1)),
+                Some(EventError::TooLarge("data", 1 << 20)),
+            ),
+            (
+                Event::encoded("/", &b"data:x\n"[..]),
+                Some(EventError::NotWhole),
+            ),
+            (
+                Event::encoded("/", &b"data:x\r\n"[..]),
+                Some(EventError::NotWhole),
+            ),
+            (Event::encoded("/", &b""[..]), Some(EventError::NotWhole)),
+            (
+                Event::encoded("/", &b"\xff\n\n"[..]),
+                Some(EventError::NotUtf8),
+            ),
+        ] {
+            assert_eq!(event.encode().err(), error);
+        }
+    }
+
+    #[test]
+    fn no_frame_is_larger_than_the_largest() {
+        let max_event = 64;
+        let longest = |content: &str| {
+            let event = Event::new("/", content)
+                .id(" ".repeat(1024))
+                .event(" ".repeat(1024))
+                .retry(Duration::MAX);
+            encode(&event, max_event).unwrap().len()
+        };
+        assert_eq!(longest(&"\n".repeat(max_event)), max_frame_bytes(max_event));
+        assert!(longest(&"\n ".repeat(max_event / 2)) < max_frame_bytes(max_event));
+    }
+}

@@ -1,0 +1,828 @@
+//! Request heads: from bytes as they arrive to a checked [`RequestHead`].
+//!
+//! Owns the bytes of a connection that nobody has consumed yet, and every rule about a head: its size, its syntax, its
+//! `Host`, and how long the body behind it is. Must not know what a path means (that is `route`) or what bodies hold.
+
+use core::net::Ipv6Addr;
+use std::fmt;
+
+/// Bytes a head may have, from the method to the empty line that ends it.
+pub const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// Header lines a head may have.
+pub const MAX_HEADERS: usize = 64;
+
+/// Empty lines forgiven before a request line: some clients end a body with a line end that no length counts.
+const MAX_EMPTY_LINES: u8 = 2;
+
+/// What an empty reader may keep allocated. A request's worth, so that a connection in use does not allocate for each
+/// one; beyond that, idle connections would add up.
+const KEPT_BYTES: usize = 4 * 1024;
+
+/// How far a reader is: "not yet" is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress<T> {
+    /// More bytes are needed.
+    Incomplete,
+    /// It is all there.
+    Complete(T),
+}
+
+/// Why a request is refused: a status, and the sentence for the error's body. The connection ends after it when the
+/// request could not be read to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// The HTTP status to answer with.
+    pub status: u16,
+    /// What was wrong, for people.
+    pub message: String,
+}
+
+impl Reject {
+    /// A refusal with this status and message.
+    pub fn new(status: u16, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+        }
+    }
+
+    /// 400: the request is not what the protocol allows.
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self::new(400, message)
+    }
+}
+
+/// How long the body behind a head is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is none.
+    Empty,
+    /// So many bytes, at least one.
+    Fixed(u64),
+    /// As many as its chunks say.
+    Chunked,
+}
+
+/// A place in a head's bytes; [`MAX_HEAD_BYTES`] fits.
+#[derive(Clone, Copy)]
+struct Span {
+    start: u16,
+    end: u16,
+}
+
+impl Span {
+    /// Where `part`, a slice of `whole`, lies in it.
+    fn of(part: &[u8], whole: &[u8]) -> Self {
+        // httparse returns slices of its input, except that an empty value may lie elsewhere.
+        if part.is_empty() {
+            return Self { start: 0, end: 0 };
+        }
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        Self {
+            start: start as u16,
+            end: (start + part.len()) as u16,
+        }
+    }
+}
+
+/// A checked request head: its bytes once, and where in them its parts are.
+#[derive(Clone)]
+pub struct RequestHead {
+    bytes: Box<[u8]>,
+    headers: Box<[(Span, Span)]>,
+    method: Span,
+    target: Span,
+    http_10: bool,
+    body: BodyLength,
+}
+
+impl RequestHead {
+    /// The method as it was written; methods are case-sensitive.
+    pub fn method(&self) -> &str {
+        self.text(self.method)
+    }
+
+    /// The request target as it was written.
+    pub fn target(&self) -> &str {
+        self.text(self.target)
+    }
+
+    /// The raw path, before any `?` and with its percent escapes. An absolute target is reduced to its path; `*` (only
+    /// ever with `OPTIONS`) stays `*`.
+    pub fn path(&self) -> &str {
+        let path = self.split_target().1;
+        if path.is_empty() { "/" } else { path }
+    }
+
+    /// The raw query, after the first `?`; empty if there is none.
+    pub fn query(&self) -> &str {
+        self.split_target().2
+    }
+
+    /// Whom the request is for, `host[:port]`: an absolute target's authority, else `Host`. Only HTTP/1.0 has none.
+    pub fn host(&self) -> Option<&str> {
+        self.split_target().0.or_else(|| self.header("host"))
+    }
+
+    /// Whether the peer speaks HTTP/1.0.
+    pub fn is_http_10(&self) -> bool {
+        self.http_10
+    }
+
+    /// The first header of this name, in any case. One whose value is not UTF-8 counts as absent; where that would be
+    /// unsafe, go through [`Self::headers`].
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let value = self.values(name).next()?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// All headers in order; values without the white space around them.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers
+            .iter()
+            .map(|&(name, value)| (self.text(name), self.slice(value)))
+    }
+
+    /// The values of every header of this name, in any case.
+    pub fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.headers()
+            .filter(move |(given, _)| given.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// Whether the connection may serve another request after this one.
+    pub fn keep_alive(&self) -> bool {
+        let says = |option: &str| {
+            self.values("connection")
+                .flat_map(|value| value.split(|&byte| byte == b','))
+                .any(|given| given.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+        };
+        !says("close") && (!self.http_10 || says("keep-alive"))
+    }
+
+    /// How long the body is.
+    pub fn body_length(&self) -> BodyLength {
+        self.body
+    }
+
+    /// Whether a body follows.
+    pub fn has_body(&self) -> bool {
+        self.body != BodyLength::Empty
+    }
+
+    /// The bytes of the body, if they are known beforehand.
+    pub fn fixed_length(&self) -> Option<u64> {
+        match self.body {
+            BodyLength::Empty => Some(0),
+            BodyLength::Fixed(length) => Some(length),
+            BodyLength::Chunked => None,
+        }
+    }
+
+    /// Whether the peer holds its body back until it reads `100 Continue`.
+    pub fn expects_continue(&self) -> bool {
+        !self.http_10
+            && self.has_body()
+            && self
+                .values("expect")
+                .any(|value| value.eq_ignore_ascii_case(b"100-continue"))
+    }
+
+    /// Reads a whole head, known to have no control characters and to end at its first empty line.
+    fn parse(bytes: &[u8]) -> Result<Self, Reject> {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(bytes) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) => return Err(Reject::bad("malformed request")),
+            Err(error) => return Err(syntax_error(error, bytes)),
+        }
+        let span = |text: Option<&str>| Span::of(text.unwrap_or_default().as_bytes(), bytes);
+        let mut head = Self {
+            bytes: bytes.into(),
+            headers: request
+                .headers
+                .iter()
+                .map(|header| {
+                    (
+                        Span::of(header.name.as_bytes(), bytes),
+                        Span::of(header.value, bytes),
+                    )
+                })
+                .collect(),
+            method: span(request.method),
+            target: span(request.path),
+            http_10: request.version == Some(0),
+            body: BodyLength::Empty,
+        };
+        head.check_target()?;
+        head.check_host()?;
+        head.body = head.check_body_length()?;
+        Ok(head)
+    }
+
+    fn check_target(&self) -> Result<(), Reject> {
+        let target = self.target();
+        let well_formed = match self.split_target() {
+            (Some(authority), path, _) => {
+                split_authority(authority).is_some() && (path.is_empty() || path.starts_with('/'))
+            }
+            (None, path, _) => {
+                path.starts_with('/') || (target == "*" && self.method() == "OPTIONS")
+            }
+        };
+        if self.method().is_empty() || target.contains('#') || !well_formed {
+            return Err(Reject::bad("malformed request target"));
+        }
+        Ok(())
+    }
+
+    fn check_host(&self) -> Result<(), Reject> {
+        let mut hosts = self.values("host");
+        let host = hosts.next();
+        if hosts.next().is_some() {
+            return Err(Reject::bad("more than one Host header"));
+        }
+        match host {
+            None if self.http_10 => Ok(()),
+            None => Err(Reject::bad("no Host header")),
+            Some(host) => match std::str::from_utf8(host).ok().and_then(split_authority) {
+                Some(_) => Ok(()),
+                None => Err(Reject::bad("malformed Host header")),
+            },
+        }
+    }
+
+    /// Two ways to say where a body ends are two requests in one: whatever leaves room for that is refused.
+    fn check_body_length(&self) -> Result<BodyLength, Reject> {
+        let mut lengths = self.values("content-length");
+        let mut encodings = self.values("transfer-encoding");
+        let (length, encoding) = (lengths.next(), encodings.next());
+        if lengths.next().is_some() {
+            return Err(Reject::bad("more than one Content-Length header"));
+        }
+        if encodings.next().is_some() {
+            return Err(Reject::bad("more than one Transfer-Encoding header"));
+        }
+        match (length, encoding) {
+            (None, None) => Ok(BodyLength::Empty),
+            (Some(_), Some(_)) => Err(Reject::bad("Content-Length beside Transfer-Encoding")),
+            (Some(length), None) => match decimal(length) {
+                Some(0) => Ok(BodyLength::Empty),
+                Some(length) => Ok(BodyLength::Fixed(length)),
+                None => Err(Reject::bad("malformed Content-Length header")),
+            },
+            (None, Some(_)) if self.http_10 => {
+                Err(Reject::bad("Transfer-Encoding in an HTTP/1.0 request"))
+            }
+            (None, Some(encoding)) if encoding.eq_ignore_ascii_case(b"chunked") => {
+                Ok(BodyLength::Chunked)
+            }
+            (None, Some(_)) => Err(Reject::new(501, "unknown Transfer-Encoding")),
+        }
+    }
+
+    /// The target's authority (only an absolute one has it), path and query.
+    fn split_target(&self) -> (Option<&str>, &str, &str) {
+        let target = self.target();
+        let (authority, rest) = match after_scheme(target) {
+            Some(rest) => {
+                let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                (Some(authority), path)
+            }
+            None => (None, target),
+        };
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        (authority, path, query)
+    }
+
+    fn slice(&self, span: Span) -> &[u8] {
+        &self.bytes[usize::from(span.start)..usize::from(span.end)]
+    }
+
+    /// Text that httparse has found to be text.
+    fn text(&self, span: Span) -> &str {
+        std::str::from_utf8(self.slice(span)).unwrap_or_default()
+    }
+}
+
+/// Leaves the header values out: tokens do not belong in logs.
+impl fmt::Debug for RequestHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestHead")
+            .field("method", &self.method())
+            .field("target", &self.target())
+            .field("http_10", &self.http_10)
+            .field("headers", &self.headers.len())
+            .field("body", &self.body)
+            .finish()
+    }
+}
+
+/// The bytes of a connection that nobody has consumed yet: a head in the making, a body, pipelined requests.
+#[derive(Default)]
+pub struct RequestReader {
+    buffer: Vec<u8>,
+    /// Bytes at the front of `buffer` that are consumed. They are moved out once per push, not once per request, or a
+    /// buffer full of pipelined requests would cost its square.
+    start: usize,
+    /// Bytes after `start` that hold no end of a head.
+    searched: usize,
+    /// Empty lines skipped before the head in the making.
+    empty_lines: u8,
+}
+
+impl RequestReader {
+    /// Takes in bytes from the peer.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next head, consumed when it is complete.
+    ///
+    /// # Errors
+    /// The reason why this is no request; what is left in the reader then means nothing.
+    pub fn head(&mut self) -> Result<Progress<RequestHead>, Reject> {
+        self.skip_empty_lines()?;
+        let Some(end) = self.find_end()? else {
+            return Ok(Progress::Incomplete);
+        };
+        let head = RequestHead::parse(&self.buffered()[..end])?;
+        self.consume(end);
+        self.empty_lines = 0;
+        Ok(Progress::Complete(head))
+    }
+
+    /// The bytes not yet consumed.
+    pub fn buffered(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    /// Gives up the first `count` bytes of [`Self::buffered`], and the memory once none are left.
+    pub fn consume(&mut self, count: usize) {
+        assert!(
+            count <= self.buffered().len(),
+            "consumed more than was read"
+        );
+        self.start += count;
+        self.searched = self.searched.saturating_sub(count);
+        if self.is_empty() {
+            self.start = 0;
+            self.buffer.clear();
+            if self.buffer.capacity() > KEPT_BYTES {
+                self.buffer = Vec::new();
+            }
+        }
+    }
+
+    /// Whether all bytes are consumed.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.buffer.len()
+    }
+
+    fn skip_empty_lines(&mut self) -> Result<(), Reject> {
+        while self.buffered().starts_with(b"\r\n") {
+            if self.empty_lines == MAX_EMPTY_LINES {
+                return Err(Reject::bad("empty lines instead of a request"));
+            }
+            self.empty_lines += 1;
+            self.consume(2);
+        }
+        Ok(())
+    }
+
+    /// Where the head ends, just after its first empty line. Looks at each byte once, and behind it at up to three.
+    ///
+    /// CR and LF may only come as a pair and other control characters not at all: others take a lone LF, or even a lone
+    /// CR, for a line end, and a request that two servers cut differently is smuggled past one of them.
+    fn find_end(&mut self) -> Result<Option<usize>, Reject> {
+        let bytes = self.buffered();
+        let window = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
+        let mut previous = self
+            .searched
+            .checked_sub(1)
+            .map_or(0, |before| window[before]);
+        for (at, &byte) in window.iter().enumerate().skip(self.searched) {
+            if (previous == b'\r') != (byte == b'\n') {
+                return Err(Reject::bad("lone CR or LF in the head"));
+            }
+            if byte == b'\n' && window[..=at].ends_with(b"\r\n\r\n") {
+                return Ok(Some(at + 1));
+            }
+            if !is_text(byte) && !matches!(byte, b'\r' | b'\n') {
+                return Err(Reject::bad("control character in the head"));
+            }
+            previous = byte;
+        }
+        if window.len() == MAX_HEAD_BYTES {
+            return Err(Reject::new(
+                431,
+                format!("head is longer than {MAX_HEAD_BYTES} bytes"),
+            ));
+        }
+        self.searched = window.len();
+        Ok(None)
+    }
+}
+
+impl fmt::Debug for RequestReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestReader")
+            .field("buffered", &self.buffered().len())
+            .field("searched", &self.searched)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Splits `host[:port]` into the host, an IPv6 address still in its brackets, and the port if one is given. `None` if it
+/// is malformed.
+pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
+    let host_end = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let address = &rest[..rest.find(']')?];
+            address.parse::<Ipv6Addr>().ok()?;
+            address.len() + 2
+        }
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at(host_end);
+    if host.is_empty() || !(host.starts_with('[') || host.bytes().all(is_name_byte)) {
+        return None;
+    }
+    let port = match port.strip_prefix(':') {
+        None if port.is_empty() => None,
+        None => return None,
+        Some("") => None,
+        Some(digits) => Some(decimal(digits.as_bytes())?.try_into().ok()?),
+    };
+    Some((host, port))
+}
+
+/// Whether a byte may stand within a line of a head, a chunk's extension or a trailer.
+pub(super) fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+/// A number in nothing but ASCII digits, at least one.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let value = digit.is_ascii_digit().then(|| digit - b'0')?;
+        number.checked_mul(10)?.checked_add(u64::from(value))
+    })
+}
+
+/// The rest of an absolute target, after `http://` or `https://`.
+fn after_scheme(target: &str) -> Option<&str> {
+    ["http://", "https://"].into_iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
+}
+
+/// What a registered name or an IPv4 address is made of (RFC 3986, 3.2.2).
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
+}
+
+fn syntax_error(error: httparse::Error, head: &[u8]) -> Reject {
+    match error {
+        httparse::Error::TooManyHeaders => {
+            Reject::new(431, format!("more than {MAX_HEADERS} headers"))
+        }
+        httparse::Error::Version if names_http_version(head) => {
+            Reject::new(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+        }
+        error => Reject::bad(format!("malformed request: {error}")),
+    }
+}
+
+/// Whether the request line ends in a well-formed version, so that it is only one we do not speak.
+fn names_http_version(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let version = line.rsplit(|&byte| byte == b' ').next();
+    matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+        if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `bytes` cut in two at every place, and byte by byte; every way must give the same.
+    fn read(bytes: &[u8]) -> Result<Progress<RequestHead>, Reject> {
+        let feed = |parts: &[&[u8]]| {
+            let mut reader = RequestReader::default();
+            let mut progress = Ok(Progress::Incomplete);
+            for part in parts {
+                reader.push(part);
+                if matches!(progress, Ok(Progress::Incomplete)) {
+                    progress = reader.head();
+                }
+            }
+            (progress, reader.buffered().to_vec())
+        };
+        let whole = feed(&[bytes]);
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        let cuts = (0..=bytes.len()).map(|cut| vec![&bytes[..cut], &bytes[cut..]]);
+        for parts in cuts.chain([single]) {
+            let (progress, rest) = feed(&parts);
+            assert_eq!(format!("{progress:?}"), format!("{:?}", whole.0));
+            if progress.is_ok() {
+                assert_eq!(rest, whole.1);
+            }
+        }
+        whole.0
+    }
+
+    fn complete(head: &str) -> RequestHead {
+        match read(head.as_bytes()) {
+            Ok(Progress::Complete(head)) => head,
+            other => panic!("{head:?}: {other:?}"),
+        }
+    }
+
+    fn status(head: &[u8]) -> u16 {
+        match read(head) {
+            Ok(Progress::Complete(_)) => 200,
+            Ok(Progress::Incomplete) => 0,
+            Err(reject) => reject.status,
+        }
+    }
+
+    #[test]
+    fn a_head_comes_apart() {
+        let head = complete(
+            "GET /a%20b?x=1?y HTTP/1.1\r\nHost: h:80\r\nX-Two:  b \r\nx-two: c\r\nE:\r\n\r\n",
+        );
+        assert_eq!((head.method(), head.target()), ("GET", "/a%20b?x=1?y"));
+        assert_eq!((head.path(), head.query()), ("/a%20b", "x=1?y"));
+        assert_eq!(head.host(), Some("h:80"));
+        assert_eq!(head.header("X-TWO"), Some("b"));
+        assert_eq!(head.header("e"), Some(""));
+        assert_eq!(head.header("missing"), None);
+        assert_eq!(head.values("x-two").count(), 2);
+        assert_eq!(head.headers().nth(1), Some(("X-Two", &b"b"[..])));
+        assert!(!head.is_http_10() && head.keep_alive());
+    }
+
+    #[test]
+    fn every_form_of_target_has_a_path() {
+        for (target, path, query, host) in [
+            ("/", "/", "", "h"),
+            ("/?", "/", "", "h"),
+            ("//x", "//x", "", "h"),
+            ("/ü?ü", "/ü", "ü", "h"),
+            ("http://other/x?y", "/x", "y", "other"),
+            ("HTTPS://other:1", "/", "", "other:1"),
+            ("http://other?y=/", "/", "y=/", "other"),
+        ] {
+            let head = complete(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert_eq!(
+                (head.path(), head.query(), head.host()),
+                (path, query, Some(host)),
+                "{target}"
+            );
+        }
+        assert_eq!(
+            complete("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").path(),
+            "*"
+        );
+    }
+
+    #[test]
+    fn what_is_no_request_has_one_status() {
+        for (head, expected) in [
+            // Request line.
+            (&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..], 200),
+            (b"GET / HTTP/1.0\r\n\r\n", 200),
+            (b"GET / HTTP/1.1\r\nHost: h\r\n", 0),
+            (b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"GET / HTTP/1.1 \r\nHost: h\r\n\r\n", 400),
+            (b" GET / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"G(T / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"GET /\r\n\r\n", 400),
+            (b"GET / FOO\r\n\r\n", 400),
+            (b"GET / http/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"GET / HTTP/1.2\r\nHost: h\r\n\r\n", 505),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+            (b"GET * HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"GET x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"GET /#x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"GET http:///x HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"GET http://u@h/ HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+            (b"\x16\x03\x01", 400),
+            // Line ends.
+            (b"\r\n\r\nGET / HTTP/1.0\r\n\r\n", 200),
+            (b"\r\n\r\n\r\nGET / HTTP/1.0\r\n\r\n", 400),
+            (b"\nGET / HTTP/1.0\r\n\r\n", 400),
+            (b"GET / HTTP/1.0\n\n", 400),
+            (b"GET / HTTP/1.0\r\n\n", 400),
+            (b"GET / HTTP/1.0\r\nA: b\nC: d\r\n\r\n", 400),
+            (b"GET / HTTP/1.0\r\nA: b\rC: d\r\n\r\n", 400),
+            (b"GET / HTTP/1.0\r\nA: b\r\r\n\r\n", 400),
+            (b"GET / HTTP/1.0\r\nA: b\r\n c\r\n\r\n", 400),
+            (b"GET / HTTP/1.0\r\n A: b\r\n\r\n", 400),
+            // Headers.
+            (b"GET / HTTP/1.0\r\nA : b\r\n\r\n", 400),
+            (b"GET / HTTP/1.0\r\n: b\r\n\r\n", 400),
+            (b"GET / HTTP/1.0\r\nA\r\n\r\n", 400),
+            (b"GET / HTTP/1.0\r\nA: \0\r\n\r\n", 400),
+            (b"GET / HTTP/1.0\r\nA: \x7f\r\n\r\n", 400),
+            (b"GET / HTTP/1.0\r\nA: \t\xff\r\n\r\n", 200),
+        ] {
+            assert_eq!(status(head), expected, "{}", head.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn there_is_one_well_formed_host() {
+        for (headers, expected) in [
+            ("", 400),
+            ("Host: h\r\nHost: h\r\n", 400),
+            ("Host:\r\n", 400),
+            ("Host: a b\r\n", 400),
+            ("Host: a/b\r\n", 400),
+            ("Host: u@h\r\n", 400),
+            ("Host: a,b\r\n", 200),
+            ("Host: ü\r\n", 400),
+            ("Host: h:\r\n", 200),
+            ("Host: h:65535\r\n", 200),
+            ("Host: h:65536\r\n", 400),
+            ("Host: h:8x\r\n", 400),
+            ("Host: h:1:2\r\n", 400),
+            ("Host: :80\r\n", 400),
+            ("Host: 127.0.0.1:8001\r\n", 200),
+            ("Host: [::1]:8001\r\n", 200),
+            ("Host: [::1]x\r\n", 400),
+            ("Host: [::1\r\n", 400),
+            ("Host: [x]\r\n", 400),
+            ("Host: ::1\r\n", 400),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\n{headers}\r\n");
+            assert_eq!(status(head.as_bytes()), expected, "{headers:?}");
+        }
+        assert_eq!(status(b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn a_body_has_one_length() {
+        use BodyLength::*;
+        for (version, headers, expected) in [
+            (1, "", Ok(Empty)),
+            (1, "Content-Length: 0\r\n", Ok(Empty)),
+            (1, "Content-Length: 007\r\n", Ok(Fixed(7))),
+            (0, "content-length: 7\r\n", Ok(Fixed(7))),
+            (
+                1,
+                "Content-Length: 18446744073709551615\r\n",
+                Ok(Fixed(u64::MAX)),
+            ),
+            (1, "Content-Length: 18446744073709551616\r\n", Err(400)),
+            (1, "Content-Length: +7\r\n", Err(400)),
+            (1, "Content-Length: 7, 7\r\n", Err(400)),
+            (1, "Content-Length:\r\n", Err(400)),
+            (1, "Content-Length: 7\r\nContent-Length: 7\r\n", Err(400)),
+            (1, "Content-Length: 7\r\nContent-Length: 8\r\n", Err(400)),
+            (1, "Transfer-Encoding: Chunked\r\n", Ok(Chunked)),
+            (0, "Transfer-Encoding: chunked\r\n", Err(400)),
+            (1, "Transfer-Encoding: gzip, chunked\r\n", Err(501)),
+            (1, "Transfer-Encoding: \x0bchunked\r\n", Err(400)),
+            (1, "Transfer-Encoding: identity\r\n", Err(501)),
+            (1, "Transfer-Encoding:\r\n", Err(501)),
+            (
+                1,
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                Err(400),
+            ),
+            (
+                1,
+                "Transfer-Encoding: chunked\r\nContent-Length: 7\r\n",
+                Err(400),
+            ),
+            (
+                1,
+                "Content-Length: 0\r\nTransfer-Encoding: gzip\r\n",
+                Err(400),
+            ),
+        ] {
+            let head = format!("POST / HTTP/1.{version}\r\nHost: h\r\n{headers}\r\n");
+            let length = read(head.as_bytes())
+                .map(|progress| match progress {
+                    Progress::Complete(head) => head.body_length(),
+                    Progress::Incomplete => panic!("{headers:?}"),
+                })
+                .map_err(|reject| reject.status);
+            assert_eq!(length, expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn connections_stay_or_end_as_agreed() {
+        for (version, headers, keep_alive) in [
+            (1, "", true),
+            (1, "Connection: close\r\n", false),
+            (1, "Connection: TE , CLOSE\r\n", false),
+            (1, "Connection: x\r\nConnection: close\r\n", false),
+            (1, "Connection: closed\r\n", true),
+            (0, "", false),
+            (0, "Connection: Keep-Alive\r\n", true),
+            (0, "Connection: keep-alive, close\r\n", false),
+        ] {
+            let head = complete(&format!(
+                "GET / HTTP/1.{version}\r\nHost: h\r\n{headers}\r\n"
+            ));
+            assert_eq!(head.keep_alive(), keep_alive, "{version} {headers:?}");
+        }
+        for (version, length, expects) in [(1, 7, true), (1, 0, false), (0, 7, false)] {
+            let head = complete(&format!(
+                "POST / HTTP/1.{version}\r\nHost: h\r\nExpect: 100-Continue\r\nContent-Length: {length}\r\n\r\n"
+            ));
+            assert_eq!(head.expects_continue(), expects, "{version} {length}");
+            assert_eq!(head.has_body(), length > 0);
+            assert_eq!(head.fixed_length(), Some(length));
+        }
+    }
+
+    #[test]
+    fn each_limit_is_exact() {
+        let padded = |bytes: usize| {
+            let frame = "GET / HTTP/1.0\r\nA: \r\n\r\n".len();
+            format!("GET / HTTP/1.0\r\nA: {}\r\n\r\n", "x".repeat(bytes - frame))
+        };
+        let push = |bytes: &[u8]| {
+            let mut reader = RequestReader::default();
+            reader.push(bytes);
+            match reader.head() {
+                Ok(Progress::Complete(_)) => 200,
+                Ok(Progress::Incomplete) => 0,
+                Err(reject) => reject.status,
+            }
+        };
+        assert_eq!(push(padded(MAX_HEAD_BYTES).as_bytes()), 200);
+        assert_eq!(push(padded(MAX_HEAD_BYTES + 1).as_bytes()), 431);
+        let long = padded(MAX_HEAD_BYTES + 1);
+        assert_eq!(push(&long.as_bytes()[..MAX_HEAD_BYTES]), 431, "incomplete");
+        assert_eq!(push(&long.as_bytes()[..MAX_HEAD_BYTES - 1]), 0);
+        for (headers, expected) in [(MAX_HEADERS, 200), (MAX_HEADERS + 1, 431)] {
+            let head = format!("GET / HTTP/1.0\r\n{}\r\n", "A: b\r\n".repeat(headers));
+            assert_eq!(push(head.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn pipelined_requests_come_out_one_by_one() {
+        let mut reader = RequestReader::default();
+        reader
+            .push(b"POST /1 HTTP/1.0\r\nContent-Length: 2\r\n\r\nab\r\nGET /2 HTTP/1.0\r\n\r\nGET");
+        let mut next = || match reader.head().unwrap() {
+            Progress::Complete(head) => {
+                if head.body_length() == BodyLength::Fixed(2) {
+                    assert_eq!(&reader.buffered()[..2], b"ab");
+                    reader.consume(2);
+                }
+                Some(head.target().to_owned())
+            }
+            Progress::Incomplete => None,
+        };
+        assert_eq!(next().as_deref(), Some("/1"));
+        assert_eq!(next().as_deref(), Some("/2"));
+        assert_eq!(next(), None);
+        assert_eq!(reader.buffered(), b"GET");
+        reader.push(b" /3 HTTP/1.0\r\n\r\n");
+        assert!(matches!(reader.head(), Ok(Progress::Complete(_))));
+        assert!(reader.is_empty());
+    }
+
+    #[test]
+    fn empty_lines_are_forgiven_before_each_head() {
+        let mut reader = RequestReader::default();
+        for _ in 0..3 {
+            reader.push(b"\r\n\r\nGET / HTTP/1.0\r\n\r\n");
+            assert!(matches!(reader.head(), Ok(Progress::Complete(_))));
+        }
+    }
+
+    #[test]
+    fn an_empty_reader_gives_its_memory_back() {
+        let mut reader = RequestReader::default();
+        reader.push(&[b'x'; KEPT_BYTES + 1]);
+        reader.consume(KEPT_BYTES);
+        assert!(!reader.is_empty());
+        reader.consume(1);
+        assert_eq!((reader.is_empty(), reader.buffer.capacity()), (true, 0));
+    }
+
+    #[test]
+    fn debug_output_keeps_tokens_to_itself() {
+        let head = complete("GET / HTTP/1.0\r\nAuthorization: Bearer secret\r\n\r\n");
+        assert!(!format!("{head:?}").contains("secret"));
+    }
+}

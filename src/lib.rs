@@ -1,0 +1,67 @@
+//! fanfare is a broadcast engine for [Server-Sent Events](https://html.spec.whatwg.org/multipage/server-sent-events.html): a
+//! library to embed and, with the default features, a server to run.
+//!
+//! Events are published to [namespaces](Namespace) such as `/pets/dogs` and reach their subscribers and those of every
+//! namespace above. One thread serves any number of them: each event is encoded once, the same bytes are given to everyone, and
+//! whoever cannot keep up is disconnected before it costs anybody else anything.
+//!
+//! ```no_run
+//! use fanfare::{Event, Server};
+//!
+//! let server = Server::new();
+//! let publisher = server.publisher();
+//! std::thread::spawn(move || {
+//!     publisher.send(Event::new("/pets/dogs", "Corgi").event("new-dog"))
+//! });
+//! server.serve("127.0.0.1:8001")?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! Start with [`Server`]; [`Publisher`] sends events, [`Handle`] controls a running server, [`Subscription`] receives
+//! events in the same process. How it works inside, and why, is told in the repository's `ARCHITECTURE.md`.
+//!
+//! # Features
+//! - `cli` (default): the `fanfare` program.
+//! - `publish` (default): publishing over HTTP.
+//!
+//! Without default features there is the engine alone, on mio, httparse, bytes, slab and crossbeam-channel, and on socket2
+//! and rustix for socket options and the descriptor limit.
+
+// In reading order: words, parts, engine, drivers.
+mod access;
+mod config;
+mod engine;
+mod event;
+mod event_log;
+mod event_stream;
+mod http;
+mod namespace;
+mod publisher;
+mod server;
+mod stats;
+mod subscription;
+mod trie;
+
+pub use access::PublishAccess;
+pub use config::{Config, ConfigError};
+pub use engine::Routing;
+pub use event::{Event, EventError};
+pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
+pub use http::request::RequestHead;
+pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
+pub use publisher::{Publisher, SendError};
+pub use server::handle::{Disconnect, Handle, SubscribeError};
+pub use server::{Builder, Server, ServerThread};
+pub use stats::{ConnectionInfo, DisconnectReason, State, Status};
+pub use subscription::{RecvTimeoutError, Subscription};
+
+/// Parts of the inside that the simulator and the benchmarks reach. No part of the public interface.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::access::{Access, PublishAccess};
+    pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SURPLUS};
+    pub use crate::event_log::{EventLog, Slices};
+    pub use crate::event_stream::encode::{EventLimits, Frame, Target, max_frame_bytes};
+    pub use crate::http::{body, request, response, route};
+    pub use crate::trie::Trie;
+}

@@ -1,0 +1,271 @@
+//! Namespaces: the paths that events are published to and subscribers listen at.
+//!
+//! Owns the normal form and its limits. A [`Namespace`] in hand is already split, bounded and clean; nothing
+//! inside the crate checks a path a second time.
+
+use std::fmt;
+
+/// A checked path such as `/pets/dogs`, in normal form.
+///
+/// Publishing to a namespace reaches its subscribers and those of every ancestor up to the root `/`. The normal form has
+/// a leading `/`, no empty segments and no trailing `/`: `pets`, `/pets/` and `//pets` are all `/pets`, and the
+/// empty path is the root. Namespaces are case-sensitive.
+///
+/// ```
+/// use fanfare::Namespace;
+///
+/// let dogs = Namespace::parse("pets//dogs/")?;
+/// assert_eq!(dogs.as_str(), "/pets/dogs");
+/// assert!(Namespace::parse("/pets")?.contains(&dogs));
+/// assert!(!Namespace::parse("/pet")?.contains(&dogs));
+/// # Ok::<(), fanfare::NamespaceError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Namespace(Box<str>);
+
+/// How long and how deep a namespace may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamespaceLimits {
+    /// Segments in one path; 16 by default.
+    pub segments: usize,
+    /// Bytes in one segment; 128 by default.
+    pub segment_bytes: usize,
+    /// Bytes in the whole path, in normal form; 1,024 by default.
+    pub path_bytes: usize,
+}
+
+impl Default for NamespaceLimits {
+    fn default() -> Self {
+        Self {
+            segments: 16,
+            segment_bytes: 128,
+            path_bytes: 1024,
+        }
+    }
+}
+
+/// Why a path is no namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NamespaceError {
+    /// A control character (Unicode category Cc), and where: its byte offset in the path as given.
+    ControlCharacter {
+        /// Byte offset in the path as given.
+        at: usize,
+    },
+    /// A segment `.` or `..`.
+    DotSegment,
+    /// More segments than [`NamespaceLimits::segments`], which is given.
+    TooManySegments(usize),
+    /// A segment longer than [`NamespaceLimits::segment_bytes`], which is given.
+    SegmentTooLong(usize),
+    /// A path longer than [`NamespaceLimits::path_bytes`], which is given.
+    PathTooLong(usize),
+}
+
+impl fmt::Display for NamespaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControlCharacter { at } => {
+                write!(f, "namespace has a control character at byte {at}")
+            }
+            Self::DotSegment => f.write_str("namespace has a segment `.` or `..`"),
+            Self::TooManySegments(limit) => write!(f, "namespace has more than {limit} segments"),
+            Self::SegmentTooLong(limit) => {
+                write!(f, "namespace has a segment of more than {limit} bytes")
+            }
+            Self::PathTooLong(limit) => write!(f, "namespace is longer than {limit} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for NamespaceError {}
+
+impl Namespace {
+    /// The root, `/`, whose subscribers get every event.
+    pub fn root() -> Self {
+        Self("/".into())
+    }
+
+    /// Checks a path within the default [`NamespaceLimits`] and brings it to normal form.
+    ///
+    /// # Errors
+    /// A [`NamespaceError`] that says what is wrong; nothing is repaired but slashes.
+    pub fn parse(path: &str) -> Result<Self, NamespaceError> {
+        Self::parse_within(path, &NamespaceLimits::default())
+    }
+
+    /// Checks a path within limits of your own and brings it to normal form.
+    ///
+    /// # Errors
+    /// As [`Namespace::parse`].
+    pub fn parse_within(path: &str, limits: &NamespaceLimits) -> Result<Self, NamespaceError> {
+        if let Some((at, _)) = path.char_indices().find(|(_, c)| c.is_control()) {
+            return Err(NamespaceError::ControlCharacter { at });
+        }
+        let (mut segments, mut bytes) = (0, 0);
+        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+            segments += 1;
+            bytes += 1 + segment.len();
+            if segment == "." || segment == ".." {
+                return Err(NamespaceError::DotSegment);
+            }
+            if segment.len() > limits.segment_bytes {
+                return Err(NamespaceError::SegmentTooLong(limits.segment_bytes));
+            }
+        }
+        if segments > limits.segments {
+            return Err(NamespaceError::TooManySegments(limits.segments));
+        }
+        if bytes > limits.path_bytes {
+            return Err(NamespaceError::PathTooLong(limits.path_bytes));
+        }
+        if segments == 0 {
+            return Ok(Self::root());
+        }
+        let mut normal = String::with_capacity(bytes);
+        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+            normal.push('/');
+            normal.push_str(segment);
+        }
+        Ok(Self(normal.into_boxed_str()))
+    }
+
+    /// The normal form, with its leading `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The segments from the root down; none for the root itself.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').filter(|segment| !segment.is_empty())
+    }
+
+    /// Whether this is `other` or one of its ancestors: whole segments count, so `/pet` does not contain `/pets`.
+    pub fn contains(&self, other: &Self) -> bool {
+        &*self.0 == "/"
+            || other
+                .0
+                .strip_prefix(&*self.0)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Leaves out of a list every namespace that another one of it contains, so that no event comes twice.
+    pub fn reduce(mut namespaces: Vec<Self>) -> Vec<Self> {
+        namespaces.sort();
+        namespaces.dedup();
+        let mut kept: Vec<Self> = Vec::with_capacity(namespaces.len());
+        for namespace in namespaces {
+            if !kept.iter().any(|ancestor| ancestor.contains(&namespace)) {
+                kept.push(namespace);
+            }
+        }
+        kept
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Namespace({:?})", &*self.0)
+    }
+}
+
+impl std::str::FromStr for Namespace {
+    type Err = NamespaceError;
+    fn from_str(path: &str) -> Result<Self, NamespaceError> {
+        Self::parse(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_has_one_normal_form() {
+        for (path, normal) in [
+            ("", "/"),
+            ("/", "/"),
+            ("///", "/"),
+            ("pets", "/pets"),
+            ("/pets/", "/pets"),
+            ("//pets", "/pets"),
+            ("/pets//dogs", "/pets/dogs"),
+            ("/Pets", "/Pets"),
+            ("/a b/ü", "/a b/ü"),
+            ("/...", "/..."),
+            ("/.a", "/.a"),
+        ] {
+            assert_eq!(Namespace::parse(path).unwrap().as_str(), normal, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_named_and_each_limit_is_exact() {
+        use NamespaceError::*;
+        let long = |n: usize| "s".repeat(n);
+        let path_of =
+            |n: usize| format!("/{}", long(127)).repeat(n / 128) + &"/x".repeat(n % 128 / 2);
+        for (path, error) in [
+            ("/a\nb".into(), Some(ControlCharacter { at: 2 })),
+            ("/a\u{85}".into(), Some(ControlCharacter { at: 2 })),
+            ("\0".into(), Some(ControlCharacter { at: 0 })),
+            ("/a/./b".into(), Some(DotSegment)),
+            ("..".into(), Some(DotSegment)),
+            ("/s".repeat(16), None),
+            ("/s".repeat(17), Some(TooManySegments(16))),
+            (long(128), None),
+            (long(129), Some(SegmentTooLong(128))),
+            (path_of(1024), None),
+            (path_of(1026), Some(PathTooLong(1024))),
+        ] {
+            assert_eq!(Namespace::parse(&path).err(), error, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn containment_goes_by_whole_segments() {
+        for (ancestor, namespace, contains) in [
+            ("/", "/", true),
+            ("/", "/a", true),
+            ("/a", "/", false),
+            ("/a", "/a", true),
+            ("/a", "/a/b", true),
+            ("/a", "/ab", false),
+            ("/a/b", "/a", false),
+        ] {
+            let parse = |path| Namespace::parse(path).unwrap();
+            assert_eq!(
+                parse(ancestor).contains(&parse(namespace)),
+                contains,
+                "{ancestor} {namespace}"
+            );
+        }
+    }
+
+    #[test]
+    fn overlapping_namespaces_are_reduced_to_the_ancestor() {
+        for (given, kept) in [
+            (vec!["/a", "/b"], vec!["/a", "/b"]),
+            (vec!["/a/b", "/a", "/a"], vec!["/a"]),
+            (vec!["/a-b", "/a", "/a/b"], vec!["/a", "/a-b"]),
+            (vec!["/x", "/"], vec!["/"]),
+        ] {
+            let given = given
+                .into_iter()
+                .map(|path| Namespace::parse(path).unwrap())
+                .collect();
+            let reduced = Namespace::reduce(given);
+            assert_eq!(
+                reduced.iter().map(Namespace::as_str).collect::<Vec<_>>(),
+                kept
+            );
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The event loop: one thread that owns every socket and the clock, and drives the engine.
+//!
+//! A turn has an order, and each step a budget, so that none starves another:
+//! `poll → now → accept and read → commands → take events → tick → flush → reap`. Whatever a budget leaves over is
+//! remembered, since readiness is reported once, and the next poll does not wait.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::config::Config;
+use crate::engine::{Appetite, ConnId, Engine};
+use crate::publisher::Intake;
+use crate::server::Hooks;
+use crate::server::handle::{Command, Disconnect, Run};
+use crate::server::socket::{self, Peer, Peers, Remote};
+use crate::stats::{DisconnectReason, State, Status};
+
+const WAKER: Token = Token(usize::MAX);
+/// The listeners have the tokens below the waker's, connections those from zero up.
+const LISTENERS: usize = usize::MAX - 1;
+
+/// Connections accepted in one turn.
+const ACCEPTS: usize = 64;
+/// Reads from one connection in one turn.
+const READS: usize = 4;
+/// Bytes read at once.
+const SCRATCH: usize = 64 << 10;
+/// Events taken from the queue before an upload has its turn, and how often that is repeated in one turn.
+const BATCH: usize = 64;
+const BATCHES: usize = 64;
+/// Commands carried out in one turn.
+const COMMANDS: usize = 1024;
+/// How long to wait before accepting again when descriptors or memory have run out and no connection has ended.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) struct EventLoop {
+    poll: Poll,
+    listeners: Vec<Listener>,
+    peers: Peers,
+    engine: Engine,
+    intake: Intake,
+    commands: Receiver<Command>,
+    hooks: Hooks,
+    run: Arc<Run>,
+    scratch: Box<[u8]>,
+    /// Connections with something left to read.
+    backlog: Vec<ConnId>,
+    /// Accepting waits until then.
+    accept_again: Option<Instant>,
+}
+
+struct Listener {
+    socket: TcpListener,
+    /// Somebody may be waiting to be accepted.
+    pending: bool,
+}
+
+impl EventLoop {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the event loop is where the clock is read"
+    )]
+    pub(super) fn new(
+        config: Config,
+        sockets: Vec<TcpListener>,
+        intake: Intake,
+        commands: Receiver<Command>,
+        mut hooks: Hooks,
+        run: Arc<Run>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        intake.shared.set_waker(Waker::new(poll.registry(), WAKER)?);
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for (index, mut socket) in sockets.into_iter().enumerate() {
+            poll.registry()
+                .register(&mut socket, Token(LISTENERS - index), Interest::READABLE)?;
+            addresses.push(socket.local_addr()?);
+            listeners.push(Listener {
+                socket,
+                pending: true,
+            });
+        }
+        let access = config.access(&addresses);
+        let limit = config
+            .max_connections
+            .unwrap_or_else(socket::connection_limit);
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+        let engine = Engine::new(
+            config,
+            access,
+            limit,
+            hooks.route.take(),
+            seed,
+            Instant::now(),
+        );
+        run.set_at_rest(None);
+        Ok(Self {
+            poll,
+            listeners,
+            peers: Peers::default(),
+            engine,
+            intake,
+            commands,
+            hooks,
+            run,
+            scratch: vec![0; SCRATCH].into(),
+            backlog: Vec::new(),
+            accept_again: None,
+        })
+    }
+
+    /// Runs until a drain is over.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the event loop is where the clock is read, once a turn"
+    )]
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut readiness = Events::with_capacity(1024);
+        let mut busy = true;
+        let mut now = Instant::now();
+        while !self.engine.is_drained() {
+            let timeout = self.timeout(busy, now);
+            match self.poll.poll(&mut readiness, timeout) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                Err(_) => readiness.clear(),
+                Ok(()) => {}
+            }
+            self.intake.awake();
+            now = Instant::now();
+            for ready in &readiness {
+                self.note(ready, now);
+            }
+            self.accept(now);
+            self.read_backlog(now);
+            self.carry_out_commands(now);
+            let idle = self.take_events(now);
+            self.engine.settle(idle, now);
+            self.engine.tick(now);
+            let unfinished = self.engine.flush(&mut self.peers, now);
+            self.call_on_connect();
+            self.resume_reading();
+            self.reap();
+            busy = unfinished || !idle || self.has_backlog();
+        }
+        let status = Status {
+            state: State::Stopped,
+            ..self.engine.status(now)
+        };
+        self.run.set_at_rest(Some(status));
+        Ok(())
+    }
+
+    /// How long the next poll may wait.
+    fn timeout(&mut self, busy: bool, now: Instant) -> Option<Duration> {
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        self.intake.prepare_to_sleep();
+        if self.intake.len() > 0 || !self.commands.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let next = [self.engine.next_deadline(), self.accept_again]
+            .into_iter()
+            .flatten()
+            .min();
+        next.map(|at| at.saturating_duration_since(now))
+    }
+
+    fn has_backlog(&self) -> bool {
+        let accepting =
+            self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.pending);
+        accepting || !self.backlog.is_empty()
+    }
+
+    fn note(&mut self, ready: &mio::event::Event, now: Instant) {
+        let Token(token) = ready.token();
+        if ready.token() == WAKER {
+            return;
+        }
+        if token > LISTENERS - self.listeners.len() {
+            self.listeners[LISTENERS - token].pending = true;
+            return;
+        }
+        let conn = token as ConnId;
+        let Some(remote) = self.peers.remote(conn) else {
+            return;
+        };
+        remote.readable |= ready.is_readable() || ready.is_read_closed() || ready.is_error();
+        remote.closing |= ready.is_read_closed() || ready.is_error();
+        if ready.is_writable() {
+            self.engine.writable(conn, now);
+        }
+        self.list_for_reading(conn);
+    }
+
+    fn list_for_reading(&mut self, conn: ConnId) {
+        if let Some(remote) = self.peers.remote(conn)
+            && remote.readable
+            && !remote.paused
+            && !remote.listed
+        {
+            remote.listed = true;
+            self.backlog.push(conn);
+        }
+    }
+
+    fn accept(&mut self, now: Instant) {
+        if self.accept_again.is_some_and(|at| now < at) {
+            return;
+        }
+        self.accept_again = None;
+        let mut left = ACCEPTS;
+        for index in 0..self.listeners.len() {
+            while self.listeners[index].pending && left > 0 {
+                left -= 1;
+                match self.listeners[index].socket.accept() {
+                    Ok((stream, address)) => self.take_in(stream, address, now),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        self.listeners[index].pending = false
+                    }
+                    Err(error) if is_of_one_connection(&error) => {}
+                    Err(error) => {
+                        // Descriptors or memory have run out: a connection's end or the next try will tell.
+                        self.accept_again = Some(now + ACCEPT_PAUSE);
+                        return self
+                            .hooks
+                            .warn(&format!("cannot accept connections for a moment: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, mut stream: mio::net::TcpStream, address: SocketAddr, now: Instant) {
+        let Some(conn) = self.engine.accept(address, now) else {
+            return;
+        };
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self
+            .poll
+            .registry()
+            .register(&mut stream, Token(conn as usize), both)
+        {
+            Ok(()) => self.peers.insert(conn, Peer::Remote(Remote::new(stream))),
+            Err(error) => {
+                self.hooks
+                    .warn(&format!("cannot watch a connection: {error}"));
+                self.engine.disconnect(conn, DisconnectReason::Error);
+            }
+        }
+    }
+
+    fn read_backlog(&mut self, now: Instant) {
+        for conn in std::mem::take(&mut self.backlog) {
+            if let Some(remote) = self.peers.remote(conn) {
+                remote.listed = false;
+                self.read(conn, now);
+                self.list_for_reading(conn);
+            }
+        }
+    }
+
+    fn read(&mut self, conn: ConnId, now: Instant) {
+        for _ in 0..READS {
+            let Some(remote) = self.peers.remote(conn) else {
+                return;
+            };
+            if !remote.readable || remote.paused {
+                return;
+            }
+            match remote.read(&mut self.scratch) {
+                Ok(None) => {}
+                Ok(Some(0)) => self.engine.hang_up(conn, now),
+                Ok(Some(count)) => {
+                    remote.paused =
+                        self.engine.receive(conn, &self.scratch[..count], now) == Appetite::Pause
+                }
+                Err(reason) => {
+                    remote.readable = false;
+                    self.engine.disconnect(conn, reason);
+                }
+            }
+        }
+    }
+
+    /// Reads on where the engine had enough and now wants more.
+    fn resume_reading(&mut self) {
+        for conn in self.engine.take_hungry() {
+            if let Some(remote) = self.peers.remote(conn) {
+                remote.paused = false;
+                self.list_for_reading(conn);
+            }
+        }
+    }
+
+    /// Takes events from the queue and from uploads in turn; returns whether there are no more.
+    fn take_events(&mut self, now: Instant) -> bool {
+        for _ in 0..BATCHES {
+            let mut taken = false;
+            for _ in 0..BATCH {
+                if !self.engine.intake_open() {
+                    return false;
+                }
+                let Some(frame) = self.intake.next() else {
+                    break;
+                };
+                self.engine.publish(&frame, now);
+                taken = true;
+            }
+            #[cfg(feature = "publish")]
+            {
+                taken |= self.engine.work_on_upload(now);
+            }
+            if !taken {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn carry_out_commands(&mut self, now: Instant) {
+        for _ in 0..COMMANDS {
+            let Ok(command) = self.commands.try_recv() else {
+                return;
+            };
+            match command {
+                // Whoever asked and no longer waits for the answer needs none.
+                Command::Status(reply) => drop(reply.try_send(self.status(now))),
+                Command::Disconnect(whom, reply) => {
+                    let count = match whom {
+                        Disconnect::Connection(id) => self
+                            .engine
+                            .disconnect_id(id, DisconnectReason::Kicked)
+                            .into(),
+                        Disconnect::Namespace(namespace) => self.engine.kick_namespace(&namespace),
+                    };
+                    let _ = reply.try_send(count);
+                }
+                Command::Subscribe(namespaces, pipe, reply) => {
+                    let conn = self.engine.subscribe(namespaces, now).ok();
+                    if let Some(conn) = conn {
+                        self.peers.insert(conn, Peer::Local(pipe));
+                    }
+                    let _ = reply.try_send(conn.map(|conn| (conn, self.engine.info(conn).id)));
+                }
+                Command::Unsubscribe(id) => {
+                    self.engine.disconnect_id(id, DisconnectReason::Client);
+                }
+                Command::Drained(conn) => self.engine.writable(conn, now),
+                Command::Shutdown(grace) => {
+                    self.listeners.clear();
+                    self.engine.drain(grace, now);
+                }
+            }
+        }
+    }
+
+    fn status(&self, now: Instant) -> Status {
+        Status {
+            queued: self.intake.len(),
+            ..self.engine.status(now)
+        }
+    }
+
+    fn call_on_connect(&mut self) {
+        for conn in self.engine.take_opened() {
+            if let Some(hook) = &mut self.hooks.on_connect
+                && self.engine.is_stream(conn)
+            {
+                hook(&self.engine.info(conn));
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        let (peers, hooks) = (&mut self.peers, &mut self.hooks);
+        let accept_again = &mut self.accept_again;
+        self.engine.reap(|conn, info, reason| {
+            if let Some(Peer::Local(pipe)) = peers.remove(conn) {
+                pipe.end(reason);
+            }
+            // A descriptor is free again.
+            *accept_again = None;
+            if let Some(hook) = &mut hooks.on_disconnect {
+                hook(&info, reason);
+            }
+        });
+    }
+}
+
+/// Whether accepting failed because of the connection that was next, which is gone, and not of anything that lasts.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    !matches!(
+        rustix::io::Errno::from_io_error(error),
+        Some(
+            rustix::io::Errno::MFILE
+                | rustix::io::Errno::NFILE
+                | rustix::io::Errno::NOBUFS
+                | rustix::io::Errno::NOMEM
+        )
+    )
+}

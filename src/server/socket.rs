@@ -1,0 +1,226 @@
+//! Sockets: how they are made, what is set on them, and the outlet through which the engine writes to them.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::config::Config;
+use crate::engine::{ConnId, Outlet};
+use crate::event_log::Slices;
+use crate::stats::DisconnectReason;
+use crate::subscription::Pipe;
+
+/// A dead peer that neither sends nor acknowledges is noticed after this much silence, whatever it was doing.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Opens a listener. What is set on it, the sockets that it accepts inherit, so that an accept is one system call.
+pub(super) fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // An address stands for itself; whoever wants both families on `[::]` binds both.
+        socket.set_only_v6(false)?;
+    }
+    prepare(&SockRef::from(&socket), config)?;
+    socket.bind(&address.into())?;
+    // The kernel cuts this down to its own limit.
+    socket.listen(i32::from(u16::MAX))?;
+    socket.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn prepare(socket: &SockRef<'_>, config: &Config) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &socket2::TcpKeepalive::new()
+            .with_time(TCP_KEEPALIVE)
+            .with_interval(TCP_KEEPALIVE / 4),
+    )?;
+    if config.send_buffer > 0 {
+        socket.set_send_buffer_size(config.send_buffer)?;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        // What a dead peer does not acknowledge, no keepalive comment would reveal in time.
+        socket.set_tcp_user_timeout(Some(config.write_timeout))?;
+        // Lag is seen where it is: what the network has not taken waits here, not in the kernel.
+        if config.send_buffer > 0 {
+            socket.set_tcp_notsent_lowat(u32::try_from(config.send_buffer).unwrap_or(u32::MAX))?;
+        }
+    }
+    Ok(())
+}
+
+/// Connections at once that the descriptor limit has room for, less a reserve for surplus connections, which are only told
+/// so, and for the application's own files.
+pub(super) fn connection_limit() -> usize {
+    const RESERVE: u64 = crate::engine::SURPLUS as u64 + 128;
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(1 << 20);
+    usize::try_from(descriptors.saturating_sub(RESERVE.min(descriptors / 2))).unwrap_or(usize::MAX)
+}
+
+/// The other end of a connection.
+#[derive(Debug)]
+pub(super) enum Peer {
+    /// A socket.
+    Remote(Remote),
+    /// A subscription in this process.
+    Local(Arc<Pipe>),
+}
+
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub(super) stream: TcpStream,
+    /// It has something to read, as far as we know.
+    pub(super) readable: bool,
+    /// The other side has closed its half, so only reading to the end shows all there is.
+    pub(super) closing: bool,
+    /// The engine wants none of it now.
+    pub(super) paused: bool,
+    /// On the list of those to be read again.
+    pub(super) listed: bool,
+}
+
+impl Remote {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            readable: false,
+            closing: false,
+            paused: false,
+            listed: false,
+        }
+    }
+
+    /// Reads once; `None` when there is nothing.
+    pub(super) fn read(&mut self, scratch: &mut [u8]) -> Result<Option<usize>, DisconnectReason> {
+        loop {
+            match self.stream.read(scratch) {
+                Ok(count) => {
+                    // Fewer than asked for is all there is, but for the end.
+                    self.readable = count == scratch.len() || (self.closing && count > 0);
+                    return Ok(Some(count));
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Ok(None);
+                }
+                Err(error) => return Err(reason_of(&error)),
+            }
+        }
+    }
+}
+
+fn reason_of(error: &io::Error) -> DisconnectReason {
+    match error.kind() {
+        ErrorKind::BrokenPipe
+        | ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::NotConnected => DisconnectReason::Client,
+        // `TCP_USER_TIMEOUT`: nothing was acknowledged in time.
+        ErrorKind::TimedOut => DisconnectReason::Stalled,
+        _ => DisconnectReason::Error,
+    }
+}
+
+/// Everyone the engine writes to, by its keys.
+#[derive(Debug, Default)]
+pub(super) struct Peers(Vec<Option<Peer>>);
+
+impl Peers {
+    pub(super) fn insert(&mut self, conn: ConnId, peer: Peer) {
+        let index = conn as usize;
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some(peer);
+    }
+
+    pub(super) fn remove(&mut self, conn: ConnId) -> Option<Peer> {
+        self.0.get_mut(conn as usize)?.take()
+    }
+
+    pub(super) fn remote(&mut self, conn: ConnId) -> Option<&mut Remote> {
+        match self.0.get_mut(conn as usize)? {
+            Some(Peer::Remote(remote)) => Some(remote),
+            _ => None,
+        }
+    }
+}
+
+impl Outlet for Peers {
+    fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+        match self.0.get_mut(conn as usize) {
+            Some(Some(Peer::Remote(remote))) => write(&mut remote.stream, slices),
+            Some(Some(Peer::Local(pipe))) => Ok(pipe.put(slices.as_slice())),
+            _ => Err(DisconnectReason::Error),
+        }
+    }
+
+    fn finish(&mut self, conn: ConnId) {
+        if let Some(remote) = self.remote(conn) {
+            // A socket that cannot be shut down is gone already, and reading from it will say so.
+            let _ = remote.stream.shutdown(Shutdown::Write);
+        }
+    }
+}
+
+fn write(stream: &mut TcpStream, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+    loop {
+        let written = match slices.as_slice() {
+            [one] => stream.write(one),
+            several => stream.write_vectored(several),
+        };
+        match written {
+            Ok(count) => return Ok(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(reason_of(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An accept is one system call because these are inherited; on a system where they are not, this fails.
+    #[test]
+    fn accepted_sockets_inherit_what_is_set_on_the_listener() {
+        let config = Config {
+            write_timeout: Duration::from_secs(7),
+            ..Config::default()
+        };
+        let listener = listen("127.0.0.1:0".parse().unwrap(), &config).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = loop {
+            if let Ok((accepted, _)) = listener.accept() {
+                break accepted;
+            }
+        };
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(
+                socket.tcp_user_timeout().unwrap(),
+                Some(Duration::from_secs(7))
+            );
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), 64 << 10);
+            // Linux doubles what it is asked for, for its own bookkeeping.
+            assert_eq!(socket.send_buffer_size().unwrap(), 128 << 10);
+        }
+    }
+}

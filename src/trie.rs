@@ -1,0 +1,383 @@
+//! The trie: a value for each namespace that has one, found along with those of its ancestors in one walk.
+//!
+//! Owns the nodes and their count. It knows nothing of what it holds, and decides nothing about when a value is no
+//! longer wanted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::namespace::Namespace;
+
+/// A map from namespaces to values.
+///
+/// Values come in a fixed order: that of an ancestor first, siblings by the bytes of their segments.
+#[derive(Debug)]
+pub struct Trie<T> {
+    root: Node<T>,
+    nodes: usize,
+    values: usize,
+}
+
+/// A namespace with a value of its own or with one below it; only the root may have neither.
+#[derive(Debug)]
+struct Node<T> {
+    value: Option<T>,
+    children: BTreeMap<Box<str>, Self>,
+}
+
+/// The trie would have more nodes than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many namespaces")
+    }
+}
+
+impl std::error::Error for Full {}
+
+impl<T> Default for Trie<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Trie<T> {
+    /// A trie that holds nothing.
+    pub fn new() -> Self {
+        Self {
+            root: Node::new(),
+            nodes: 0,
+            values: 0,
+        }
+    }
+
+    /// How many nodes there are besides the root: the namespaces that hold a value or lead to one.
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// How many values it holds.
+    pub fn len(&self) -> usize {
+        self.values
+    }
+
+    /// Whether it holds no value.
+    pub fn is_empty(&self) -> bool {
+        self.values == 0
+    }
+
+    /// The value at a namespace.
+    pub fn get(&self, namespace: &Namespace) -> Option<&T> {
+        self.node(namespace)?.value.as_ref()
+    }
+
+    /// The value at a namespace, to change.
+    pub fn get_mut(&mut self, namespace: &Namespace) -> Option<&mut T> {
+        let mut node = &mut self.root;
+        for segment in namespace.segments() {
+            node = node.children.get_mut(segment)?;
+        }
+        node.value.as_mut()
+    }
+
+    /// The value at a namespace, made by `make` if there is none.
+    ///
+    /// # Errors
+    /// [`Full`] if that took more than `max_nodes` nodes in all; then nothing is made.
+    pub fn insert_with(
+        &mut self,
+        namespace: &Namespace,
+        max_nodes: usize,
+        make: impl FnOnce() -> T,
+    ) -> Result<&mut T, Full> {
+        let missing = self.missing(namespace);
+        if missing > max_nodes.saturating_sub(self.nodes) {
+            return Err(Full);
+        }
+        let mut node = &mut self.root;
+        for segment in namespace.segments() {
+            // Looked up first, for an entry would cost a copy of the segment even where it exists.
+            if !node.children.contains_key(segment) {
+                node.children.insert(segment.into(), Node::new());
+            }
+            node = node
+                .children
+                .get_mut(segment)
+                .expect("the child was there or was inserted just now");
+        }
+        self.nodes += missing;
+        self.values += usize::from(node.value.is_none());
+        Ok(node.value.get_or_insert_with(make))
+    }
+
+    /// Hands to `f` the values at a namespace and at its ancestors, from the root down.
+    pub fn for_each_on_path(&mut self, namespace: &Namespace, mut f: impl FnMut(&mut T)) {
+        let mut node = &mut self.root;
+        node.value.iter_mut().for_each(&mut f);
+        for segment in namespace.segments() {
+            let Some(child) = node.children.get_mut(segment) else {
+                return;
+            };
+            node = child;
+            node.value.iter_mut().for_each(&mut f);
+        }
+    }
+
+    /// Takes out the value at a namespace, and with it the nodes that only led to it.
+    pub fn remove(&mut self, namespace: &Namespace) -> Option<T> {
+        let mut freed = 0;
+        let value = self.root.remove(namespace.segments(), &mut freed)?;
+        self.nodes -= freed;
+        self.values -= 1;
+        Some(value)
+    }
+
+    /// Hands every value to `f`.
+    pub fn for_each(&self, mut f: impl FnMut(&T)) {
+        self.root.for_each(&mut f);
+    }
+
+    /// Hands to `f` the value at a namespace and every value below it.
+    pub fn for_each_under(&self, namespace: &Namespace, mut f: impl FnMut(&T)) {
+        if let Some(node) = self.node(namespace) {
+            node.for_each(&mut f);
+        }
+    }
+
+    fn node(&self, namespace: &Namespace) -> Option<&Node<T>> {
+        namespace
+            .segments()
+            .try_fold(&self.root, |node, segment| node.children.get(segment))
+    }
+
+    /// How many nodes the path to a namespace lacks.
+    fn missing(&self, namespace: &Namespace) -> usize {
+        let mut segments = namespace.segments();
+        let mut node = &self.root;
+        while let Some(segment) = segments.next() {
+            let Some(child) = node.children.get(segment) else {
+                return 1 + segments.count();
+            };
+            node = child;
+        }
+        0
+    }
+}
+
+// What recurses here goes no deeper than a namespace has segments, which its limits bound.
+impl<T> Node<T> {
+    fn new() -> Self {
+        Self {
+            value: None,
+            children: BTreeMap::new(),
+        }
+    }
+
+    fn remove<'a>(
+        &mut self,
+        mut segments: impl Iterator<Item = &'a str>,
+        freed: &mut usize,
+    ) -> Option<T> {
+        let Some(segment) = segments.next() else {
+            return self.value.take();
+        };
+        let child = self.children.get_mut(segment)?;
+        let value = child.remove(segments, freed)?;
+        if child.value.is_none() && child.children.is_empty() {
+            self.children.remove(segment);
+            *freed += 1;
+        }
+        Some(value)
+    }
+
+    fn for_each(&self, f: &mut impl FnMut(&T)) {
+        self.value.iter().for_each(&mut *f);
+        for child in self.children.values() {
+            child.for_each(f);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const NO_CAP: usize = usize::MAX;
+
+    fn namespace(path: &str) -> Namespace {
+        Namespace::parse(path).unwrap()
+    }
+
+    /// A trie where the value at each path is the path.
+    fn trie_of(paths: &[&'static str]) -> Trie<&'static str> {
+        let mut trie = Trie::new();
+        for path in paths {
+            trie.insert_with(&namespace(path), NO_CAP, || *path)
+                .unwrap();
+        }
+        trie
+    }
+
+    #[test]
+    fn a_path_goes_from_the_root_to_the_leaf_and_under_goes_below() {
+        let mut trie = trie_of(&["/", "/a", "/a/b/c", "/a-b", "/ab", "/b"]);
+        for (path, on_path, under) in [
+            (
+                "/",
+                vec!["/"],
+                vec!["/", "/a", "/a/b/c", "/a-b", "/ab", "/b"],
+            ),
+            ("/a", vec!["/", "/a"], vec!["/a", "/a/b/c"]),
+            ("/a/b", vec!["/", "/a"], vec!["/a/b/c"]),
+            ("/a/b/c", vec!["/", "/a", "/a/b/c"], vec!["/a/b/c"]),
+            ("/a/b/c/d/e", vec!["/", "/a", "/a/b/c"], vec![]),
+            ("/a/x/c", vec!["/", "/a"], vec![]),
+            ("/ab", vec!["/", "/ab"], vec!["/ab"]),
+            ("/x", vec!["/"], vec![]),
+        ] {
+            let mut found = Vec::new();
+            trie.for_each_on_path(&namespace(path), |value| found.push(*value));
+            assert_eq!(found, on_path, "on the path of {path}");
+            found.clear();
+            trie.for_each_under(&namespace(path), |value| found.push(*value));
+            assert_eq!(found, under, "under {path}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_freed_with_the_last_value_they_lead_to() {
+        let mut trie = trie_of(&["/", "/a/b", "/a/b/c/d", "/x"]);
+        for (path, removed, nodes, len) in [
+            ("/a", None, 5, 4),
+            ("/a/b/c/d/e", None, 5, 4),
+            ("/a/b", Some("/a/b"), 5, 3),
+            ("/a/b", None, 5, 3),
+            ("/a/b/c/d", Some("/a/b/c/d"), 1, 2),
+            ("/", Some("/"), 1, 1),
+            ("/x", Some("/x"), 0, 0),
+            ("/", None, 0, 0),
+        ] {
+            assert_eq!(trie.remove(&namespace(path)), removed, "{path}");
+            assert_eq!((trie.nodes(), trie.len()), (nodes, len), "{path}");
+        }
+        assert!(trie.is_empty());
+    }
+
+    #[test]
+    fn the_cap_is_exact_and_counts_only_nodes_to_be_made() {
+        let mut trie = trie_of(&["/a/b"]);
+        for (path, max_nodes, result, nodes) in [
+            ("/c", 2, Err(Full), 2),
+            ("/a/b/c/d", 3, Err(Full), 2),
+            ("/a/b/c/d", 4, Ok("new"), 4),
+            // What takes no node is never refused, even past a cap.
+            ("/a", 0, Ok("new"), 4),
+            ("/", 0, Ok("new"), 4),
+            ("/a/b", 0, Ok("/a/b"), 4),
+            ("/c", 5, Ok("new"), 5),
+        ] {
+            let found = trie
+                .insert_with(&namespace(path), max_nodes, || "new")
+                .copied();
+            assert_eq!((found, trie.nodes()), (result, nodes), "{path}");
+        }
+    }
+
+    #[test]
+    fn it_agrees_with_a_list_of_everything() {
+        for seed in 1..=20 {
+            agree_on_random_steps(seed);
+        }
+    }
+
+    fn agree_on_random_steps(seed: u64) {
+        let mut random = XorShift(seed);
+        let mut trie = Trie::new();
+        let mut list: Vec<(Namespace, u64)> = Vec::new();
+        for step in 0..1000 {
+            let name = random.namespace();
+            let held = list.iter().position(|(other, _)| *other == name);
+            if random.below(2) == 0 {
+                let max_nodes = random.below(40);
+                let value = match held {
+                    Some(at) => Ok(list[at].1),
+                    None => {
+                        list.push((name.clone(), step));
+                        let fits = prefixes(&list) <= max_nodes.max(trie.nodes());
+                        if !fits {
+                            list.pop();
+                        }
+                        fits.then_some(step).ok_or(Full)
+                    }
+                };
+                let inserted = trie.insert_with(&name, max_nodes, || step).copied();
+                assert_eq!(inserted, value, "seed {seed} step {step} {name}");
+            } else {
+                let value = held.map(|at| list.remove(at).1);
+                assert_eq!(trie.remove(&name), value, "seed {seed} step {step} {name}");
+            }
+            list.sort_by(|(a, _), (b, _)| a.segments().cmp(b.segments()));
+            compare(&mut trie, &list, &random.namespace());
+        }
+    }
+
+    /// Asks both every question there is, about one namespace.
+    fn compare(trie: &mut Trie<u64>, list: &[(Namespace, u64)], name: &Namespace) {
+        let pick = |wanted: &dyn Fn(&Namespace) -> bool| -> Vec<u64> {
+            let wanted = list.iter().filter(|(other, _)| wanted(other));
+            wanted.map(|(_, value)| *value).collect()
+        };
+        let mut found = Vec::new();
+        trie.for_each(|value| found.push(*value));
+        assert_eq!(found, pick(&|_| true));
+        found.clear();
+        trie.for_each_under(name, |value| found.push(*value));
+        assert_eq!(found, pick(&|other| name.contains(other)), "{name}");
+        found.clear();
+        trie.for_each_on_path(name, |value| found.push(*value));
+        assert_eq!(found, pick(&|other| other.contains(name)), "{name}");
+
+        let at = pick(&|other| other == name).first().copied();
+        assert_eq!(trie.get(name).copied(), at, "{name}");
+        assert_eq!(trie.get_mut(name).copied(), at, "{name}");
+        assert_eq!(trie.nodes(), prefixes(list));
+        assert_eq!(trie.len(), list.len());
+        assert_eq!(trie.is_empty(), list.is_empty());
+    }
+
+    /// How many namespaces besides the root are in the list or above one that is.
+    fn prefixes(list: &[(Namespace, u64)]) -> usize {
+        let mut distinct = BTreeSet::new();
+        for (name, _) in list {
+            let segments: Vec<&str> = name.segments().collect();
+            for depth in 1..=segments.len() {
+                distinct.insert(segments[..depth].to_vec());
+            }
+        }
+        distinct.len()
+    }
+
+    struct XorShift(u64);
+
+    impl XorShift {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 32) as usize % bound
+        }
+
+        /// One of few enough that they meet often, some a prefix of another as text only.
+        fn namespace(&mut self) -> Namespace {
+            let depth = self.below(5);
+            let segments: Vec<&str> = (0..depth)
+                .map(|_| ["a", "a-", "ab", "ü"][self.below(4)])
+                .collect();
+            namespace(&segments.join("/"))
+        }
+    }
+}
