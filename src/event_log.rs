@@ -230,9 +230,12 @@ impl EventLog {
         let first = self.chunks.partition_point(|chunk| chunk.end() <= from);
         let (mut from, mut most) = (from, most);
         for chunk in self.chunks.range(first..) {
+            if most == 0 {
+                return;
+            }
             let rest = &chunk.bytes()[(from - chunk.start) as usize..];
             let taken = rest.len().min(most);
-            if taken == 0 || !slices.push(&rest[..taken]) {
+            if !slices.push(&rest[..taken]) {
                 return;
             }
             from += taken as u64;

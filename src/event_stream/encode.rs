@@ -48,8 +48,10 @@ pub enum Target {
 
 /// The bytes that the largest event may take on the wire: a mebibyte of line ends encodes to six.
 pub fn max_frame_bytes(max_event: usize) -> usize {
-    const FIELDS: usize =
-        2 * (MAX_FIELD_BYTES + "event: \n".len()) + "retry:18446744073709551615\n\n".len();
+    const FIELDS: usize = 2 * MAX_FIELD_BYTES
+        + "id: \n".len()
+        + "event: \n".len()
+        + "retry:18446744073709551615\n\n".len();
     max_event
         .saturating_add(1)
         .saturating_mul("data:\n".len())

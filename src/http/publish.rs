@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::event::Event;
@@ -23,11 +23,16 @@ pub(crate) fn max_json_bytes(max_event: usize) -> usize {
 struct Form<'a> {
     namespace: Option<String>,
     namespaces: Option<Vec<String>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     event: Option<String>,
     id: Option<String>,
     retry: Option<u64>,
+}
+
+/// `null` is data too, and not the absence of it.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawValue>, D::Error> {
+    Deserialize::deserialize(json).map(Some)
 }
 
 /// Reads the JSON form of an event.
