@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::connection::{Connection, Farewell, Phase, Place};
 use super::topic::{Report, Subscriber, Topic, Turn, WRITE_COST};
-use super::{ConnId, Engine, GATHER_MS, Outlet};
+use super::{Appetite, ConnId, Engine, GATHER_MS, Outlet};
 
 /// What one call of [`Engine::flush`] may cost, in bytes that could have been copied in that time: about 2.5 ms.
 const SLICE: usize = 16 << 20;
@@ -359,8 +359,10 @@ impl Engine {
                     reader,
                     since_ms: self.now_ms,
                 };
-                self.process(key);
-                self.hungry.push(key);
+                // Whoever has sent the next request already is not read from until that is answered too.
+                if self.process(key) == Appetite::More {
+                    self.hungry.push(key);
+                }
             }
             Phase::Streaming(stream) => match std::mem::take(&mut stream.farewell) {
                 Farewell::None => {}

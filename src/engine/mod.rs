@@ -101,6 +101,10 @@ pub struct NamespacesFull;
 /// The broadcast engine. See the module's own words.
 pub struct Engine {
     config: Config,
+    #[cfg_attr(
+        not(feature = "publish"),
+        expect(dead_code, reason = "only publishing is held to it")
+    )]
     access: Access,
     route: Option<RouteHook>,
     limits: Limits,
@@ -118,8 +122,10 @@ pub struct Engine {
     ready: VecDeque<ConnId>,
     /// Streams left with something to write though their sockets would take more.
     behind: VecDeque<ConnId>,
+    #[cfg(feature = "publish")]
     /// Uploads with bytes to work on, in the order they came.
     uploads: VecDeque<ConnId>,
+    #[cfg(feature = "publish")]
     /// Bytes that all unfinished uploads hold together.
     upload_bytes: usize,
     hungry: Vec<ConnId>,
@@ -177,7 +183,9 @@ impl Engine {
             due: VecDeque::new(),
             ready: VecDeque::new(),
             behind: VecDeque::new(),
+            #[cfg(feature = "publish")]
             uploads: VecDeque::new(),
+            #[cfg(feature = "publish")]
             upload_bytes: 0,
             hungry: Vec::new(),
             opened: Vec::new(),
@@ -208,7 +216,7 @@ impl Engine {
     /// Takes in a connection; `None` when there are too many even to tell it so.
     pub fn accept(&mut self, peer: SocketAddr, now: Instant) -> Option<ConnId> {
         self.set_now(now);
-        if self.connections.len() >= self.max_connections + SURPLUS || self.drain.is_some() {
+        if self.connections.len() >= self.max_connections + SURPLUS || self.is_draining() {
             self.stats.connections_total += 1;
             self.stats.disconnects[DisconnectReason::Overload as usize] += 1;
             return None;
@@ -488,6 +496,7 @@ impl Engine {
 
     /// Frees what ended in this turn, and hands out what is known of it.
     pub fn reap(&mut self, mut each: impl FnMut(ConnId, ConnectionInfo, DisconnectReason)) {
+        self.end_the_idle();
         while let Some(key) = self.ended.pop() {
             let info = self.info(key);
             let connection = self.connections.remove(key as usize);
@@ -502,6 +511,9 @@ impl Engine {
                 _ => {}
             }
             each(key, info, reason);
+            if self.ended.is_empty() {
+                self.end_the_idle();
+            }
         }
     }
 

@@ -113,7 +113,7 @@ impl Engine {
             };
             return self.respond(key, reader, head, &answer);
         }
-        if self.connections[key as usize].surplus || self.is_draining() && wants_stream(head) {
+        if self.connections[key as usize].surplus {
             return self.answer_overload(key, head);
         }
         let routing = self
@@ -128,6 +128,7 @@ impl Engine {
             }
         };
         match routed {
+            Ok(Route::Subscribe { .. }) if self.is_draining() => self.answer_overload(key, head),
             Ok(Route::Subscribe { namespaces }) if head.method() == "HEAD" => {
                 drop(namespaces);
                 let bytes = self.stream_head(head);
@@ -298,11 +299,8 @@ impl Engine {
 
 /// Whether somebody asks for an event stream, as a browser's `EventSource` does.
 fn wants_stream(head: &RequestHead) -> bool {
-    let path = head.path();
-    let subscribes = path == "/subscribe" || path.starts_with("/subscribe/");
-    let accepts = |head: &RequestHead| {
-        head.header("accept")
-            .is_some_and(|accept| accept.contains("text/event-stream"))
-    };
-    subscribes && matches!(head.method(), "GET" | "HEAD") && accepts(head)
+    let accepts = head
+        .header("accept")
+        .is_some_and(|accept| accept.contains("text/event-stream"));
+    accepts && matches!(head.method(), "GET" | "HEAD")
 }

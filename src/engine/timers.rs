@@ -112,26 +112,34 @@ impl Engine {
         let now = self.now_ms;
         let write_timeout = self.config.write_timeout.as_millis() as u64;
         let late = |since: u64, limit: u64, found: Found| {
-            if now >= since + limit {
+            let at = since + limit;
+            if now >= at {
                 found
             } else {
-                Found::FineUntil(since + limit)
+                Found::FineUntil(at)
             }
         };
         let lacks = self.lacks_events(key);
         let connection = &self.connections[key as usize];
-        let active_at = subscriber_of(connection, &mut self.topics)
-            .map_or(0, |subscriber| subscriber.active_at)
-            .max(connection.active_at);
         if connection.ended.is_some() {
             return Found::FineUntil(u64::MAX);
         }
+        let place = subscriber_of(connection, &mut self.topics);
+        // A pass that finds a socket full tells the place, not the connection.
+        let place_full =
+            place.as_ref().is_some_and(|place| !place.direct) && connection.outgoing.is_empty();
+        let active_at = place
+            .map_or(0, |place| place.active_at)
+            .max(connection.active_at);
         if !connection.outgoing.is_empty() || lacks {
-            return late(
-                active_at,
-                write_timeout,
-                Found::Late(DisconnectReason::Stalled),
-            );
+            return match connection.writable && !place_full {
+                true => Found::FineUntil(u64::MAX),
+                false => late(
+                    active_at,
+                    write_timeout,
+                    Found::Late(DisconnectReason::Stalled),
+                ),
+            };
         }
         match &connection.phase {
             Phase::Request { reader, since_ms } => {
@@ -174,7 +182,7 @@ impl Engine {
     /// from the grace, so that clients come back spread out. Called again, it makes the grace a shorter one.
     pub fn drain(&mut self, grace: Duration, now: Instant) {
         self.set_now(now);
-        self.stats.state = State::Draining;
+        self.announce_drain();
         let grace_ms = grace.as_millis() as u64;
         let mut streams = Vec::new();
         for (key, connection) in &self.connections {
@@ -200,18 +208,39 @@ impl Engine {
             until_ms: self.now_ms + grace_ms,
             grace_ms,
         });
-        self.end_idle_requests();
         self.tick_drain();
     }
 
-    fn end_idle_requests(&mut self) {
-        let idle =
-            |phase: &Phase| matches!(phase, Phase::Request { reader, .. } if reader.is_empty());
-        let idle = self
+    /// Says that the server is about to drain: no new streams begin, and connections are not kept for another request.
+    pub fn announce_drain(&mut self) {
+        self.stats.state = State::Draining;
+    }
+
+    /// In a drain, ends the connections that only might still ask something once nobody else is left.
+    pub(super) fn end_the_idle(&mut self) {
+        let is_idle = |phase: &Phase| match phase {
+            Phase::Request { reader, .. } => reader.is_empty(),
+            Phase::Closing {
+                linger_until_ms, ..
+            } => linger_until_ms.is_some(),
+            _ => false,
+        };
+        let alone = || {
+            self.connections
+                .iter()
+                .all(|(_, connection)| is_idle(&connection.phase))
+        };
+        if self.drain.is_some() && self.stats.subscribers == 0 && alone() {
+            self.end_everyone();
+        }
+    }
+
+    fn end_everyone(&mut self) {
+        let keys: Vec<ConnId> = self
             .connections
             .iter()
-            .filter(|(_, connection)| idle(&connection.phase));
-        let keys: Vec<ConnId> = idle.map(|(key, _)| key as ConnId).collect();
+            .map(|(key, _)| key as ConnId)
+            .collect();
         keys.into_iter()
             .for_each(|key| self.disconnect(key, DisconnectReason::Shutdown));
     }
@@ -221,8 +250,9 @@ impl Engine {
         self.drain.is_some() && self.connections.is_empty()
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.drain.is_some()
+    /// Whether a drain was announced.
+    pub fn is_draining(&self) -> bool {
+        self.stats.state == State::Draining
     }
 
     fn tick_drain(&mut self) {
@@ -244,13 +274,7 @@ impl Engine {
             }
         }
         if self.now_ms >= drain.until_ms {
-            let keys: Vec<ConnId> = self
-                .connections
-                .iter()
-                .map(|(key, _)| key as ConnId)
-                .collect();
-            keys.into_iter()
-                .for_each(|key| self.disconnect(key, DisconnectReason::Shutdown));
+            self.end_everyone();
         }
         self.drain = Some(drain);
     }

@@ -346,7 +346,10 @@ impl Engine {
     ) -> Result<(), Answer> {
         let most = max_json_bytes(self.config.max_event);
         self.take_bytes(partial, bytes, most)
-            .map_err(|_| line_error(form, 1, &format!("the line is longer than {most} bytes")))
+            .map_err(|answer| match answer.status {
+                413 => line_error(form, 1, &format!("the line is longer than {most} bytes")),
+                _ => answer,
+            })
     }
 
     fn publish_line(&mut self, form: &mut Form, line: &[u8], now: Instant) -> Result<(), Answer> {

@@ -15,11 +15,13 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::Config;
 use crate::engine::{Appetite, ConnId, Engine};
+use crate::namespace::Namespace;
 use crate::publisher::Intake;
 use crate::server::Hooks;
-use crate::server::handle::{Command, Disconnect, Run};
+use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
 use crate::server::socket::{self, Peer, Peers, Remote};
 use crate::stats::{DisconnectReason, State, Status};
+use crate::subscription::Pipe;
 
 const WAKER: Token = Token(usize::MAX);
 /// The listeners have the tokens below the waker's, connections those from zero up.
@@ -53,6 +55,14 @@ pub(super) struct EventLoop {
     backlog: Vec<ConnId>,
     /// Accepting waits until then.
     accept_again: Option<Instant>,
+    draining: Option<Draining>,
+}
+
+/// A drain that waits for the events that were in the queue when it was asked for.
+struct Draining {
+    /// How many of them are left.
+    queued: usize,
+    until: Instant,
 }
 
 struct Listener {
@@ -113,6 +123,7 @@ impl EventLoop {
             scratch: vec![0; SCRATCH].into(),
             backlog: Vec::new(),
             accept_again: None,
+            draining: None,
         })
     }
 
@@ -142,6 +153,7 @@ impl EventLoop {
             self.carry_out_commands(now);
             let idle = self.take_events(now);
             self.engine.settle(idle, now);
+            self.drain(now);
             self.engine.tick(now);
             let unfinished = self.engine.flush(&mut self.peers, now);
             self.call_on_connect();
@@ -313,6 +325,9 @@ impl EventLoop {
                 };
                 self.engine.publish(&frame, now);
                 taken = true;
+                if let Some(waits) = &mut self.draining {
+                    waits.queued = waits.queued.saturating_sub(1);
+                }
             }
             #[cfg(feature = "publish")]
             {
@@ -323,6 +338,15 @@ impl EventLoop {
             }
         }
         false
+    }
+
+    fn drain(&mut self, now: Instant) {
+        if let Some(Draining { until, .. }) = self
+            .draining
+            .take_if(|waits| waits.queued == 0 || now >= waits.until)
+        {
+            self.engine.drain(until.saturating_duration_since(now), now);
+        }
     }
 
     fn carry_out_commands(&mut self, now: Instant) {
@@ -344,11 +368,7 @@ impl EventLoop {
                     let _ = reply.try_send(count);
                 }
                 Command::Subscribe(namespaces, pipe, reply) => {
-                    let conn = self.engine.subscribe(namespaces, now).ok();
-                    if let Some(conn) = conn {
-                        self.peers.insert(conn, Peer::Local(pipe));
-                    }
-                    let _ = reply.try_send(conn.map(|conn| (conn, self.engine.info(conn).id)));
+                    let _ = reply.try_send(self.subscribe(namespaces, pipe, now));
                 }
                 Command::Unsubscribe(id) => {
                     self.engine.disconnect_id(id, DisconnectReason::Client);
@@ -356,10 +376,33 @@ impl EventLoop {
                 Command::Drained(conn) => self.engine.writable(conn, now),
                 Command::Shutdown(grace) => {
                     self.listeners.clear();
-                    self.engine.drain(grace, now);
+                    self.engine.announce_drain();
+                    // Centuries of grace are as good as one.
+                    let until = now + grace.min(Duration::from_secs(100 * 365 * 86_400));
+                    self.draining = Some(Draining {
+                        queued: self.intake.len(),
+                        until,
+                    });
                 }
             }
         }
+    }
+
+    fn subscribe(
+        &mut self,
+        namespaces: Vec<Namespace>,
+        pipe: Arc<Pipe>,
+        now: Instant,
+    ) -> Result<(u32, u64), SubscribeError> {
+        if self.engine.is_draining() {
+            return Err(SubscribeError::Closed);
+        }
+        let conn = self
+            .engine
+            .subscribe(namespaces, now)
+            .map_err(|_| SubscribeError::TooManyNamespaces)?;
+        self.peers.insert(conn, Peer::Local(pipe));
+        Ok((conn, self.engine.info(conn).id))
     }
 
     fn status(&self, now: Instant) -> Status {

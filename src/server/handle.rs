@@ -17,7 +17,11 @@ use crate::subscription::{Pipe, Subscription};
 pub(crate) enum Command {
     Status(Sender<Status>),
     Disconnect(Disconnect, Sender<usize>),
-    Subscribe(Vec<Namespace>, Arc<Pipe>, Sender<Option<(u32, u64)>>),
+    Subscribe(
+        Vec<Namespace>,
+        Arc<Pipe>,
+        Sender<Result<(u32, u64), SubscribeError>>,
+    ),
     Unsubscribe(u64),
     /// The pipe of this subscription has room again.
     Drained(u32),
@@ -110,7 +114,7 @@ pub enum SubscribeError {
     NoNamespace,
     /// [`max_namespaces`](crate::Config::max_namespaces) are in use.
     TooManyNamespaces,
-    /// The server has ended.
+    /// The server has ended, or is about to.
     Closed,
 }
 
@@ -174,9 +178,7 @@ impl Handle {
         let pipe = Arc::new(Pipe::new(self.pipe_bytes));
         let answer =
             self.ask(|reply| Command::Subscribe(namespaces.to_vec(), Arc::clone(&pipe), reply));
-        let (conn, id) = answer
-            .ok_or(SubscribeError::Closed)?
-            .ok_or(SubscribeError::TooManyNamespaces)?;
+        let (conn, id) = answer.ok_or(SubscribeError::Closed)??;
         Ok(Subscription::new(
             pipe,
             self.control.clone(),

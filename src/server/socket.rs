@@ -159,6 +159,17 @@ impl Peers {
     }
 }
 
+/// Nobody waits for ever for an event loop that is gone, whatever ended it.
+impl Drop for Peers {
+    fn drop(&mut self) {
+        for peer in self.0.iter().flatten() {
+            if let Peer::Local(pipe) = peer {
+                pipe.end(DisconnectReason::Error);
+            }
+        }
+    }
+}
+
 impl Outlet for Peers {
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
         match self.0.get_mut(conn as usize) {
