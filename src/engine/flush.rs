@@ -95,6 +95,11 @@ impl Engine {
                 self.due.pop_front();
             }
         }
+        // A response that went out may have made way for a publish request that was already there.
+        #[cfg(feature = "publish")]
+        if !self.uploads.is_empty() {
+            return true;
+        }
         !(self.ready.is_empty() && self.behind.is_empty() && self.due.is_empty())
     }
 

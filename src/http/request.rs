@@ -505,7 +505,8 @@ fn syntax_error(error: httparse::Error, head: &[u8]) -> Reject {
 /// Whether the request line ends in a well-formed version, so that it is only one we do not speak.
 fn names_http_version(head: &[u8]) -> bool {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let version = line.rsplit(|&byte| byte == b' ').next();
+    // The third word of three; of more, it is the line that is wrong.
+    let version = line.splitn(3, |&byte| byte == b' ').nth(2);
     matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }

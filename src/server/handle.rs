@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crate::event_stream::encode::max_frame_bytes;
 use crate::namespace::Namespace;
 use crate::publisher::Shared;
-use crate::stats::Status;
+use crate::stats::{State, Status};
 use crate::subscription::{Pipe, Subscription};
 
 /// What a handle asks of the event loop.
@@ -153,9 +153,13 @@ impl Handle {
         if let Some(status) = at_rest() {
             return status;
         }
+        // A server that neither answers nor left a status was ended by a panic of the application's own.
         self.ask(Command::Status)
             .or_else(at_rest)
-            .unwrap_or_default()
+            .unwrap_or(Status {
+                state: State::Stopped,
+                ..Status::default()
+            })
     }
 
     /// Ends one connection by its id, or every event stream of a namespace and of those below it, for the reason `kicked`.

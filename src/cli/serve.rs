@@ -1,0 +1,154 @@
+//! `fanfare serve`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use fanfare::{Config, ConnectionInfo, DisconnectReason, Handle, PublishAccess, Server};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::options::{LogFormat, LogLevel, Options};
+use super::{Failure, demo, logging, print};
+
+/// How long a server may take to end at once before the program ends without it.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Serves until a signal ends it.
+pub(super) fn serve(options: &Options) -> Result<(), Failure> {
+    let config = options.config();
+    logging::start(
+        options.log_format.unwrap_or(LogFormat::Text),
+        options.log_level.unwrap_or(LogLevel::Info),
+    );
+    raise_descriptor_limit();
+    let grace = config.drain;
+    let builder = Server::builder().config(config.clone());
+    let builder = builder
+        .on_connect(log_connect)
+        .on_disconnect(log_disconnect)
+        .on_warning(|message| tracing::warn!("{message}"));
+    let mut server = builder
+        .build()
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let wanted = options.addr.as_deref().unwrap_or("127.0.0.1:8001");
+    let address = server.bind(wanted).map_err(|error| {
+        Failure::Failed(format!(
+            "cannot listen on {}: {error}",
+            wanted.escape_debug()
+        ))
+    })?;
+    log_access(&config, &address);
+
+    let (ended, has_ended) = bounded(0);
+    end_on_signals(server.handle(), grace, has_ended.clone())?;
+    let demo = options
+        .demo
+        .unwrap_or(false)
+        .then(|| demo::start(&server.publisher(), &has_ended));
+    print(&format!("fanfare listening on http://{address}\n"));
+    if demo.is_some() {
+        tracing::info!(
+            "publishing a demo: curl -N http://{address}/subscribe/time or http://{address}/subscribe/pets"
+        );
+    }
+    let run = server.run();
+    drop::<Sender<()>>(ended);
+    tracing::info!("ended");
+    run.map_err(|error| Failure::Failed(format!("the event loop failed: {error}")))
+}
+
+/// Connections are descriptors; the limit that programs start with is low for the sake of very old ones.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!("the descriptor limit stays as it is: {error}");
+    }
+}
+
+fn log_access(config: &Config, address: &SocketAddr) {
+    match config.publish_access(address) {
+        PublishAccess::Token => tracing::info!("publishing over HTTP needs the publish token"),
+        PublishAccess::Open => tracing::warn!(
+            "publishing over HTTP is open to everyone on this machine: no publish token is set"
+        ),
+        PublishAccess::Closed => {
+            tracing::warn!(
+                "publishing over HTTP is closed: {address} is no loopback address and no publish token is set"
+            );
+        }
+    }
+}
+
+fn log_connect(info: &ConnectionInfo) {
+    let namespaces = names(info);
+    tracing::debug!(
+        id = info.id,
+        peer = peer(info),
+        namespaces,
+        "event stream began"
+    );
+}
+
+fn log_disconnect(info: &ConnectionInfo, reason: DisconnectReason) {
+    let seconds = info.connected.as_secs_f64();
+    let (id, peer, reason, bytes) = (info.id, peer(info), reason.as_str(), info.bytes);
+    if info.is_stream() {
+        let namespaces = names(info);
+        tracing::info!(
+            id,
+            peer,
+            reason,
+            namespaces,
+            events = info.events,
+            bytes,
+            seconds,
+            "event stream ended"
+        );
+    } else {
+        tracing::debug!(id, peer, reason, bytes, seconds, "connection ended");
+    }
+}
+
+fn peer(info: &ConnectionInfo) -> String {
+    info.peer
+        .map_or_else(|| "this process".into(), |peer| peer.to_string())
+}
+
+/// Namespaces have no control characters; whatever else they have, quotes keep apart.
+fn names(info: &ConnectionInfo) -> String {
+    info.namespaces
+        .iter()
+        .map(|namespace| namespace.as_str().escape_debug().to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The first signal drains, the second ends the server at once, and if that is in vain, the program.
+fn end_on_signals(handle: Handle, grace: Duration, has_ended: Receiver<()>) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))?;
+    std::thread::spawn(move || {
+        let mut grace = Some(grace);
+        for _ in signals.forever() {
+            match grace.take() {
+                Some(grace) => {
+                    tracing::info!(
+                        "draining for {grace:?} at the most; a second signal ends it at once"
+                    );
+                    handle.shutdown(grace);
+                }
+                None => {
+                    handle.shutdown(Duration::ZERO);
+                    let _ = has_ended.recv_timeout(AT_ONCE);
+                    let _ = std::io::stderr().flush();
+                    std::process::exit(0);
+                }
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,373 @@
+//! The program as a user meets it: what it says, where, and with which exit code.
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn fanfare() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    fanfare().args(arguments).output().unwrap()
+}
+
+/// Says where a file of this test is, with this text in it.
+fn file(folder: &Path, name: &str, text: &str) -> String {
+    let path: PathBuf = folder.join(name);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().into()
+}
+
+/// The program, serving on a port of its own.
+struct Serving {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Serving {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line
+            .strip_prefix("fanfare listening on http://")
+            .expect("it says where it listens")
+            .trim();
+        Self {
+            child,
+            stdout,
+            address: address.into(),
+        }
+    }
+
+    fn request(&self, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+
+    /// Subscribes, and reads until something in the stream is there.
+    fn stream_until(&self, namespace: &str, wanted: &str) -> String {
+        let mut stream = self.request(&format!(
+            "GET /subscribe{namespace} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        ));
+        let mut text = String::new();
+        let mut scratch = [0; 4096];
+        while !text.contains(wanted) {
+            let count = stream.read(&mut scratch).unwrap();
+            assert!(count > 0, "the stream ended: {text}");
+            text.push_str(std::str::from_utf8(&scratch[..count]).unwrap());
+        }
+        text
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(
+            Command::new("kill")
+                .args([name, &self.child.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for the end; returns the exit code and what was logged.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut log = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let yaml = file(folder.path(), "a.yaml", "max-lag: 4MiB\nmax-lagg: 3\n");
+    let toml = file(folder.path(), "a.toml", "retry = \"3s\"\nfoo = 1\n");
+    let unit = file(folder.path(), "unit.yml", "\nkeepalive: 5\n");
+    let broken = file(folder.path(), "broken.toml", "retry = = 3\n");
+    let range = file(folder.path(), "range.toml", "max-event = 0\n");
+    let ini = file(folder.path(), "a.ini", "");
+    let rows: &[(&[&str], i32, &[&str])] = &[
+        (&[], 2, &["a command is missing"]),
+        (&["sevre"], 2, &["sevre"]),
+        (&["serve", "--max-lagg", "3"], 2, &["--max-lagg"]),
+        (
+            &["serve", "--max-lag", "3x"],
+            2,
+            &["--max-lag", "3x", "KiB"],
+        ),
+        (&["serve", "--retry", "5"], 2, &["--retry", "needs a unit"]),
+        (
+            &["serve", "--max-event", "0"],
+            2,
+            &["max-event", "0 is not between 1"],
+        ),
+        (
+            &["serve", "--headers", "Content-Length: 3"],
+            2,
+            &["headers", "Content-Length"],
+        ),
+        (
+            &["serve", "--cors-origins", "example.org"],
+            2,
+            &["cors-origins", "example.org"],
+        ),
+        (&["serve", "--addr", &taken], 1, &[&taken, "in use"]),
+        (
+            &["serve", "--addr", "192.0.2.1:80"],
+            1,
+            &["192.0.2.1:80", "assign"],
+        ),
+        (&["serve", "--addr", "nowhere"], 1, &["nowhere"]),
+        (
+            &["serve", "--config", "/nonexistent.yaml"],
+            2,
+            &["/nonexistent.yaml", "No such file"],
+        ),
+        (&["serve", "--config", &yaml], 2, &["a.yaml:2", "max-lagg"]),
+        (&["check-config", &yaml], 2, &["a.yaml:2", "max-lagg"]),
+        (&["check-config", &toml], 2, &["a.toml:2", "foo"]),
+        (&["check-config", &unit], 2, &["unit.yml:2", "needs a unit"]),
+        (&["check-config", &broken], 2, &["broken.toml:1"]),
+        (&["check-config", &range], 2, &["range.toml", "max-event"]),
+        (
+            &["check-config", &ini],
+            2,
+            &["a.ini", ".yaml, .yml or .toml"],
+        ),
+        (&["completions", "tcsh"], 2, &["tcsh"]),
+    ];
+    for (arguments, code, says) in rows {
+        let output = run(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let said = stderr.lines().last().unwrap_or_default();
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {stderr}");
+        assert!(said.starts_with("fanfare: "), "{arguments:?}: {stderr}");
+        assert!(
+            says.iter().all(|part| said.contains(part)),
+            "{arguments:?}: {stderr}"
+        );
+        assert_eq!(stderr.matches("fanfare: ").count(), 1);
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn variables_are_named_when_they_are_wrong_or_unknown() {
+    for (name, value, says) in [
+        ("FANFARE_MAX_LAG", "7q", "(from FANFARE_MAX_LAG)"),
+        ("FANFARE_MAX_LAGG", "7", "unknown variable FANFARE_MAX_LAGG"),
+    ] {
+        let output = fanfare().arg("serve").env(name, value).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            stderr.contains(says) && stderr.lines().count() == 1,
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn a_right_file_is_ok_and_help_goes_to_stdout() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        (
+            "a.yaml",
+            "addr: 127.0.0.1:0\nmax_lag: 4MiB\nsend-buffer: 4096\ncors-origins: [https://a.b]\nheaders:\n  X-A: b\n",
+        ),
+        (
+            "a.toml",
+            "keepalive = 0\nretry = \"500ms\"\ncors-origins = \"*\"\nlog-format = \"json\"\n[headers]\nX-A = \"b\"\n",
+        ),
+        ("empty.yml", ""),
+    ] {
+        let path = file(folder.path(), name, text);
+        let output = run(&["check-config", &path]);
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            format!("{path}: ok\n")
+        );
+        assert!(output.status.success());
+    }
+    for (arguments, part) in [
+        (&["--help"][..], "check-config"),
+        (&["--version"], env!("CARGO_PKG_VERSION")),
+        (&["serve", "--help"], "FANFARE_WRITE_BUDGET"),
+        (&["completions", "bash"], "complete -F"),
+    ] {
+        let output = run(arguments);
+        assert!(
+            output.status.success() && String::from_utf8(output.stdout).unwrap().contains(part),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn flag_over_variable_over_file_over_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = file(
+        folder.path(),
+        "a.yaml",
+        "addr: 127.0.0.1:0\nretry: 0\nkeepalive-text: from the file\n",
+    );
+    let rows: [(&[&str], Option<&str>, &str); 3] = [
+        (&[], None, "\r\n\r\n:from the file\n\n"),
+        (&[], Some("from a variable"), "\r\n\r\n:from a variable\n\n"),
+        (
+            &["--keepalive-text", "from a flag"],
+            Some("from a variable"),
+            "\r\n\r\n:from a flag\n\n",
+        ),
+    ];
+    for (flags, variable, prefix) in rows {
+        let mut command = fanfare();
+        command.args(["serve", "--config", &config]).args(flags);
+        if let Some(text) = variable {
+            command.env("FANFARE_KEEPALIVE_TEXT", text);
+        }
+        let text = Serving::start(&mut command).stream_until("", "\n\n");
+        assert!(text.ends_with(prefix), "{text}");
+    }
+    let text =
+        Serving::start(fanfare().args(["serve", "--addr", "127.0.0.1:0"])).stream_until("", "\n\n");
+    assert!(
+        text.contains("\r\n\r\nretry:") && text.ends_with("\n:\n\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_demo_tells_the_time() {
+    let serving = Serving::start(fanfare().args(["serve", "--demo", "--addr", "127.0.0.1:0"]));
+    let text = serving.stream_until("/time", "m\n\n");
+    let line = text.lines().find(|line| line.starts_with("data:")).unwrap();
+    assert!(line.ends_with(" am") || line.ends_with(" pm"), "{line}");
+    serving.stream_until("/pets", "event:new-");
+    serving.signal("-TERM");
+    assert_eq!(serving.end().0, Some(0));
+}
+
+#[test]
+fn a_signal_drains_and_the_log_names_the_reason() {
+    for (format, wanted) in [
+        ("text", "reason=\"shutdown\""),
+        ("json", "\"reason\":\"shutdown\""),
+    ] {
+        let arguments = [
+            "serve",
+            "--addr",
+            "127.0.0.1:0",
+            "--drain",
+            "2s",
+            "--log-format",
+            format,
+        ];
+        let serving = Serving::start(fanfare().args(arguments));
+        let mut stream = serving.request("GET /subscribe/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut first = [0; 1024];
+        assert!(stream.read(&mut first).unwrap() > 0);
+        serving.signal("-INT");
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        assert!(
+            rest.starts_with("retry:") && rest.ends_with("\n\n"),
+            "{rest}"
+        );
+        let (code, log) = serving.end();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(
+            log.contains(wanted) && log.contains("event stream ended"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let serving =
+        Serving::start(fanfare().args(["serve", "--addr", "127.0.0.1:0", "--drain", "1h"]));
+    // An upload that never ends holds the drain up.
+    let upload = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+                  Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
+    let mut stream = serving.request(upload);
+    let mut reply = [0; 64];
+    assert!(stream.read(&mut reply).unwrap() > 0 && reply.starts_with(b"HTTP/1.1 100 "));
+    serving.signal("-TERM");
+    // The drain has begun when nobody is accepted any more.
+    while TcpStream::connect(&serving.address).is_ok() {
+        std::thread::yield_now();
+    }
+    serving.signal("-TERM");
+    assert_eq!(serving.end().0, Some(0));
+}
+
+#[test]
+fn at_the_descriptor_limit_it_goes_on_and_comes_back() {
+    let mut command = Command::new("bash");
+    let program = env!("CARGO_BIN_EXE_fanfare");
+    command.args([
+        "-c",
+        &format!("ulimit -n 64; exec {program} serve --addr 127.0.0.1:0 --max-connections 1000"),
+    ]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut serving = Serving::start(&mut command);
+    let first = serving.request("GET /subscribe/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let crowd: Vec<TcpStream> = (0..100)
+        .map(|_| TcpStream::connect(&serving.address).unwrap())
+        .collect();
+    // It says so, and does not say so without end.
+    let mut log = BufReader::new(serving.child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("cannot accept") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0);
+    }
+    // Who is connected is served all the while.
+    let mut reader = BufReader::new(first);
+    line.clear();
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "HTTP/1.1 200 OK\r\n");
+    drop(crowd);
+    let text = serving.stream_until("/b", "\n\n");
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n"));
+    line.clear();
+    serving.signal("-TERM");
+    let mut rest = String::new();
+    serving.stdout.read_to_string(&mut rest).unwrap();
+    assert!(serving.child.wait().unwrap().success());
+}

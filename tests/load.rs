@@ -1,0 +1,358 @@
+//! Crowds: thousands of real sockets on one server, in a process of its own. Nothing here is timed; what is
+//! counted is what arrived, and the server's memory.
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token};
+
+/// Long enough for any machine; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Descriptors are counted per process, so crowds come one at a time.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static CROWD: Mutex<()> = Mutex::new(());
+    CROWD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The program, serving.
+struct Program {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Program {
+    fn start(options: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
+            .args(["serve", "--addr", "127.0.0.1:0", "--log-level", "off"])
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim().rsplit('/').next().unwrap().parse().unwrap();
+        Self { child, address }
+    }
+
+    /// A figure of `/proc/PID/status`, in bytes.
+    fn memory(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Publishes lines of data to a namespace, as NDJSON in one request; returns when the server says it has them.
+    fn publish(&self, namespace: &str, data: impl Iterator<Item = String>) {
+        let mut stream = self.connect();
+        let head = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+                    Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut count = 0;
+        for data in data {
+            let line = format!("{{\"namespace\":\"{namespace}\",\"data\":\"{data}\"}}\n");
+            write!(stream, "{:x}\r\n{line}\r\n", line.len()).unwrap();
+            count += 1;
+        }
+        stream.write_all(b"0\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(
+            reply.ends_with(&format!("{{\"published\":{count}}}")),
+            "{reply}"
+        );
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Subscribers that check every byte they get.
+struct Crowd {
+    poll: Poll,
+    members: Vec<Member>,
+}
+
+struct Member {
+    stream: mio::net::TcpStream,
+    /// What came before the first event, until it is complete.
+    head: Vec<u8>,
+    streaming: bool,
+    /// How many bytes of events came.
+    received: usize,
+}
+
+impl Crowd {
+    /// Connects subscribers, and returns when each of them has its stream.
+    fn subscribe(program: &Program, namespace: &str, count: usize) -> Self {
+        let mut crowd = Self {
+            poll: Poll::new().unwrap(),
+            members: Vec::new(),
+        };
+        for index in 0..count {
+            let mut stream = program.connect();
+            let request = format!("GET /subscribe{namespace} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let mut stream = mio::net::TcpStream::from_std(stream);
+            crowd
+                .poll
+                .registry()
+                .register(&mut stream, Token(index), Interest::READABLE)
+                .unwrap();
+            crowd.members.push(Member {
+                stream,
+                head: Vec::new(),
+                streaming: false,
+                received: 0,
+            });
+        }
+        crowd.read_until(&[], |member| member.streaming);
+        crowd
+    }
+
+    /// Reads until every member is as it should be, and checks that all they get are the events expected.
+    fn read_until(&mut self, events: &[u8], done: impl Fn(&Member) -> bool) {
+        let mut readiness = Events::with_capacity(1024);
+        let mut scratch = vec![0; 256 << 10];
+        let mut left = self.members.iter().filter(|member| !done(member)).count();
+        while left > 0 {
+            self.poll.poll(&mut readiness, Some(PATIENCE)).unwrap();
+            assert!(
+                !readiness.is_empty(),
+                "{left} of {} wait in vain",
+                self.members.len()
+            );
+            for ready in &readiness {
+                let member = &mut self.members[ready.token().0];
+                let before = done(member);
+                member.read(events, &mut scratch);
+                left -= usize::from(done(member) && !before);
+            }
+        }
+    }
+}
+
+impl Member {
+    fn read(&mut self, events: &[u8], scratch: &mut [u8]) {
+        loop {
+            match self.stream.read(scratch) {
+                Ok(0) => panic!("cut after {} bytes of events", self.received),
+                Ok(count) => self.take(events, &scratch[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn take(&mut self, events: &[u8], bytes: &[u8]) {
+        let mut bytes = bytes;
+        if !self.streaming {
+            self.head.extend_from_slice(bytes);
+            // The head ends with an empty line, and so does the comment behind it.
+            let Some(at) = self.head.windows(2).position(|pair| pair == b"\n\n") else {
+                return;
+            };
+            self.streaming = true;
+            let rest = self.head.split_off(at + 2);
+            assert!(self.head.starts_with(b"HTTP/1.1 200 OK\r\n"));
+            assert!(events.starts_with(&rest));
+            self.received = rest.len();
+            bytes = &[];
+        }
+        let expected = &events[self.received..];
+        assert!(
+            expected.starts_with(bytes),
+            "other bytes than were published"
+        );
+        self.received += bytes.len();
+    }
+}
+
+fn numbered(count: usize, bytes: usize) -> impl Iterator<Item = String> + Clone {
+    (0..count).map(move |number| format!("{number:08} {}", "x".repeat(bytes - 9)))
+}
+
+fn encoded(data: impl Iterator<Item = String>) -> Vec<u8> {
+    data.map(|data| format!("data:{data}\n\n"))
+        .collect::<String>()
+        .into_bytes()
+}
+
+#[test]
+fn fifteen_thousand_subscribers_each_get_every_event() {
+    let _alone = one_at_a_time();
+    let program = Program::start(&[]);
+    // What the program takes for its first few connections is not what each of them takes.
+    let first = Crowd::subscribe(&program, "/all", 100);
+    let before = program.memory("VmRSS");
+    let mut crowd = Crowd::subscribe(&program, "/all", 15_000);
+    let each = (program.memory("VmRSS") - before) / 15_000;
+    assert!(
+        each <= 512,
+        "{each} bytes of memory for each idle subscriber"
+    );
+    drop(first);
+    let events = numbered(20, 100);
+    let expected = encoded(events.clone());
+    for event in events {
+        program.publish("/all", [event].into_iter());
+    }
+    crowd.read_until(&expected, |member| member.received == expected.len());
+}
+
+#[test]
+fn those_who_never_read_are_cut_and_cost_the_others_nothing() {
+    let _alone = one_at_a_time();
+    let program = Program::start(&[]);
+    let mut crowd = Crowd::subscribe(&program, "/all", 900);
+    let silent: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = program.connect();
+            stream
+                .write_all(b"GET /subscribe/all HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .unwrap();
+            stream
+        })
+        .collect();
+    // Enough for the largest receive buffer, and then for the lag.
+    let events = numbered(16_000, 1_000);
+    let expected = encoded(events.clone());
+    std::thread::scope(|scope| {
+        scope.spawn(|| program.publish("/all", events));
+        crowd.read_until(&expected, |member| member.received == expected.len());
+    });
+    let peak = program.memory("VmHWM");
+    assert!(peak < 100 << 20, "{peak} bytes of memory");
+    for mut stream in silent {
+        let mut received = Vec::new();
+        // Cut: an end or a reset, before all was there.
+        let _ = stream.read_to_end(&mut received);
+        assert!(
+            received.len() < expected.len(),
+            "one that never read got everything"
+        );
+    }
+}
+
+#[test]
+fn twenty_thousand_come_and_go_and_a_steady_stream_loses_nothing() {
+    let _alone = one_at_a_time();
+    let program = Program::start(&[]);
+    let mut crowd = Crowd::subscribe(&program, "/steady", 50);
+    let events = numbered(2_000, 100);
+    let expected = encoded(events.clone());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for turn in 0..10_000 {
+                    let mut stream = program.connect();
+                    if turn % 2 == 0 {
+                        stream
+                            .write_all(b"GET /subscribe/steady HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                            .unwrap();
+                        assert!(stream.read(&mut [0; 64]).unwrap() > 0);
+                    }
+                }
+            });
+        }
+        scope.spawn(|| events.for_each(|event| program.publish("/steady", [event].into_iter())));
+        crowd.read_until(&expected, |member| member.received == expected.len());
+    });
+}
+
+/// Requests of which many are nearly right: bytes of noise, and real requests cut short or with a few bytes changed.
+fn noise(random: &mut impl FnMut() -> usize) -> Vec<u8> {
+    let requests: [&[u8]; 6] = [
+        b"GET /subscribe/noise HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n",
+        b"POST /publish/noise?event=e&id=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
+        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n\
+          22\r\n{\"namespace\":\"/noise\",\"data\":\"x\"}\n\r\n0\r\n\r\n",
+        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n\
+          {\"namespace\":\"/noise\",\"data\":\"x\"}",
+        b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HEAD /subscribe?ns=/a&ns=%2Fb HTTP/1.0\r\n\r\n",
+    ];
+    if random() % 4 == 0 {
+        return (0..random() % 4096).map(|_| random() as u8).collect();
+    }
+    let mut bytes = requests[random() % requests.len()].to_vec();
+    for _ in 0..random() % 6 {
+        let at = random() % bytes.len();
+        match random() % 3 {
+            0 => bytes[at] = random() as u8,
+            1 => bytes.insert(at, random() as u8),
+            _ => drop(bytes.remove(at)),
+        }
+    }
+    if random() % 3 == 0 {
+        bytes.truncate(random() % bytes.len());
+    }
+    bytes
+}
+
+/// How many noisy connections: `NOISE=1000000` goes on for many minutes.
+fn noisy_connections() -> usize {
+    std::env::var("NOISE").map_or(5_000, |count| count.parse().unwrap())
+}
+
+#[test]
+fn noise_harms_nobody() {
+    let _alone = one_at_a_time();
+    let program = Program::start(&["--head-timeout", "1s"]);
+    let mut crowd = Crowd::subscribe(&program, "/steady", 10);
+    let mut state = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) | 1;
+    eprintln!("the noise has seed {state}");
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize
+    };
+    let mut open = std::collections::VecDeque::new();
+    let mut settled = 0;
+    for turn in 0..noisy_connections() {
+        let mut stream = program.connect();
+        // The server may have had enough before all is sent.
+        let _ = stream.write_all(&noise(&mut random));
+        open.push_back(stream);
+        if open.len() > 200 {
+            open.remove(random() % open.len());
+        }
+        if turn == 2_000 {
+            settled = program.memory("VmRSS");
+        }
+    }
+    drop(open);
+    assert!(
+        program.memory("VmRSS") < settled + (8 << 20),
+        "memory grew from {settled} bytes"
+    );
+    let events = numbered(100, 100);
+    let expected = encoded(events.clone());
+    program.publish("/steady", events);
+    crowd.read_until(&expected, |member| member.received == expected.len());
+}

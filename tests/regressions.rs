@@ -1,0 +1,196 @@
+//! One small test for each bug that was found, named for its symptom.
+
+mod support;
+
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use fanfare::internals::{Access, Appetite, ConnId, Engine, Outlet, PublishAccess, Slices};
+use fanfare::{Config, DisconnectReason, Event, Namespace, State, SubscribeError};
+use support::{Client, LAST, PATIENCE, builder, request, start, status};
+
+/// Takes all it is given.
+struct Sink;
+
+impl Outlet for Sink {
+    fn write(&mut self, _: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+        Ok(slices.bytes())
+    }
+
+    fn finish(&mut self, _: ConnId) {}
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine has to be told the time"
+)]
+fn a_flood_of_pipelined_requests_is_not_read_faster_than_answered() {
+    let access = Access {
+        publish: PublishAccess::Open,
+        loopback: true,
+    };
+    let now = Instant::now();
+    let mut engine = Engine::new(Config::default(), access, 10, None, 1, now);
+    let conn = engine.accept("127.0.0.1:1".parse().unwrap(), now).unwrap();
+    let requests = request("GET /healthz", "").repeat(10);
+    assert_eq!(
+        engine.receive(conn, requests.as_bytes(), now),
+        Appetite::Pause
+    );
+    for _ in 0..9 {
+        engine.flush(&mut Sink, now);
+        assert!(engine.take_hungry().is_empty());
+    }
+    engine.flush(&mut Sink, now);
+    assert_eq!(engine.take_hungry(), [conn]);
+}
+
+#[cfg(feature = "publish")]
+#[test]
+fn pipelined_publish_requests_do_not_wait_for_a_timer() {
+    let server = start(
+        builder()
+            .head_timeout(PATIENCE * 2)
+            .write_timeout(PATIENCE * 2),
+    );
+    let mut client = server.connect();
+    client.send((request("POST /publish/a", "Content-Length: 1\r\n") + "x").repeat(3));
+    for _ in 0..3 {
+        assert_eq!(status(&client.response()), 200);
+    }
+}
+
+#[test]
+fn a_subscriber_is_not_stalled_by_events_that_are_held_back() {
+    let server = start(
+        builder()
+            .coalesce(Duration::from_secs(1))
+            .write_timeout(Duration::from_millis(20)),
+    );
+    let mut one = server.subscribe("/subscribe/a");
+    let mut several = server.subscribe("/subscribe?ns=/a&ns=/b");
+    for number in 0..2 {
+        // The second one waits for its second to be over.
+        server.publish("/a", &number.to_string());
+        for client in [&mut one, &mut several] {
+            client.expect(&format!("data:{number}\n\n"));
+        }
+    }
+}
+
+#[test]
+fn a_stream_asked_for_while_draining_does_not_hold_up_the_end() {
+    let server = start(builder());
+    let mut late: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    for client in &mut late {
+        client.send(request("GET /healthz", ""));
+        client.response();
+        client.send("GET /subscribe HTTP/1.1\r\nHost: h\r\n");
+    }
+    assert_eq!(server.handle.status().state, State::Serving);
+    server.handle.shutdown(Duration::from_secs(3600));
+    let refused = server.handle.subscribe(&[Namespace::root()]);
+    assert_eq!(refused.err(), Some(SubscribeError::Closed));
+    late[0].send("\r\n");
+    assert_eq!(status(&late[0].response()), 503);
+    // A browser gives up for good on any other status.
+    late[1].send("Accept: text/event-stream\r\n\r\n");
+    let stream = late[1].read_to_end();
+    assert_eq!(status(&stream), 200);
+    assert!(stream.contains("\r\n\r\nretry:"), "{stream:?}");
+    drop(late);
+    server.join();
+}
+
+#[test]
+fn a_connection_answered_while_the_drain_began_does_not_hold_up_the_end() {
+    let (ready, is_ready) = channel();
+    let (release, released) = channel::<()>();
+    let server = builder()
+        .on_connect(move |_| {
+            ready.send(()).unwrap();
+            // Over when the test lets go of its end.
+            let _ = released.recv();
+        })
+        .build()
+        .unwrap();
+    let thread = server.spawn("127.0.0.1:0").unwrap();
+    let handle = thread.handle().clone();
+    let address = handle.local_addr().unwrap();
+    // The loop stands still, so that request and shutdown come in one turn.
+    let mut holder = Client::connect(address);
+    holder.send(request("GET /subscribe", ""));
+    let mut client = Client::connect(address);
+    is_ready.recv_timeout(PATIENCE).unwrap();
+    client.send(request("GET /healthz", ""));
+    handle.shutdown(Duration::from_secs(3600));
+    drop(release);
+    let response = client.read_to_cut();
+    assert!(response.is_empty() || response.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    thread.join().unwrap();
+}
+
+#[test]
+fn events_queued_at_shutdown_reach_everyone_before_their_stream_ends() {
+    const EVENTS: usize = 12_000;
+    let (ready, is_ready) = channel();
+    let (release, released) = channel::<()>();
+    let server = builder()
+        .on_connect(move |_| {
+            ready.send(()).unwrap();
+            let _ = released.recv();
+        })
+        .build()
+        .unwrap();
+    let publisher = server.publisher();
+    let thread = server.spawn("127.0.0.1:0").unwrap();
+    let address = thread.handle().local_addr().unwrap();
+    let mut client = Client::connect(address);
+    client.send(request("GET /subscribe", ""));
+    client.read_stream_start();
+    is_ready.recv_timeout(PATIENCE).unwrap();
+    for number in 0..EVENTS {
+        let data = format!("{number:050}");
+        publisher.try_send(Event::new("/", data)).unwrap();
+    }
+    thread.handle().shutdown(Duration::from_secs(60));
+    drop(release);
+    for number in 0..EVENTS {
+        client.expect(&format!("data:{number:050}\n\n"));
+    }
+    assert!(client.read_to_end().starts_with("retry:"));
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_hook_that_panics_does_not_leave_subscriptions_waiting() {
+    let server = builder()
+        .route(|_| std::panic::resume_unwind(Box::new("a hook's own bug")))
+        .build()
+        .unwrap();
+    let publisher = server.publisher();
+    let thread = server.spawn("127.0.0.1:0").unwrap();
+    let handle = thread.handle().clone();
+    let mut subscription = handle.subscribe(&[Namespace::root()]).unwrap();
+    let mut client = Client::connect(handle.local_addr().unwrap());
+    client.send(request("GET /", ""));
+    assert_eq!(subscription.recv(), None);
+    assert_eq!(subscription.reason(), Some(DisconnectReason::Error));
+    client.read_to_cut();
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.join()));
+    assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a hook's own bug"));
+    assert_eq!(handle.status().state, State::Stopped);
+    assert!(publisher.send(Event::new("/", "")).is_err());
+}
+
+#[test]
+fn a_request_line_of_four_words_is_malformed_and_no_unknown_version() {
+    let server = start(builder());
+    let mut client = server.connect();
+    client.send("GET / x HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(status(&client.response()), 400);
+    let mut client = server.subscribe("/subscribe");
+    server.publish_last();
+    client.expect(LAST);
+}

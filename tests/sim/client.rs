@@ -1,0 +1,449 @@
+//! One client: what it asks, what it was answered, and whether its connection ended for the true reason.
+
+use fanfare::DisconnectReason as Reason;
+use fanfare::internals::ConnId;
+
+use crate::model::{Follower, Noticed, show};
+use crate::net::Socket;
+use crate::requests::{Ask, Want, response_head};
+use crate::world::Rules;
+
+/// Bytes after a stream's request that are forgiven.
+const IGNORED_MOST: usize = 4 << 10;
+
+pub(crate) struct Client {
+    pub(crate) conn: ConnId,
+    /// The engine's number for it.
+    pub(crate) id: u64,
+    /// A connection with requests, not a subscription in the same process.
+    pub(crate) remote: bool,
+    /// It is there to witness the order of events, and to be left alone.
+    pub(crate) witness: bool,
+    /// Accepted beyond the limit.
+    pub(crate) surplus: bool,
+    asks: Vec<Ask>,
+    /// All bytes of its requests; where each one begins.
+    script: Vec<u8>,
+    starts: Vec<usize>,
+    /// What it sent, and what of that the engine took.
+    pub(crate) sent: usize,
+    pub(crate) delivered: usize,
+    /// It sends no more, and the engine knows.
+    pub(crate) closes: bool,
+    pub(crate) hung_up: bool,
+    pub(crate) paused: bool,
+    /// Events of its requests that were published.
+    pub(crate) published: usize,
+    /// What came and was not yet understood.
+    rest: Vec<u8>,
+    answered: usize,
+    /// The last answer said that it is the last.
+    last_answer: bool,
+    told_late: bool,
+    head_seen: bool,
+    pub(crate) follower: Option<Follower>,
+    /// It must end for this reason and no other.
+    pub(crate) must_end: Option<Reason>,
+    /// Logs gave way to the limit of all memory while it was behind.
+    pub(crate) excused: bool,
+    pub(crate) ended: Option<Ended>,
+    pub(crate) judged: bool,
+    /// When it was last answered in full, or else came; when it last sent something.
+    waiting_since: u64,
+    pub(crate) heard_at: u64,
+}
+
+/// How and when a connection ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) reason: Reason,
+    pub(crate) at: u64,
+    /// How many events had been published.
+    pub(crate) order: usize,
+    /// What the engine says that it was given.
+    pub(crate) events: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Client {
+    pub(crate) fn new(conn: ConnId, id: u64, asks: Vec<Ask>, now: u64) -> Self {
+        let (mut script, mut starts) = (Vec::new(), Vec::new());
+        for ask in &asks {
+            starts.push(script.len());
+            script.extend_from_slice(&ask.bytes);
+        }
+        Self {
+            conn,
+            id,
+            remote: true,
+            witness: false,
+            surplus: false,
+            asks,
+            script,
+            starts,
+            sent: 0,
+            delivered: 0,
+            closes: false,
+            hung_up: false,
+            paused: false,
+            published: 0,
+            rest: Vec::new(),
+            answered: 0,
+            last_answer: false,
+            told_late: false,
+            head_seen: false,
+            follower: None,
+            must_end: None,
+            excused: false,
+            ended: None,
+            judged: false,
+            waiting_since: now,
+            heard_at: now,
+        }
+    }
+
+    pub(crate) fn subscription(conn: ConnId, id: u64, follower: Follower, now: u64) -> Self {
+        Self {
+            remote: false,
+            head_seen: true,
+            follower: Some(follower),
+            ..Self::new(conn, id, Vec::new(), now)
+        }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    pub(crate) fn is_uploader(&self) -> bool {
+        self.asks.iter().any(Ask::is_upload)
+    }
+
+    pub(crate) fn unsent(&self) -> usize {
+        self.script.len() - self.sent
+    }
+
+    /// What the engine may read of it now.
+    pub(crate) fn readable(&self) -> &[u8] {
+        &self.script[self.delivered..self.sent]
+    }
+
+    /// The namespaces of the one stream it asks for.
+    pub(crate) fn asked_namespaces(&self) -> Vec<String> {
+        let stream = self.asks.iter().find_map(|ask| match &ask.want {
+            Want::Stream(names) => Some(names.clone()),
+            _ => None,
+        });
+        stream.expect("only who asks for a stream gets one")
+    }
+
+    /// The next event that its requests publish.
+    pub(crate) fn next_event(&self) -> Option<std::rc::Rc<crate::model::Planned>> {
+        let events = self.asks.iter().flat_map(|ask| &ask.publishes);
+        events.skip(self.published).next().cloned()
+    }
+
+    /// Looks at what the socket took since the last call.
+    pub(crate) fn look(
+        &mut self,
+        socket: &mut Socket,
+        rules: &Rules,
+        audience_of: &dyn Fn(&str) -> Option<usize>,
+        now: u64,
+    ) -> Result<Noticed, String> {
+        let mut noticed = Noticed::default();
+        if socket.taken.is_empty() {
+            return Ok(noticed);
+        }
+        self.rest.append(&mut socket.taken);
+        // What was held back until events were known may have come in earlier turns.
+        let now = if self.follower.is_some() {
+            now
+        } else {
+            socket.took_at
+        };
+        while !self.head_seen {
+            let Some(head) = response_head(&self.rest) else {
+                return Ok(noticed);
+            };
+            if !self.take_answer(head?, rules, audience_of, now)? {
+                return Ok(noticed);
+            }
+        }
+        let Some(follower) = &mut self.follower else {
+            return Err(format!("{} after the last answer", show(&self.rest)));
+        };
+        let taken = follower.take(&self.rest, &mut noticed)?;
+        self.rest.drain(..taken);
+        Ok(noticed)
+    }
+
+    /// Takes one answer; returns whether it is there in full.
+    fn take_answer(
+        &mut self,
+        head: crate::requests::ResponseHead,
+        rules: &Rules,
+        audience_of: &dyn Fn(&str) -> Option<usize>,
+        now: u64,
+    ) -> Result<bool, String> {
+        if self.last_answer {
+            return Err(format!("{} after the last answer", show(&self.rest)));
+        }
+        let ask = self.asks.get(self.answered);
+        if head.status == 100 {
+            if !ask.is_some_and(|ask| ask.continues) {
+                return Err("100 without being asked".into());
+            }
+            self.rest.drain(..head.bytes);
+            return Ok(true);
+        }
+        if head.status == 408 {
+            return self.take_late(&head, rules, now);
+        }
+        let ask = ask.ok_or_else(|| format!("{head:?} to nothing"))?;
+        if self.follower.is_some() && matches!(ask.want, Want::Stream(_)) {
+            if head.status != 200 || !head.is_stream || head.length.is_some() || !head.closes {
+                return Err(format!("{head:?} for a stream"));
+            }
+            self.rest.drain(..head.bytes);
+            self.head_seen = true;
+            return Ok(true);
+        }
+        let length = if ask.head_only || head.status == 204 || head.length.is_none() {
+            0
+        } else {
+            head.length.unwrap_or_default()
+        };
+        let body_end = head.bytes + length;
+        let told_to_wait = head.is_stream && !ask.head_only && self.rest.ends_with(b"\n\n");
+        let body_end = if told_to_wait {
+            self.rest.len()
+        } else {
+            body_end
+        };
+        if self.rest.len() < body_end || (head.is_stream && !ask.head_only && !told_to_wait) {
+            return Ok(false);
+        }
+        let body = String::from_utf8_lossy(&self.rest[head.bytes..body_end]).into_owned();
+        let turned_away = (self.surplus || rules.draining) && is_turning_away(&head, &body);
+        if !turned_away {
+            check_answer(ask, &head, &body, rules, audience_of)
+                .map_err(|problem| format!("{problem}: {head:?} {body:?} to {:?}", ask.want))?;
+        }
+        self.rest.drain(..body_end);
+        self.answered += 1;
+        self.waiting_since = now;
+        self.last_answer = head.closes;
+        Ok(!self.rest.is_empty())
+    }
+
+    fn take_late(
+        &mut self,
+        head: &crate::requests::ResponseHead,
+        rules: &Rules,
+        now: u64,
+    ) -> Result<bool, String> {
+        let end = head.bytes + head.length.unwrap_or_default();
+        if self.rest.len() < end {
+            return Ok(false);
+        }
+        let late = now >= self.waiting_since + rules.head_timeout
+            || (self.is_uploader() && now >= self.heard_at + rules.write_timeout);
+        if !late {
+            return Err(format!("408 in time: waited since {}", self.waiting_since));
+        }
+        self.rest.drain(..end);
+        self.told_late = true;
+        self.last_answer = true;
+        Ok(!self.rest.is_empty())
+    }
+
+    /// Whether it owes the rest of a request's head, or the next request.
+    pub(crate) fn owes_head(&self) -> bool {
+        if self.last_answer || self.follower.is_some() || !self.remote {
+            return false;
+        }
+        let ask = self
+            .asks
+            .get(self.answered)
+            .zip(self.starts.get(self.answered));
+        ask.is_none_or(|(ask, start)| {
+            ask.want != Want::Rejection && self.delivered < start + ask.head_bytes
+        })
+    }
+
+    /// Whether it is in the middle of a stream or of a request and so told nothing that ends it.
+    pub(crate) fn check_alive(
+        &self,
+        socket: &Socket,
+        rules: &Rules,
+        now: u64,
+    ) -> Result<(), String> {
+        if let Some(at) = socket.short_at
+            && now >= at + rules.write_timeout
+        {
+            return Err(format!("took nothing since {at} and is still there"));
+        }
+        if self.owes_head() && !socket.blocked && now >= self.waiting_since + rules.head_timeout {
+            return Err(format!("owes a request since {}", self.waiting_since));
+        }
+        if let Some(reason) = self.must_end {
+            return Err(format!("is still there, though {reason}"));
+        }
+        Ok(())
+    }
+
+    /// Whether the connection ended for the true reason.
+    pub(crate) fn judge(&self, ended: Ended, socket: &Socket, rules: &Rules) -> Result<(), String> {
+        if let Some(reason) = self.must_end.or(socket.failed) {
+            return check(ended.reason == reason, || format!("it was {reason}"));
+        }
+        let now = ended.at;
+        let true_reason = match ended.reason {
+            Reason::Client => self.last_answer || self.hung_up,
+            Reason::Lagged => {
+                let lags = self
+                    .follower
+                    .as_ref()
+                    .is_some_and(|follower| follower.owed > rules.max_lag);
+                self.excused || (lags && !socket.always_open)
+            }
+            Reason::Stalled => socket
+                .short_at
+                .is_some_and(|at| now >= at + rules.write_timeout),
+            Reason::Timeout => self.was_late(rules, now),
+            Reason::Kicked => false,
+            Reason::Shutdown => rules.draining,
+            Reason::Overload => self.surplus || rules.draining,
+            Reason::Protocol => self.broke_protocol(),
+            _ => false,
+        };
+        check(true_reason, || {
+            let follower = self.follower.as_ref();
+            format!(
+                "that is not true: owed {:?} (by log {:?}), always open {}, short at {:?}, delivered {} of {}, answered {} of {}",
+                follower.map(|follower| follower.owed),
+                follower.map(|follower| follower.owed_by_log),
+                socket.always_open,
+                socket.short_at,
+                self.delivered,
+                self.script.len(),
+                self.answered,
+                self.asks.len(),
+            )
+        })?;
+        self.check_end(ended, socket, rules)
+    }
+
+    /// What can be said of the end of a stream beside its reason.
+    fn check_end(&self, ended: Ended, socket: &Socket, rules: &Rules) -> Result<(), String> {
+        let Some(follower) = &self.follower else {
+            return Ok(());
+        };
+        if let Some(retry) = follower.farewell {
+            check(ended.reason == Reason::Shutdown, || {
+                "after a farewell".into()
+            })?;
+            check(retry <= rules.grace.max(1), || {
+                format!("come back in {retry}")
+            })?;
+        } else if ended.reason == Reason::Shutdown && socket.always_open && rules.grace > 0 {
+            return check(self.remote && follower.joined >= rules.drained_from, || {
+                "shut down without a farewell".into()
+            });
+        }
+        if ended.reason != Reason::Lagged {
+            let says = (ended.events, ended.bytes);
+            let is = (follower.events, socket.taken_bytes);
+            check(says == is, || {
+                format!("the engine says (events, bytes) {says:?}, it was given {is:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn was_late(&self, rules: &Rules, now: u64) -> bool {
+        self.told_late
+            || (self.follower.is_none() && now >= self.waiting_since + rules.head_timeout)
+            || (self.is_uploader() && now >= self.heard_at + rules.write_timeout)
+    }
+
+    fn broke_protocol(&self) -> bool {
+        self.asks.iter().zip(&self.starts).any(|(ask, start)| {
+            let of_it = self.delivered.saturating_sub(*start);
+            match ask.want {
+                Want::Rejection => of_it > 0,
+                Want::Stream(_) => of_it > ask.head_bytes + IGNORED_MOST,
+                _ => false,
+            }
+        })
+    }
+}
+
+fn check(good: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
+    if good { Ok(()) } else { Err(problem()) }
+}
+
+/// The answer of a server that is full or about to stop.
+fn is_turning_away(head: &crate::requests::ResponseHead, body: &str) -> bool {
+    match head.status {
+        503 => head.length.is_some(),
+        200 => {
+            let retry = body
+                .strip_prefix("retry:")
+                .and_then(|rest| rest.strip_suffix("\n\n"))
+                .and_then(|ms| ms.parse::<u64>().ok());
+            head.is_stream && retry.is_none_or(|ms| (5_000..=30_000).contains(&ms))
+        }
+        _ => false,
+    }
+}
+
+fn check_answer(
+    ask: &Ask,
+    head: &crate::requests::ResponseHead,
+    body: &str,
+    rules: &Rules,
+    audience_of: &dyn Fn(&str) -> Option<usize>,
+) -> Result<(), String> {
+    let json = || serde_json::from_str::<serde_json::Value>(body).map_err(|e| e.to_string());
+    match &ask.want {
+        Want::Status(status) => {
+            check(head.status == *status, || "another status".into())?;
+            check(
+                *status < 400 || ask.head_only || json()?["error"].is_string(),
+                || "no error in JSON".into(),
+            )
+        }
+        Want::Stream(_) => check(head.status == 503 && rules.few_namespaces, || {
+            "no stream".into()
+        }),
+        Want::StreamHead => check(head.status == 200 && head.is_stream && head.closes, || {
+            "no stream's head".into()
+        }),
+        Want::Event => {
+            check(head.status == 200, || "not published".into())?;
+            let count = audience_of(&ask.publishes[0].event_type);
+            check(
+                json()?["subscribers"].as_u64() == count.map(|n| n as u64),
+                || format!("it went to {count:?}"),
+            )
+        }
+        Want::Lines(published, bad_line) => {
+            let json = json()?;
+            let status = if bad_line.is_some() { 400 } else { 200 };
+            check(head.status == status, || "another status".into())?;
+            check(
+                json["published"].as_u64() == Some(*published as u64),
+                || "another count".into(),
+            )?;
+            check(
+                json["line"].as_u64() == bad_line.map(|line| line as u64),
+                || "another line".into(),
+            )
+        }
+        Want::Rejection => check((400..=505).contains(&head.status) && head.closes, || {
+            "not rejected".into()
+        }),
+    }
+}

@@ -1,0 +1,182 @@
+//! Sockets that do what a script says: the engine's outlet in a world without a network.
+
+use fanfare::DisconnectReason;
+use fanfare::internals::{ConnId, Outlet, Slices};
+
+use crate::dice::Dice;
+
+/// How a socket takes bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// All it is given.
+    All,
+    /// At most so many at a time, after which it is full.
+    Sips(usize),
+    /// Sometimes all, sometimes some, sometimes none.
+    Fickle,
+    /// So many, then nothing ever again.
+    Stalls(usize),
+    /// So many, then it fails.
+    Breaks(usize, DisconnectReason),
+}
+
+pub(crate) struct Socket {
+    pub(crate) policy: Policy,
+    /// What it took and nobody looked at yet, and how much it took before.
+    pub(crate) taken: Vec<u8>,
+    pub(crate) taken_bytes: u64,
+    /// Full until the world says that it is writable.
+    pub(crate) blocked: bool,
+    /// When it last took less than it was given, unless it took all it was given since.
+    pub(crate) short_at: Option<u64>,
+    /// When it was last given anything, and when it last took something, before this turn and in it.
+    pub(crate) given_at: u64,
+    pub(crate) took_at: u64,
+    pub(crate) took_before: u64,
+    /// It never was full.
+    pub(crate) always_open: bool,
+    pub(crate) finished: bool,
+    pub(crate) failed: Option<DisconnectReason>,
+    /// The engine was told that it is over.
+    pub(crate) over: bool,
+}
+
+impl Socket {
+    pub(crate) fn new(policy: Policy, now: u64) -> Self {
+        Self {
+            policy,
+            taken: Vec::new(),
+            taken_bytes: 0,
+            blocked: false,
+            short_at: None,
+            given_at: now,
+            took_at: now,
+            took_before: now,
+            always_open: true,
+            finished: false,
+            failed: None,
+            over: false,
+        }
+    }
+
+    pub(crate) fn may_open(&self) -> bool {
+        self.blocked && !matches!(self.policy, Policy::Stalls(_)) && !self.over
+    }
+}
+
+/// All sockets, by the number of the client, and who is who by the engine's keys.
+pub(crate) struct Net {
+    pub(crate) sockets: Vec<Socket>,
+    clients: Vec<Option<usize>>,
+    pub(crate) now: u64,
+    pub(crate) dice: Dice,
+    pub(crate) bytes: u64,
+    /// What the engine did that it must not.
+    pub(crate) fault: Option<String>,
+}
+
+impl Net {
+    pub(crate) fn new(dice: Dice) -> Self {
+        Self {
+            sockets: Vec::new(),
+            clients: Vec::new(),
+            now: 0,
+            dice,
+            bytes: 0,
+            fault: None,
+        }
+    }
+
+    pub(crate) fn add(&mut self, conn: ConnId, socket: Socket) -> usize {
+        let conn = conn as usize;
+        if self.clients.len() <= conn {
+            self.clients.resize(conn + 1, None);
+        }
+        assert!(self.clients[conn].is_none(), "a key in use was used again");
+        self.sockets.push(socket);
+        self.clients[conn] = Some(self.sockets.len() - 1);
+        self.sockets.len() - 1
+    }
+
+    pub(crate) fn client(&self, conn: ConnId) -> Option<usize> {
+        *self.clients.get(conn as usize)?
+    }
+
+    pub(crate) fn remove(&mut self, conn: ConnId) -> Option<usize> {
+        self.clients.get_mut(conn as usize)?.take()
+    }
+
+    fn capacity(&mut self, client: usize, bytes: usize) -> Result<usize, DisconnectReason> {
+        let dice = &mut self.dice;
+        let took = self.sockets[client].taken_bytes as usize;
+        Ok(match self.sockets[client].policy {
+            Policy::All => bytes,
+            Policy::Sips(most) => dice.between(1, most).min(bytes),
+            Policy::Fickle => match dice.below(3) {
+                0 => bytes,
+                1 => dice.between(0, bytes),
+                _ => 0,
+            },
+            Policy::Stalls(after) => bytes.min(after.saturating_sub(took)),
+            Policy::Breaks(after, _) if took < after => bytes.min(after - took),
+            Policy::Breaks(_, reason) => return Err(reason),
+        })
+    }
+
+    fn fault(&mut self, client: usize, what: &str) {
+        self.fault
+            .get_or_insert_with(|| format!("client {client}: {what}"));
+    }
+}
+
+impl Outlet for Net {
+    fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+        let Some(client) = self.client(conn) else {
+            self.fault(usize::MAX, "written to though it is gone");
+            return Err(DisconnectReason::Error);
+        };
+        let bytes: Vec<u8> = slices.as_slice().iter().flat_map(|s| s.to_vec()).collect();
+        let socket = &self.sockets[client];
+        for (wrong, what) in [
+            (bytes.is_empty(), "a write of nothing"),
+            (bytes.len() != slices.bytes(), "slices of another length"),
+            (socket.blocked, "written to though it is full"),
+            (socket.finished, "written to after the end was said"),
+            (socket.failed.is_some(), "written to though it failed"),
+            (socket.over, "written to though it is over"),
+        ] {
+            if wrong {
+                self.fault(client, what);
+            }
+        }
+        let wanted_t = bytes.len();
+        let capacity = self.capacity(client, bytes.len());
+        let now = self.now;
+        let socket = &mut self.sockets[client];
+        socket.given_at = now;
+        if std::env::var("SIM_TRACE").is_ok() {
+            eprintln!(
+                "{now} write {client} {:?} {wanted_t} -> {capacity:?} {:?}",
+                socket.policy,
+                crate::model::show(&bytes)
+            );
+        }
+        let count = capacity.inspect_err(|&reason| socket.failed = Some(reason))?;
+        socket.blocked = count < bytes.len();
+        socket.short_at = socket.blocked.then_some(now);
+        socket.always_open &= !socket.blocked;
+        if count > 0 {
+            socket.took_at = now;
+        }
+        socket.taken.extend_from_slice(&bytes[..count]);
+        socket.taken_bytes += count as u64;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn finish(&mut self, conn: ConnId) {
+        if let Some(client) = self.client(conn) {
+            self.sockets[client].finished = true;
+        }
+    }
+}
