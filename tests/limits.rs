@@ -355,13 +355,13 @@ fn a_published_body_has_a_most_however_it_comes() {
         ),
         (
             "/publish",
-            json.to_owned() + &length(1029),
+            json.to_owned() + &length(1028),
             of_json(&most),
             200,
         ),
         (
             "/publish",
-            json.to_owned() + &length(1030),
+            json.to_owned() + &length(1029),
             of_json(&(most.clone() + "x")),
             413,
         ),

@@ -5,9 +5,9 @@ mod support;
 use std::time::Duration;
 
 use fanfare::{DisconnectReason, Event, State};
-use support::{
-    Client, LAST, STREAM_HEAD, body, builder, header, request, retry_ms, start, start_at, status,
-};
+#[cfg(feature = "publish")]
+use support::start_at;
+use support::{Client, LAST, STREAM_HEAD, body, builder, header, request, retry_ms, start, status};
 
 #[cfg(feature = "publish")]
 const NDJSON: &str = "Content-Type: application/x-ndjson\r\n";

@@ -170,7 +170,7 @@ impl EventLoop {
     }
 
     /// How long the next poll may wait.
-    fn timeout(&mut self, busy: bool, now: Instant) -> Option<Duration> {
+    fn timeout(&self, busy: bool, now: Instant) -> Option<Duration> {
         if busy {
             return Some(Duration::ZERO);
         }

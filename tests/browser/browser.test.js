@@ -3,15 +3,19 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { createServer } from "node:http";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
 
-let browser, profile;
+let browser, profile, site;
 
 before(async () => {
+  // A site of another origin: its pages may read streams, and may not publish.
+  site = createServer((_, reply) => reply.end("<title>a site</title>")).listen(0, "127.0.0.1");
+  await once(site, "listening");
   profile = mkdtempSync(join(tmpdir(), "fanfare-browser-"));
   browser = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM,
@@ -23,6 +27,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
+  site.close();
   rmSync(profile, { recursive: true, force: true });
 });
 
@@ -41,8 +46,7 @@ async function publish(url, events) {
 
 async function listen(url, namespaces) {
   const page = await browser.newPage();
-  // A page of another origin: reading streams is allowed from anywhere, publishing is not.
-  await page.goto("data:text/html,<title>fanfare</title>");
+  await page.goto(`http://127.0.0.1:${site.address().port}/`);
   await page.evaluate(({ url, namespaces }) => {
     window.seen = [];
     window.opened = 0;

@@ -11,6 +11,9 @@ use crate::world::Rules;
 /// Bytes after a stream's request that are forgiven.
 const IGNORED_MOST: usize = 4 << 10;
 
+/// An event, by its type, and to how many subscribers it went.
+pub(crate) type Claim = (String, u64);
+
 pub(crate) struct Client {
     pub(crate) conn: ConnId,
     /// The engine's number for it.
@@ -36,6 +39,8 @@ pub(crate) struct Client {
     pub(crate) published: usize,
     /// What came and was not yet understood.
     rest: Vec<u8>,
+    /// What answers say of events that may not be known yet.
+    pub(crate) claims: Vec<Claim>,
     answered: usize,
     /// The last answer said that it is the last.
     last_answer: bool,
@@ -88,6 +93,7 @@ impl Client {
             paused: false,
             published: 0,
             rest: Vec::new(),
+            claims: Vec::new(),
             answered: 0,
             last_answer: false,
             told_late: false,
@@ -148,7 +154,6 @@ impl Client {
         &mut self,
         socket: &mut Socket,
         rules: &Rules,
-        audience_of: &dyn Fn(&str) -> Option<usize>,
         now: u64,
     ) -> Result<Noticed, String> {
         let mut noticed = Noticed::default();
@@ -166,7 +171,7 @@ impl Client {
             let Some(head) = response_head(&self.rest) else {
                 return Ok(noticed);
             };
-            if !self.take_answer(head?, rules, audience_of, now)? {
+            if !self.take_answer(head?, rules, now)? {
                 return Ok(noticed);
             }
         }
@@ -183,7 +188,6 @@ impl Client {
         &mut self,
         head: crate::requests::ResponseHead,
         rules: &Rules,
-        audience_of: &dyn Fn(&str) -> Option<usize>,
         now: u64,
     ) -> Result<bool, String> {
         if self.last_answer {
@@ -227,8 +231,9 @@ impl Client {
         let body = String::from_utf8_lossy(&self.rest[head.bytes..body_end]).into_owned();
         let turned_away = (self.surplus || rules.draining) && is_turning_away(&head, &body);
         if !turned_away {
-            check_answer(ask, &head, &body, rules, audience_of)
+            let claim = check_answer(ask, &head, &body, rules)
                 .map_err(|problem| format!("{problem}: {head:?} {body:?} to {:?}", ask.want))?;
+            self.claims.extend(claim);
         }
         self.rest.drain(..body_end);
         self.answered += 1;
@@ -347,10 +352,6 @@ impl Client {
             check(retry <= rules.grace.max(1), || {
                 format!("come back in {retry}")
             })?;
-        } else if ended.reason == Reason::Shutdown && socket.always_open && rules.grace > 0 {
-            return check(self.remote && follower.joined >= rules.drained_from, || {
-                "shut down without a farewell".into()
-            });
         }
         if ended.reason != Reason::Lagged {
             let says = (ended.events, ended.bytes);
@@ -404,8 +405,7 @@ fn check_answer(
     head: &crate::requests::ResponseHead,
     body: &str,
     rules: &Rules,
-    audience_of: &dyn Fn(&str) -> Option<usize>,
-) -> Result<(), String> {
+) -> Result<Option<Claim>, String> {
     let json = || serde_json::from_str::<serde_json::Value>(body).map_err(|e| e.to_string());
     match &ask.want {
         Want::Status(status) => {
@@ -423,11 +423,8 @@ fn check_answer(
         }),
         Want::Event => {
             check(head.status == 200, || "not published".into())?;
-            let count = audience_of(&ask.publishes[0].event_type);
-            check(
-                json()?["subscribers"].as_u64() == count.map(|n| n as u64),
-                || format!("it went to {count:?}"),
-            )
+            let count = json()?["subscribers"].as_u64().ok_or("no count")?;
+            return Ok(Some((ask.publishes[0].event_type.clone(), count)));
         }
         Want::Lines(published, bad_line) => {
             let json = json()?;
@@ -446,4 +443,5 @@ fn check_answer(
             "not rejected".into()
         }),
     }
+    .map(|()| None)
 }

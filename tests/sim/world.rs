@@ -11,7 +11,7 @@ use fanfare::{Config, DisconnectReason as Reason, Namespace};
 
 use crate::client::{Client, Ended};
 use crate::dice::Dice;
-use crate::model::{Follower, NAMESPACES, Planned, covers, reduce};
+use crate::model::{Follower, NAMESPACES, Planned, covers, reduce, show};
 use crate::net::{Net, Policy, Socket};
 use crate::requests::Writer;
 
@@ -58,7 +58,9 @@ pub(crate) struct World {
     /// Bytes its socket took that are among them.
     witness_copied: usize,
     /// To how many streams an event went, by its type.
-    went_to: HashMap<String, usize>,
+    went_to: HashMap<String, u64>,
+    /// In the last turn some events were not yet known, so bytes of several turns are looked at together.
+    held: bool,
     intake: VecDeque<Rc<Planned>>,
     next_event: usize,
     to_connect: usize,
@@ -69,7 +71,8 @@ pub(crate) struct World {
     events_given: u64,
     some_lagged: bool,
     batch: usize,
-    drain_until: u64,
+    /// From when on all who were there have been told to come back later, and when all must be gone.
+    farewells: (u64, u64),
     /// The driver would not wait before the next turn.
     busy: bool,
     deadline: Option<u64>,
@@ -128,6 +131,7 @@ impl World {
             witnessed: Vec::new(),
             witness_copied: 0,
             went_to: HashMap::new(),
+            held: false,
             intake: VecDeque::new(),
             next_event: 0,
             to_connect: 0,
@@ -137,7 +141,7 @@ impl World {
             events_given: 0,
             some_lagged: false,
             batch,
-            drain_until: u64::MAX,
+            farewells: (u64::MAX, u64::MAX),
             busy: false,
             deadline: None,
         };
@@ -262,7 +266,9 @@ impl World {
     /// A socket reports that it is writable, though nobody asked.
     fn write_readiness(&mut self) {
         let now = self.instant();
-        if let Some(client) = self.some_client() {
+        if let Some(client) = self.some_client()
+            && self.clients[client].is_live()
+        {
             let socket = &mut self.net.sockets[client];
             if !socket.blocked || socket.may_open() {
                 socket.blocked = false;
@@ -395,8 +401,12 @@ impl World {
         let deadline = self.engine.next_deadline();
         self.deadline = deadline.map(|at| (at - self.born).as_millis() as u64);
         self.resolve()?;
-        if self.resolved == self.order.len() {
+        if self.resolved < self.order.len() {
+            self.held = true;
+            self.look_at_answers()?;
+        } else {
             self.look_at_everyone(idle && !unfinished)?;
+            self.held = false;
         }
         self.check_status()
     }
@@ -718,6 +728,9 @@ impl World {
             if info.id != self.clients[client].id {
                 return Err(format!("client {client} is not {info:?}"));
             }
+            if self.clients[client].witness {
+                return Err(format!("the witness ended for {reason}"));
+            }
             self.net.sockets[client].over = true;
             self.clients[client].ended = Some(Ended {
                 reason,
@@ -785,7 +798,7 @@ impl World {
 
     fn tell(&mut self, slot: usize, planned: &Rc<Planned>) {
         let count = self.count(planned, &self.order[slot].audience);
-        self.went_to.insert(planned.event_type.clone(), count);
+        self.went_to.insert(planned.event_type.clone(), count as u64);
         for &client in &self.live {
             let client = &mut self.clients[client];
             let there = client.ended.is_none_or(|ended| slot < ended.order);
@@ -810,16 +823,30 @@ impl World {
         Ok(())
     }
 
+    /// Answers can be understood though some events are not yet known.
+    fn look_at_answers(&mut self) -> Result<(), String> {
+        for &number in &self.live {
+            let client = &mut self.clients[number];
+            if client.follower.is_none() {
+                let socket = &mut self.net.sockets[number];
+                client
+                    .look(socket, &self.rules, self.now)
+                    .map_err(|problem| format!("client {number}: {problem}"))?;
+            }
+        }
+        Ok(())
+    }
+
     fn look_at(&mut self, number: usize, settled: bool) -> Result<(), String> {
         let client = &mut self.clients[number];
         let socket = &mut self.net.sockets[number];
-        let went_to = &self.went_to;
-        let noticed = client.look(
-            socket,
-            &self.rules,
-            &|event_type| went_to.get(event_type).copied(),
-            self.now,
-        )?;
+        let noticed = client.look(socket, &self.rules, self.now)?;
+        for (event_type, says) in client.claims.drain(..) {
+            let is = self.went_to.get(&event_type).copied();
+            if is != Some(says) {
+                return Err(format!("{event_type} went to {is:?}, and the answer says {says}"));
+            }
+        }
         if let Some(ended) = client.ended {
             client.judged = true;
             if let Some(follower) = &client.follower {
@@ -831,7 +858,9 @@ impl World {
                 .map_err(|problem| format!("ended for {}, but {problem}", ended.reason));
         }
         client.check_alive(socket, &self.rules, self.now)?;
-        if let Some(late) = noticed.keepalive {
+        if let Some(late) = noticed.keepalive
+            && !self.held
+        {
             let quiet = self.now - socket.took_before;
             if late || quiet < self.rules.keepalive {
                 return Err(format!("a keepalive after {quiet} ms"));
@@ -861,6 +890,11 @@ impl World {
             if owed > 0 && !socket.blocked {
                 return Err(format!("lacks {owed} bytes, and its socket is open"));
             }
+        }
+        let told = follower.farewell.is_some() || follower.joined >= self.rules.drained_from;
+        let (from, until) = self.farewells;
+        if socket.always_open && client.remote && !told && (from..until).contains(&self.now) {
+            return Err("was not told to come back later".into());
         }
         let quiet = self.now - socket.given_at;
         let keepalive = self.rules.keepalive;
@@ -933,7 +967,7 @@ impl World {
         self.rules.draining = true;
         self.rules.grace = grace;
         self.rules.drained_from = self.order.len();
-        self.drain_until = self.now + grace;
+        self.farewells = (self.now + grace / 10 * 9, self.now + grace);
         self.engine.drain(Duration::from_millis(grace), now);
         Ok(())
     }
@@ -998,7 +1032,12 @@ impl World {
 
     fn check_quiet(&mut self) -> Result<(), String> {
         if self.resolved != self.order.len() {
-            return Err("the witness was not given all events".into());
+            let slot = &self.order[self.resolved];
+            let wanted = slot.planned.as_ref().map(|planned| show(&planned.wire));
+            let got = show(&self.witnessed);
+            return Err(format!(
+                "the witness was not given all events, {wanted:?}, but {got}"
+            ));
         }
         for &client in &self.live {
             if let Some(follower) = &self.clients[client].follower
@@ -1041,14 +1080,14 @@ impl World {
     fn finish_drain(&mut self) -> Result<(), String> {
         while !self.engine.is_drained() {
             self.turn()?;
-            if self.now > self.drain_until {
+            if self.now > self.farewells.1 {
                 return Err("the drain goes on beyond its grace".into());
             }
             let next = self.deadline.unwrap_or(self.now);
             let next = if self.busy { self.now } else { next };
             self.now = next.max(self.now + u64::from(self.dice.percent(20)));
-            self.now = self.now.min(self.drain_until.max(self.now));
-            if self.now == self.drain_until {
+            self.now = self.now.min(self.farewells.1.max(self.now));
+            if self.now == self.farewells.1 {
                 self.turn()?;
                 if !self.engine.is_drained() {
                     return Err("somebody is left after the grace".into());
@@ -1063,6 +1102,7 @@ impl World {
             let number = self.live[index];
             let client = &mut self.clients[number];
             client.closes = true;
+            client.witness = false;
             if !client.remote && self.engine.disconnect_id(client.id, Reason::Client) {
                 self.must_end(number, Reason::Client);
             }

@@ -1,0 +1,611 @@
+//! The library as an application uses it: publishers, handles, subscriptions, hooks, and several servers at once.
+
+mod support;
+
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use fanfare::{
+    ConnectionInfo, Disconnect, DisconnectReason, Event, EventError, Namespace, RecvTimeoutError,
+    Routing, SendError, Server, State, Status, StreamEvent, SubscribeError,
+};
+use support::{
+    Client, LAST, PATIENCE, body, builder, header, next_data, request, start, start_at, status,
+};
+
+fn namespace(path: &str) -> Namespace {
+    Namespace::parse(path).expect("a namespace")
+}
+
+// Publishers
+
+#[test]
+fn clones_of_a_publisher_share_the_queue_and_no_event_is_lost() {
+    const EACH: usize = 20_000;
+    const THREADS: usize = 4;
+    let server = start(builder().queue(64));
+    let mut subscribers: Vec<Client> = ["/subscribe", "/subscribe?ns=/0&ns=/1&ns=/2&ns=/3"]
+        .map(|target| server.subscribe(target))
+        .into();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let publisher = server.publisher.clone();
+            std::thread::spawn(move || {
+                let name = format!("/{thread}");
+                for number in 0..EACH {
+                    let event = Event::new(name.as_str(), format!("{thread} {number}"));
+                    publisher.send(event).unwrap();
+                }
+            })
+        })
+        .collect();
+    let readers: Vec<_> = subscribers
+        .drain(..)
+        .map(|mut client| {
+            std::thread::spawn(move || {
+                let mut next = [0; THREADS];
+                let mut order = Vec::with_capacity(THREADS * EACH);
+                for _ in 0..THREADS * EACH {
+                    let event = client.read_through("\n\n");
+                    let data = event.strip_prefix("data:").unwrap().trim_end();
+                    let (thread, number) = data.split_once(' ').unwrap();
+                    let thread: usize = thread.parse().unwrap();
+                    assert_eq!(number.parse(), Ok(next[thread]));
+                    next[thread] += 1;
+                    order.push(thread as u8);
+                }
+                client.expect(LAST);
+                order
+            })
+        })
+        .collect();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+    server.publish_last();
+    let orders: Vec<_> = readers
+        .into_iter()
+        .map(|reader| reader.join().unwrap())
+        .collect();
+    assert!(orders[0] == orders[1], "one total order for all");
+    assert_eq!(server.handle.status().events, (THREADS * EACH + 1) as u64);
+}
+
+#[test]
+fn a_full_queue_gives_the_event_back_and_a_server_takes_it_when_it_runs() {
+    let server = builder().queue(2).build().unwrap();
+    let publisher = server.publisher();
+    let event = |number: usize| Event::new("/a", number.to_string());
+    assert_eq!(publisher.try_send(event(0)), Ok(()));
+    assert_eq!(publisher.try_send(event(1)), Ok(()));
+    let full = Err(SendError::Full(Box::new(event(2))));
+    assert_eq!(publisher.try_send(event(2)), full);
+    assert_eq!(
+        publisher.send_timeout(event(2), Duration::from_millis(1)),
+        full
+    );
+    let sender = std::thread::spawn(move || publisher.send(event(2)));
+    let thread = server.spawn("127.0.0.1:0").unwrap();
+    assert_eq!(sender.join().unwrap(), Ok(()));
+    thread.handle().shutdown(PATIENCE);
+    let handle = thread.handle().clone();
+    thread.join().unwrap();
+    assert_eq!(handle.status().events, 3);
+}
+
+#[test]
+fn the_queue_is_bounded_in_bytes_with_room_for_one_event() {
+    let server = builder().queue_bytes(100).build().unwrap();
+    let publisher = server.publisher();
+    let large = Event::new("/", "x".repeat(1000));
+    assert_eq!(publisher.try_send(large.clone()), Ok(()));
+    let small = Event::new("/", "x");
+    assert_eq!(
+        publisher.try_send(small.clone()),
+        Err(SendError::Full(Box::new(small)))
+    );
+    let thread = server.spawn("127.0.0.1:0").unwrap();
+    assert_eq!(publisher.send(large), Ok(()));
+    thread.handle().shutdown(Duration::ZERO);
+    thread.join().unwrap();
+}
+
+#[test]
+fn an_event_that_may_not_be_comes_back_with_the_reason() {
+    let server = start(builder());
+    let mut client = server.subscribe("/subscribe");
+    for (event, expected) in [
+        (
+            Event::new("/", "").event("a\rb"),
+            EventError::ForbiddenCharacter("event"),
+        ),
+        (
+            Event::new("/", "").event("a\nb"),
+            EventError::ForbiddenCharacter("event"),
+        ),
+        (
+            Event::new("/", "").id("a\0b"),
+            EventError::ForbiddenCharacter("id"),
+        ),
+        (
+            Event::new("/", "x".repeat((1 << 20) + 1)),
+            EventError::TooLarge("data", 1 << 20),
+        ),
+        (Event::encoded("/", "data:x\n"), EventError::NotWhole),
+        (
+            Event::encoded("/", &b"data:\xff\n\n"[..]),
+            EventError::NotUtf8,
+        ),
+    ] {
+        let publisher = &server.publisher;
+        let refused = Err(SendError::Refused(expected));
+        assert_eq!(publisher.send(event.clone()), refused);
+        assert_eq!(publisher.try_send(event.clone()), refused);
+        assert_eq!(publisher.send_timeout(event.clone(), PATIENCE), refused);
+        assert_eq!(publisher.broadcast(event), refused);
+    }
+    for event in [Event::new("/../a", ""), Event::new("/", "").also("/a\nb")] {
+        let sent = server.publisher.send(event);
+        assert!(matches!(
+            sent,
+            Err(SendError::Refused(EventError::Namespace(_)))
+        ));
+    }
+    server.publish_last();
+    client.expect(LAST);
+}
+
+#[test]
+fn a_publisher_of_a_server_that_is_gone_says_so() {
+    let server = Server::new();
+    let publisher = server.publisher();
+    drop(server);
+    let event = Event::new("/", "");
+    let closed = Err(SendError::Closed(Box::new(event.clone())));
+    assert_eq!(publisher.send(event.clone()), closed);
+    assert_eq!(publisher.try_send(event.clone()), closed);
+    assert_eq!(publisher.broadcast(event), closed);
+}
+
+#[test]
+fn a_publisher_that_waits_for_room_is_let_go_when_the_server_ends() {
+    let server = builder().queue(1).build().unwrap();
+    let publisher = server.publisher();
+    publisher.send(Event::new("/", "")).unwrap();
+    let waiter = std::thread::spawn(move || publisher.send(Event::new("/", "")));
+    drop(server);
+    assert!(matches!(waiter.join().unwrap(), Err(SendError::Closed(_))));
+}
+
+// Handles
+
+#[test]
+fn a_handle_works_before_while_and_after_its_server_runs() {
+    let mut server = builder().build().unwrap();
+    let handle = server.handle();
+    assert_eq!(handle.local_addr(), None);
+    assert_eq!(handle.status(), Status::default());
+    assert_eq!(handle.status().state, State::Starting);
+    let address = server.bind("127.0.0.1:0").unwrap();
+    assert_eq!(handle.local_addr(), Some(address));
+    assert_eq!(handle.status().state, State::Starting);
+    // Asked before it runs: the answer comes when it does.
+    let early = handle.clone();
+    let subscribes = std::thread::spawn(move || early.subscribe(&[Namespace::root()]));
+    let thread = std::thread::spawn(move || server.run());
+    let mut subscription = subscribes.join().unwrap().unwrap();
+    let running = handle.status();
+    assert_eq!((running.state, running.subscribers), (State::Serving, 1));
+    handle.shutdown(PATIENCE);
+    thread.join().unwrap().unwrap();
+    assert_eq!(subscription.recv(), None);
+    assert_eq!(subscription.reason(), Some(DisconnectReason::Shutdown));
+    let last = handle.status();
+    assert_eq!(
+        (last.state, last.subscribers, last.connections),
+        (State::Stopped, 0, 0)
+    );
+    assert_eq!(last.disconnects(DisconnectReason::Shutdown), 1);
+    assert_eq!(handle.local_addr(), Some(address));
+    assert_eq!(handle.disconnect(1), 0);
+    let closed = handle.subscribe(&[Namespace::root()]);
+    assert_eq!(closed.err(), Some(SubscribeError::Closed));
+    handle.shutdown(Duration::ZERO);
+}
+
+#[test]
+fn a_shutdown_before_the_run_ends_it_at_once() {
+    let mut server = builder().build().unwrap();
+    server.bind("127.0.0.1:0").unwrap();
+    server.handle().shutdown(PATIENCE);
+    server.run().unwrap();
+}
+
+#[test]
+fn connections_are_ended_by_id_and_by_namespace() {
+    let server = start(builder());
+    let mut root = server.subscribe("/subscribe");
+    let mut kicked: Vec<Client> = ["/subscribe/a", "/subscribe/a/b", "/subscribe?ns=/x&ns=/a/c"]
+        .map(|target| server.subscribe(target))
+        .into();
+    let mut spared = server.subscribe("/subscribe/ab");
+    let below_a = Disconnect::Namespace(namespace("/a"));
+    assert_eq!(server.handle.disconnect(below_a.clone()), 3);
+    for client in &mut kicked {
+        client.expect_end();
+        assert_eq!(server.next_end().1, DisconnectReason::Kicked);
+    }
+    assert_eq!(server.handle.disconnect(below_a), 0);
+    let subscription = server.handle.subscribe(&[namespace("/s")]).unwrap();
+    let id = subscription.id();
+    assert_eq!(server.handle.disconnect(id), 1);
+    assert_eq!(server.handle.disconnect(id), 0);
+    assert_eq!(subscription.reason(), Some(DisconnectReason::Kicked));
+    assert_eq!(server.next_end().0.id, id);
+    server.publish_last();
+    root.expect(LAST);
+    spared.expect(LAST);
+    assert_eq!(server.handle.disconnect(Namespace::root()), 2);
+    root.expect_end();
+    spared.expect_end();
+}
+
+#[test]
+fn a_status_counts_what_there_is_and_was() {
+    let server = start(builder());
+    let mut clients: Vec<Client> = ["/subscribe/a", "/subscribe/a/b", "/subscribe?ns=/a/b&ns=/c"]
+        .map(|target| server.subscribe(target))
+        .into();
+    let subscription = server.handle.subscribe(&[namespace("/d")]).unwrap();
+    for _ in 0..10 {
+        server.publish("/a/b", "x");
+    }
+    for client in &mut clients {
+        client.expect(&"data:x\n\n".repeat(10));
+    }
+    let bytes: u64 = clients.iter().map(|client| client.received).sum();
+    let status = server.handle.status();
+    assert_eq!(status.connections, 4);
+    assert_eq!(status.connections_peak, 4);
+    assert_eq!(status.connections_total, 4);
+    assert_eq!(status.subscribers, 4);
+    assert_eq!(status.namespaces, 4);
+    assert_eq!((status.events, status.deliveries), (10, 30));
+    assert_eq!(status.bytes, bytes);
+    assert_eq!((status.queued, status.disconnects), (0, [0; 9]));
+    drop((clients, subscription));
+    for _ in 0..4 {
+        assert_eq!(server.next_end().1, DisconnectReason::Client);
+    }
+    let status = server.handle.status();
+    assert_eq!(
+        (status.connections, status.subscribers, status.namespaces),
+        (0, 0, 0)
+    );
+    assert_eq!((status.connections_peak, status.connections_total), (4, 4));
+    assert_eq!((status.deliveries, status.retained_bytes), (30, 0));
+    assert_eq!(status.disconnects(DisconnectReason::Client), 4);
+}
+
+// Subscriptions
+
+#[test]
+fn a_subscription_gets_what_a_stream_gets() {
+    let server = start(builder());
+    let root = [Namespace::root()];
+    let mut subscription = server.handle.subscribe(&root).unwrap();
+    let several = [namespace("/a"), namespace("/a/x"), namespace("/c")];
+    let mut of_several = server.handle.subscribe(&several).unwrap();
+    let send = |event| server.publisher.send(event).unwrap();
+    send(Event::new("/a", "1").event("e").id("i"));
+    send(Event::comment("/a", "unseen"));
+    send(Event::new("/b", "a\r\nb").also("/c"));
+    send(Event::new("/b", "only for the root"));
+    send(Event::encoded("/c", "data: x\n\ndata\n\n"));
+    let event = |event_type: &str, data: &str| StreamEvent {
+        event_type: event_type.into(),
+        data: data.into(),
+        last_event_id: "i".into(),
+    };
+    let expected = [event("e", "1"), event("message", "a\nb")];
+    for expected in &expected {
+        assert_eq!(of_several.next().as_ref(), Some(expected));
+        assert_eq!(subscription.next().as_ref(), Some(expected));
+    }
+    assert_eq!(next_data(&mut subscription), "only for the root");
+    for subscription in [&mut subscription, &mut of_several] {
+        assert_eq!(next_data(subscription), "x");
+        assert_eq!(next_data(subscription), "");
+        let nothing = subscription.recv_timeout(Duration::from_millis(1));
+        assert_eq!(nothing, Err(RecvTimeoutError::Timeout));
+        assert_eq!(subscription.reason(), None);
+    }
+    let none = server.handle.subscribe(&[]);
+    assert_eq!(none.err(), Some(SubscribeError::NoNamespace));
+}
+
+#[test]
+fn a_subscription_that_reads_gets_all_however_much_it_is() {
+    const EVENTS: usize = 20_000;
+    let server = start(builder().send_buffer(1000));
+    let mut subscription = server.handle.subscribe(&[namespace("/a")]).unwrap();
+    let publisher = server.publisher.clone();
+    let thread = std::thread::spawn(move || {
+        for number in 0..EVENTS {
+            let data = format!("{number} {}", "x".repeat(number % 500));
+            publisher.send(Event::new("/a/b", data)).unwrap();
+        }
+    });
+    for number in 0..EVENTS {
+        let data = next_data(&mut subscription);
+        assert_eq!(data.split_once(' ').unwrap().0, number.to_string());
+    }
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_subscription_that_does_not_read_lags() {
+    let server = start(builder().max_event(1000).max_lag(20_000).send_buffer(1000));
+    let mut lags = server.handle.subscribe(&[Namespace::root()]).unwrap();
+    let mut reads = server.handle.subscribe(&[Namespace::root()]).unwrap();
+    let data = "x".repeat(900);
+    for _ in 0..100 {
+        server.publish("/", &data);
+        assert_eq!(next_data(&mut reads), data);
+    }
+    assert_eq!(server.next_end().1, DisconnectReason::Lagged);
+    assert_eq!(lags.reason(), Some(DisconnectReason::Lagged));
+    // What it was given before is still there; what follows the gap is not.
+    let ended = loop {
+        match lags.recv_timeout(PATIENCE) {
+            Ok(event) => assert_eq!(event.data, data),
+            Err(ended) => break ended,
+        }
+    };
+    assert_eq!(ended, RecvTimeoutError::Ended(DisconnectReason::Lagged));
+    assert_eq!(lags.recv(), None);
+    assert_eq!(reads.reason(), None);
+}
+
+#[test]
+fn dropping_a_subscription_unsubscribes() {
+    let server = start(builder());
+    let subscription = server.handle.subscribe(&[namespace("/a")]).unwrap();
+    let id = subscription.id();
+    drop(subscription);
+    let (info, reason) = server.next_end();
+    assert_eq!(
+        (info.id, info.peer, reason),
+        (id, None, DisconnectReason::Client)
+    );
+    assert_eq!(server.handle.status().namespaces, 0);
+}
+
+#[test]
+fn a_subscription_counts_against_max_namespaces() {
+    let server = start(builder().max_namespaces(1));
+    let first = server.handle.subscribe(&[namespace("/a")]).unwrap();
+    let second = server.handle.subscribe(&[namespace("/b")]);
+    assert_eq!(second.err(), Some(SubscribeError::TooManyNamespaces));
+    let third = server.handle.subscribe(&[namespace("/a")]).unwrap();
+    assert_ne!(first.id(), third.id());
+}
+
+// Hooks
+
+enum Told {
+    Connected(ConnectionInfo),
+    Disconnected(ConnectionInfo, DisconnectReason),
+}
+
+fn told(sender: &Sender<Told>) -> fanfare::Builder {
+    let (connects, disconnects) = (sender.clone(), sender.clone());
+    builder()
+        .on_connect(move |info| connects.send(Told::Connected(info.clone())).expect("a test that listens"))
+        .on_disconnect(move |info, reason| {
+            // The test may be over by then.
+            let _ = disconnects.send(Told::Disconnected(info.clone(), reason));
+        })
+}
+
+#[test]
+fn hooks_are_told_who_came_and_what_became_of_them() {
+    let (sender, hears) = channel();
+    let server = told(&sender).build().unwrap();
+    let publisher = server.publisher();
+    let thread = server.spawn("127.0.0.1:0").unwrap();
+    let address = thread.handle().local_addr().unwrap();
+    let mut ids = Vec::new();
+    for (target, expected) in [
+        ("/subscribe/b", &["/b"][..]),
+        ("/subscribe?ns=/b/c&ns=/a&ns=/a/x", &["/a", "/b/c"]),
+    ] {
+        let mut client = Client::connect(address);
+        client.send(request(&format!("GET {target}"), ""));
+        client.read_stream_start();
+        let Ok(Told::Connected(info)) = hears.recv_timeout(PATIENCE) else {
+            panic!("a connect");
+        };
+        let names: Vec<_> = info.namespaces.iter().map(Namespace::as_str).collect();
+        assert_eq!(names, expected);
+        assert_eq!(info.peer, Some(client.stream.local_addr().unwrap()));
+        assert_eq!(info.events, 0);
+        assert!(info.is_stream());
+        for number in 0..3 {
+            publisher
+                .send(Event::new("/b/c", number.to_string()))
+                .unwrap();
+            client.expect(&format!("data:{number}\n\n"));
+        }
+        let (peer, received) = (client.stream.local_addr().unwrap(), client.received);
+        drop(client);
+        let Ok(Told::Disconnected(ended, reason)) = hears.recv_timeout(PATIENCE) else {
+            panic!("a disconnect");
+        };
+        assert_eq!(reason, DisconnectReason::Client);
+        assert_eq!(
+            (ended.id, ended.peer, &ended.namespaces),
+            (info.id, Some(peer), &info.namespaces)
+        );
+        assert_eq!((ended.events, ended.bytes), (3, received), "{target}");
+        ids.push(info.id);
+    }
+    assert_ne!(ids[0], ids[1]);
+    // One that is no stream only ends.
+    let mut client = Client::connect(address);
+    client.send(request("GET /healthz", "Connection: close\r\n"));
+    client.response();
+    let received = client.received;
+    drop(client);
+    let Ok(Told::Disconnected(ended, reason)) = hears.recv_timeout(PATIENCE) else {
+        panic!("a disconnect");
+    };
+    assert_eq!((reason, ended.bytes), (DisconnectReason::Client, received));
+    assert!(!ended.is_stream());
+    // A subscription in this process is a stream without an address.
+    let subscription = thread.handle().subscribe(&[namespace("/s")]).unwrap();
+    let Ok(Told::Connected(info)) = hears.recv_timeout(PATIENCE) else {
+        panic!("a connect");
+    };
+    assert_eq!((info.id, info.peer), (subscription.id(), None));
+    drop(subscription);
+    thread.handle().shutdown(Duration::ZERO);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_route_hook_has_the_say_before_the_servers_own_routes() {
+    let (sender, heads) = channel();
+    let server = start(builder().route(move |head| {
+        let token = head.header("x-token").unwrap_or_default().to_owned();
+        let line = format!("{} {} {} {token}", head.method(), head.path(), head.query());
+        sender.send(line).unwrap();
+        match head.path() {
+            "/time" => Routing::Subscribe(vec![namespace("/clock"), namespace("/clock/x")]),
+            "/teapot" => Routing::Refuse(418, "a \"teapot\"".into()),
+            "/nonsense" => Routing::Refuse(200, "no error".into()),
+            "/nothing" => Routing::Subscribe(Vec::new()),
+            "/subscribe/private" if token != "t" => Routing::Refuse(401, "not for you".into()),
+            _ => Routing::Default,
+        }
+    }));
+    let mut time = server.subscribe("/time?zone=utc");
+    assert_eq!(heads.recv_timeout(PATIENCE).unwrap(), "GET /time zone=utc ");
+    let mut client = server.connect();
+    for (target, expected, text) in [
+        ("/teapot", 418, "{\"error\":\"a \\\"teapot\\\"\"}"),
+        ("/nonsense", 400, "{\"error\":\"no error\"}"),
+        ("/subscribe/private", 401, "{\"error\":\"not for you\"}"),
+        ("/healthz", 200, "ok"),
+    ] {
+        client.send(request(&format!("GET {target}"), ""));
+        let response = client.response();
+        assert_eq!(
+            (status(&response), body(&response)),
+            (expected, text),
+            "{target}"
+        );
+        assert_eq!(
+            heads.recv_timeout(PATIENCE).unwrap(),
+            format!("GET {target}  ")
+        );
+    }
+    client.send(request("GET /nothing", ""));
+    assert!(status(&client.response()) >= 400);
+    let mut client = server.ask("HEAD /time", "");
+    let head = client.read_to_end();
+    assert_eq!(
+        header(&head, "Content-Type"),
+        Some("text/event-stream; charset=utf-8")
+    );
+    let mut private = server.ask("GET /subscribe/private", "X-Token: t\r\n");
+    private.read_stream_start();
+    server.publish("/clock/x", "12:00");
+    time.expect("data:12:00\n\n");
+}
+
+// Servers
+
+#[test]
+fn several_servers_in_one_process_know_nothing_of_each_other() {
+    let servers: Vec<_> = (0..5).map(|_| start(builder())).collect();
+    let mut clients: Vec<Client> = servers
+        .iter()
+        .map(|server| server.subscribe("/subscribe"))
+        .collect();
+    for (number, server) in servers.iter().enumerate() {
+        server.publish("/", &number.to_string());
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.expect(&format!("data:{number}\n\n"));
+    }
+    servers[0].handle.shutdown(Duration::ZERO);
+    clients[0].expect_end();
+    for (server, client) in servers.iter().zip(&mut clients).skip(1) {
+        server.publish_last();
+        client.expect(LAST);
+        assert_eq!(server.handle.status().events, 2);
+    }
+}
+
+#[test]
+fn a_server_listens_on_ipv6_and_on_several_addresses() {
+    let mut server = builder().build().unwrap();
+    let first = server.bind("127.0.0.1:0").unwrap();
+    // A machine may have no IPv6; then two addresses of the other kind have to do.
+    let second = server
+        .bind("[::1]:0")
+        .or_else(|_| server.bind("127.0.0.1:0"))
+        .unwrap();
+    assert_eq!(server.handle().local_addr(), Some(first));
+    let (handle, publisher) = (server.handle(), server.publisher());
+    let thread = std::thread::spawn(move || server.run());
+    let mut clients = [first, second].map(|address| {
+        let mut client = Client::connect(address);
+        client.send(request("GET /subscribe", ""));
+        client.read_stream_start();
+        client
+    });
+    publisher.send(Event::new("/", "last")).unwrap();
+    clients.iter_mut().for_each(|client| client.expect(LAST));
+    handle.shutdown(Duration::ZERO);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn names_are_resolved_and_what_cannot_be_bound_is_an_error() {
+    let server = start_at(builder(), "localhost:0");
+    let taken = builder().build().unwrap().serve(server.address);
+    assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    let foreign = builder().build().unwrap().bind("192.0.2.1:0");
+    assert_eq!(
+        foreign.unwrap_err().kind(),
+        std::io::ErrorKind::AddrNotAvailable
+    );
+    assert!(builder().build().unwrap().spawn("no port").is_err());
+}
+
+#[test]
+fn a_port_is_free_again_once_its_server_has_ended() {
+    let server = start(builder());
+    let address = server.address;
+    let mut client = server.subscribe("/subscribe");
+    server.handle.shutdown(Duration::ZERO);
+    client.expect_end();
+    server.join();
+    let server = start_at(builder(), &address.to_string());
+    server.subscribe("/subscribe");
+}
+
+#[test]
+fn a_server_without_a_port_serves_this_process() {
+    let server = builder().build().unwrap();
+    let (handle, publisher) = (server.handle(), server.publisher());
+    let thread = std::thread::spawn(move || server.run());
+    let mut subscription = handle.subscribe(&[namespace("/a")]).unwrap();
+    publisher.send(Event::new("/a", "x")).unwrap();
+    assert_eq!(next_data(&mut subscription), "x");
+    handle.shutdown(PATIENCE);
+    assert_eq!(subscription.next(), None);
+    thread.join().unwrap().unwrap();
+}
