@@ -217,9 +217,11 @@ impl Config {
         }
     }
 
-    /// `max_lag`, with room for the largest frame, not the largest data.
+    /// `max_lag`, with room for the largest frame, not the largest data, and for what may have gathered before it: else
+    /// those who take all they are given would be cut for what they were not yet given.
     pub(crate) fn lag_limit(&self) -> usize {
-        self.max_lag.max(max_frame_bytes(self.max_event))
+        let least = max_frame_bytes(self.max_event).saturating_add(self.write_budget);
+        self.max_lag.max(least)
     }
 }
 
@@ -269,7 +271,8 @@ mod tests {
 
     #[test]
     fn an_option_out_of_bounds_is_named() {
-        let change: [(&str, fn(&mut Config)); 16] = [
+        type Change = (&'static str, fn(&mut Config));
+        let changes: [Change; 16] = [
             ("max-lag", |c| c.max_lag = 0),
             ("write-timeout", |c| c.write_timeout = Duration::ZERO),
             ("head-timeout", |c| {
@@ -298,7 +301,7 @@ mod tests {
             ("publish-token", |c| c.publish_token = Some(String::new())),
         ];
         assert_eq!(Config::default().check(), Ok(()));
-        for (option, change) in change {
+        for (option, change) in changes {
             let mut config = Config::default();
             change(&mut config);
             assert_eq!(config.check().unwrap_err().option, option);

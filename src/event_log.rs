@@ -151,7 +151,7 @@ impl EventLog {
                 run.extend_from_slice(frame);
                 return;
             }
-            self.expected = self.expected.max(run.capacity()) * 2;
+            self.expected = (self.expected.max(run.capacity()) * 2).min(MAX_CHUNK);
         }
         let mut run = Vec::with_capacity(self.expected.min(MAX_CHUNK).max(frame.len()));
         run.extend_from_slice(frame);
@@ -184,6 +184,11 @@ impl EventLog {
     /// How many frames were ever appended: the ordinal of the next one.
     pub fn appended(&self) -> u64 {
         self.dropped + self.entries.len() as u64
+    }
+
+    /// Whether the frame with this ordinal is the first one retained.
+    pub fn is_first(&self, ordinal: u64) -> bool {
+        ordinal == self.dropped
     }
 
     /// How many frames end at or before an offset that is retained or the end.
@@ -362,6 +367,17 @@ mod tests {
         assert!(log.entries.capacity() <= 2 * KEEP_ENTRIES);
         assert_eq!(log.offset_of(10_000), Some(1_000_000));
         assert_eq!(log.offset_of(9_999), None);
+    }
+
+    #[test]
+    fn a_log_that_is_never_empty_goes_on_in_large_chunks() {
+        let mut log = EventLog::default();
+        let (frame, frames) = (frame(0, 1000), 10_000);
+        for seq in 1..=frames {
+            log.append(seq, &frame);
+            log.drop_before(log.end().saturating_sub(200_000));
+        }
+        assert!(log.chunks.len() <= 5, "{} chunks", log.chunks.len());
     }
 
     #[test]

@@ -27,20 +27,33 @@
 //! Without default features there is the engine alone, on mio, httparse, bytes, slab and crossbeam-channel, and on socket2
 //! and rustix for socket options and the descriptor limit.
 
-// In reading order: words, parts, engine, drivers.
-mod access;
-mod config;
-mod engine;
+// In reading order: words,
 mod event;
-mod event_log;
+mod namespace;
+
+mod config;
+
+// parts,
 mod event_stream;
 mod http;
-mod namespace;
+
+mod event_log;
+mod trie;
+
+mod access;
+mod stats;
+
+// the engine, and what drives it.
+mod engine;
+
 mod publisher;
 mod server;
-mod stats;
 mod subscription;
-mod trie;
+
+/// Compiles and runs what README.md shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use access::PublishAccess;
 pub use config::{Config, ConfigError};

@@ -357,8 +357,7 @@ mod tests {
         }
         assert!(thread.join().unwrap());
         publisher.send(event(10)).unwrap();
-        let waiter = publisher.clone();
-        let thread = std::thread::spawn(move || waiter.send(event(10)));
+        let thread = std::thread::spawn(move || publisher.send(event(10)));
         while intake.shared.waiting.load(Ordering::SeqCst) == 0 {
             std::thread::yield_now();
         }

@@ -1,4 +1,8 @@
 //! The program as a user meets it: what it says, where, and with which exit code.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in a test's helper fails the test"
+)]
 #![cfg(feature = "cli")]
 
 use std::fs;
@@ -28,6 +32,16 @@ fn file(folder: &Path, name: &str, text: &str) -> String {
     let path: PathBuf = folder.join(name);
     fs::write(&path, text).unwrap();
     path.to_str().unwrap().into()
+}
+
+/// Reads line by line, as a bare `read` may be interrupted, until something in the text is there.
+fn read_until(stream: &mut impl BufRead, wanted: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        let count = stream.read_line(&mut text).unwrap();
+        assert!(count > 0, "the stream ended: {text}");
+    }
+    text
 }
 
 /// The program, serving on a port of its own.
@@ -63,17 +77,10 @@ impl Serving {
 
     /// Subscribes, and reads until something in the stream is there.
     fn stream_until(&self, namespace: &str, wanted: &str) -> String {
-        let mut stream = self.request(&format!(
+        let stream = self.request(&format!(
             "GET /subscribe{namespace} HTTP/1.1\r\nHost: localhost\r\n\r\n"
         ));
-        let mut text = String::new();
-        let mut scratch = [0; 4096];
-        while !text.contains(wanted) {
-            let count = stream.read(&mut scratch).unwrap();
-            assert!(count > 0, "the stream ended: {text}");
-            text.push_str(std::str::from_utf8(&scratch[..count]).unwrap());
-        }
-        text
+        read_until(&mut BufReader::new(stream), wanted)
     }
 
     fn signal(&self, name: &str) {
@@ -116,6 +123,8 @@ fn what_is_wrong_is_said_in_one_line() {
     let unit = file(folder.path(), "unit.yml", "\nkeepalive: 5\n");
     let broken = file(folder.path(), "broken.toml", "retry = = 3\n");
     let range = file(folder.path(), "range.toml", "max-event = 0\n");
+    let kind = file(folder.path(), "kind.yaml", "retry: 3s\nqueue: many\n");
+    let level = file(folder.path(), "level.toml", "log-level = \"loud\"\n");
     let ini = file(folder.path(), "a.ini", "");
     let rows: &[(&[&str], i32, &[&str])] = &[
         (&[], 2, &["a command is missing"]),
@@ -157,7 +166,27 @@ fn what_is_wrong_is_said_in_one_line() {
         (&["serve", "--config", &yaml], 2, &["a.yaml:2", "max-lagg"]),
         (&["check-config", &yaml], 2, &["a.yaml:2", "max-lagg"]),
         (&["check-config", &toml], 2, &["a.toml:2", "foo"]),
-        (&["check-config", &unit], 2, &["unit.yml:2", "needs a unit"]),
+        (
+            &["check-config", &unit],
+            2,
+            &["unit.yml:2: keepalive: ", "needs a unit"],
+        ),
+        (&["check-config", &kind], 2, &["kind.yaml:2: queue: "]),
+        (
+            &["check-config", &level],
+            2,
+            &["level.toml:1: log-level: ", "loud", "debug"],
+        ),
+        (
+            &["serve", "--config", &range],
+            2,
+            &["range.toml: max-event: 0 is"],
+        ),
+        (
+            &["check-config", "a\nb.yaml"],
+            2,
+            &["a\u{fffd}b.yaml: No such"],
+        ),
         (&["check-config", &broken], 2, &["broken.toml:1"]),
         (&["check-config", &range], 2, &["range.toml", "max-event"]),
         (
@@ -186,6 +215,8 @@ fn what_is_wrong_is_said_in_one_line() {
 fn variables_are_named_when_they_are_wrong_or_unknown() {
     for (name, value, says) in [
         ("FANFARE_MAX_LAG", "7q", "(from FANFARE_MAX_LAG)"),
+        ("FANFARE_MAX_EVENT", "0", "(from FANFARE_MAX_EVENT)"),
+        ("FANFARE_PORT", "8001", "unknown variable FANFARE_PORT"),
         ("FANFARE_MAX_LAGG", "7", "unknown variable FANFARE_MAX_LAGG"),
     ] {
         let output = fanfare().arg("serve").env(name, value).output().unwrap();
@@ -196,6 +227,73 @@ fn variables_are_named_when_they_are_wrong_or_unknown() {
             "{stderr}"
         );
     }
+}
+
+#[test]
+fn variables_that_kubernetes_sets_for_a_service_are_let_be() {
+    let serving = Serving::start(
+        fanfare()
+            .args(["serve", "--addr", "127.0.0.1:0"])
+            .env("FANFARE_SERVICE_HOST", "10.0.0.1")
+            .env("FANFARE_SERVICE_PORT_HTTP", "8001")
+            .env("FANFARE_PORT", "tcp://10.0.0.1:8001")
+            .env("FANFARE_PORT_8001_TCP_ADDR", "10.0.0.1"),
+    );
+    serving.stream_until("", "\n\n");
+}
+
+#[test]
+fn an_argument_that_is_no_unicode_is_no_panic() {
+    use std::os::unix::ffi::OsStrExt;
+    let name = std::ffi::OsStr::from_bytes(b"\xff.yaml");
+    let mut command = fanfare();
+    command.args(["serve", "--config"]).arg(name);
+    let output = command.args(["--max-lag", "3x"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stderr.starts_with(b"fanfare: invalid value '3x'"));
+}
+
+#[test]
+fn it_serves_on_when_nobody_reads_its_log() {
+    let mut serving =
+        Serving::start(fanfare().args(["serve", "--addr", "127.0.0.1:0", "--log-level", "debug"]));
+    drop(serving.child.stderr.take());
+    for _ in 0..3 {
+        let health = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let mut answer = String::new();
+        serving
+            .request(health)
+            .read_to_string(&mut answer)
+            .expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    serving.signal("-TERM");
+    assert_eq!(serving.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn spaces_between_origins_are_no_part_of_them() {
+    let origins = "https://a.example, https://b.example";
+    let arguments = ["serve", "--addr", "127.0.0.1:0", "--cors-origins", origins];
+    let serving = Serving::start(fanfare().args(arguments));
+    let stream = serving
+        .request("GET /subscribe HTTP/1.1\r\nHost: localhost\r\nOrigin: https://b.example\r\n\r\n");
+    let head: Vec<String> = BufReader::new(stream)
+        .lines()
+        .map(|line| line.unwrap().to_lowercase())
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let allowed = "access-control-allow-origin: https://b.example";
+    assert!(head.iter().any(|line| line == allowed), "{head:?}");
+}
+
+#[test]
+fn a_secret_is_not_in_the_help() {
+    let mut command = fanfare();
+    command.args(["serve", "--help"]);
+    let output = command.env("FANFARE_PUBLISH_TOKEN", "hush").output();
+    let help = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(help.contains("FANFARE_PUBLISH_TOKEN") && !help.contains("hush"));
 }
 
 #[test]
@@ -295,9 +393,9 @@ fn a_signal_drains_and_the_log_names_the_reason() {
             format,
         ];
         let serving = Serving::start(fanfare().args(arguments));
-        let mut stream = serving.request("GET /subscribe/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let mut first = [0; 1024];
-        assert!(stream.read(&mut first).unwrap() > 0);
+        let stream = serving.request("GET /subscribe/a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut stream = BufReader::new(stream);
+        read_until(&mut stream, "\n\n");
         serving.signal("-INT");
         let mut rest = String::new();
         stream.read_to_string(&mut rest).unwrap();
@@ -321,9 +419,8 @@ fn a_second_signal_ends_it_at_once() {
     // An upload that never ends holds the drain up.
     let upload = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
                   Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
-    let mut stream = serving.request(upload);
-    let mut reply = [0; 64];
-    assert!(stream.read(&mut reply).unwrap() > 0 && reply.starts_with(b"HTTP/1.1 100 "));
+    let mut stream = BufReader::new(serving.request(upload));
+    assert!(read_until(&mut stream, "\n").starts_with("HTTP/1.1 100 "));
     serving.signal("-TERM");
     // The drain has begun when nobody is accepted any more.
     while TcpStream::connect(&serving.address).is_ok() {

@@ -1,4 +1,8 @@
 //! The shape of the code, held to: data flows down, imports point down, and the lower floors do no I/O.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in a test's helper fails the test"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

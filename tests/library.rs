@@ -401,7 +401,11 @@ enum Told {
 fn told(sender: &Sender<Told>) -> fanfare::Builder {
     let (connects, disconnects) = (sender.clone(), sender.clone());
     builder()
-        .on_connect(move |info| connects.send(Told::Connected(info.clone())).expect("a test that listens"))
+        .on_connect(move |info| {
+            connects
+                .send(Told::Connected(info.clone()))
+                .expect("a test that listens")
+        })
         .on_disconnect(move |info, reason| {
             // The test may be over by then.
             let _ = disconnects.send(Told::Disconnected(info.clone(), reason));

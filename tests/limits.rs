@@ -159,6 +159,7 @@ fn beyond_max_connections_everyone_is_told_to_come_back() {
     let retry = retry_ms(&stream).unwrap();
     assert_eq!(stream, format!("{STREAM_HEAD}retry:{retry}\n\n"));
     assert!((5_000..=30_000).contains(&retry), "{retry}");
+    drop(client);
     let mut client = server.ask("HEAD /subscribe/a", EVENT_SOURCE);
     assert_eq!(client.read_to_end(), STREAM_HEAD);
     for line in ["GET /subscribe", "GET /healthz", "POST /publish/a"] {

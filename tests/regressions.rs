@@ -6,7 +6,9 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use fanfare::internals::{Access, Appetite, ConnId, Engine, Outlet, PublishAccess, Slices};
-use fanfare::{Config, DisconnectReason, Event, Namespace, State, SubscribeError};
+use fanfare::{
+    Config, DisconnectReason, Event, Namespace, RecvTimeoutError, State, SubscribeError,
+};
 use support::{Client, LAST, PATIENCE, builder, request, start, status};
 
 /// Takes all it is given.
@@ -175,8 +177,9 @@ fn a_hook_that_panics_does_not_leave_subscriptions_waiting() {
     let mut subscription = handle.subscribe(&[Namespace::root()]).unwrap();
     let mut client = Client::connect(handle.local_addr().unwrap());
     client.send(request("GET /", ""));
+    let ended = subscription.recv_timeout(PATIENCE);
+    assert_eq!(ended, Err(RecvTimeoutError::Ended(DisconnectReason::Error)));
     assert_eq!(subscription.recv(), None);
-    assert_eq!(subscription.reason(), Some(DisconnectReason::Error));
     client.read_to_cut();
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.join()));
     assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a hook's own bug"));

@@ -18,7 +18,9 @@ pub(super) fn start(format: LogFormat, level: LogLevel) {
     let logs = tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_max_level(level)
-        .with_target(false);
+        .with_target(false)
+        // Told on standard error, a failure to write there would be a panic, and the end of the server.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),

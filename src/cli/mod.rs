@@ -68,17 +68,17 @@ pub(crate) fn run() -> ExitCode {
         Err(Failure::Usage(message)) => (message, 2),
         Err(Failure::Failed(message)) => (message, 1),
     };
-    // Nobody is left to tell when standard error is gone.
-    let _ = writeln!(io::stderr(), "fanfare: {message}");
+    // One line, whatever a name in it is made of. Nobody is left to tell when standard error is gone.
+    let line = message.replace(char::is_control, "\u{fffd}");
+    let _ = writeln!(io::stderr(), "fanfare: {line}");
     ExitCode::from(code)
 }
 
 fn parse() -> Result<Command, Failure> {
-    refuse_unknown_variables()?;
     match Cli::try_parse() {
         Ok(cli) => Ok(cli.command),
         Err(error) if !error.use_stderr() => {
-            print(&error.render().to_string());
+            print(&error.render().to_string())?;
             std::process::exit(0)
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -104,21 +104,27 @@ fn one_line(error: &clap::Error) -> String {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return line;
     };
-    let Some(flag) = argument
-        .split_whitespace()
-        .next()
-        .filter(|flag| flag.starts_with("--"))
-    else {
-        return line;
-    };
-    let given =
-        std::env::args().any(|given| given == flag || given.starts_with(&format!("{flag}=")));
-    let variable = format!("FANFARE_{}", flag[2..].replace('-', "_").to_uppercase());
-    if given || std::env::var_os(&variable).is_none() {
-        line
-    } else {
-        format!("{line} (from {variable})")
+    let option = argument.split_whitespace().next();
+    match option
+        .and_then(|flag| flag.strip_prefix("--"))
+        .and_then(variable_of)
+    {
+        Some(variable) => format!("{line} (from {variable})"),
+        None => line,
     }
+}
+
+/// The variable that an option has its value from: none if a flag gave it, or no variable is set.
+fn variable_of(option: &str) -> Option<String> {
+    let flag = format!("--{option}");
+    let given = std::env::args_os().any(|argument| {
+        let argument = argument.to_string_lossy();
+        argument
+            .strip_prefix(&*flag)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    });
+    let variable = format!("FANFARE_{}", option.replace('-', "_").to_uppercase());
+    (!given && std::env::var_os(&variable).is_some()).then_some(variable)
 }
 
 /// A variable with a slip in its name would otherwise be a setting that silently is not made.
@@ -130,46 +136,78 @@ fn refuse_unknown_variables() -> Result<(), Failure> {
         .flat_map(clap::Command::get_arguments)
         .filter_map(clap::Arg::get_env)
         .collect();
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FANFARE_") && !known.contains(&name.as_os_str()) {
+    for (variable, value) in std::env::vars_os() {
+        let name = variable.to_string_lossy();
+        if name.starts_with("FANFARE_")
+            && !known.contains(&variable.as_os_str())
+            && !is_service_link(&name, &value.to_string_lossy())
+        {
             return Err(Failure::Usage(format!(
                 "unknown variable {} in the environment",
-                name.to_string_lossy().escape_debug()
+                name.escape_debug()
             )));
         }
     }
     Ok(())
 }
 
+/// Whether a variable is one that Kubernetes sets in every container for a service called `fanfare`, or `fanfare-…`:
+/// `FANFARE_SERVICE_HOST`, `FANFARE_PORT=tcp://…`, `FANFARE_PORT_8001_TCP_ADDR` and their like.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let of_one_port = name
+        .split("_PORT_")
+        .skip(1)
+        .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || of_one_port
+        || name.ends_with("_PORT") && value.contains("://")
+}
+
 fn carry_out(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => {
+            refuse_unknown_variables()?;
             let from_file = serve
                 .config
                 .as_deref()
-                .map_or(Ok(Options::default()), options::read_file);
-            let options = serve.options.or(from_file.map_err(Failure::Usage)?);
-            serve::serve(&options)
+                .map_or(Ok(Options::default()), options::read_file)
+                .map_err(Failure::Usage)?;
+            let only_in_file = |option| from_file.has(option) && !serve.options.has(option);
+            let checked = serve.options.clone().or(from_file.clone()).config().check();
+            checked.map_err(|error| {
+                Failure::Usage(match (variable_of(error.option), &serve.config) {
+                    (Some(variable), _) => format!("{error} (from {variable})"),
+                    (None, Some(file)) if only_in_file(error.option) => {
+                        format!("{}: {error}", file.display())
+                    }
+                    (None, _) => error.to_string(),
+                })
+            })?;
+            serve::serve(&serve.options.or(from_file))
         }
         Command::CheckConfig { file } => {
             let config = options::read_file(&file).map_err(Failure::Usage)?.config();
             config
                 .check()
                 .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
-            print(&format!("{}: ok\n", file.display()));
-            Ok(())
+            print(&format!("{}: ok\n", file.display()))
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "fanfare", &mut script);
-            print(&String::from_utf8_lossy(&script));
-            Ok(())
+            print(&String::from_utf8_lossy(&script))
         }
     }
 }
 
 /// Writes to standard output. Whoever closed it wants no more, which is no failure.
-fn print(text: &str) {
+fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(format!(
+            "cannot write to standard output: {error}"
+        ))),
+        _ => Ok(()),
+    }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 macro_rules! options {
     ($($(#[$meta:meta])* $name:ident / $underscored:literal / $env:literal: $type:ty,)*) => {
         /// What was said of each option by one source, or by several merged.
-        #[derive(Debug, Default, clap::Args, Deserialize)]
+        #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
         #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
         pub(crate) struct Options {$(
             $(#[$meta])*
@@ -28,6 +28,14 @@ macro_rules! options {
             /// These options, and what they leave open from others.
             pub(crate) fn or(self, others: Self) -> Self {
                 Self { $($name: self.$name.or(others.$name),)* }
+            }
+
+            /// Whether the option of this name, `max-lag`, is among what was said.
+            pub(crate) fn has(&self, option: &str) -> bool {
+                match option.replace('-', "_").as_str() {
+                    $($underscored => self.$name.is_some(),)*
+                    _ => false,
+                }
             }
         }
     };
@@ -156,7 +164,10 @@ impl Options {
             &mut config.history_total,
             size(&self.history_total).as_ref(),
         );
-        set(&mut config.cors_origins, self.cors_origins.as_ref());
+        if let Some(origins) = &self.cors_origins {
+            let origins = origins.iter().map(|origin| origin.trim().into());
+            config.cors_origins = origins.collect();
+        }
         let headers = self.headers.iter().flatten();
         config.headers = headers
             .map(|Header(name, value)| (name.clone(), value.clone()))
@@ -180,17 +191,16 @@ pub(crate) fn read_file(path: &Path) -> Result<Options, String> {
             let line = error
                 .span()
                 .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            format!("{name}:{line}: {}", in_short(error.message()))
+            format!("{name}:{}", at_line(line, &text, error.message()))
         }),
         // An empty YAML document is null, and says nothing of any option.
         Some("yaml" | "yml") => serde_saphyr::from_str::<Option<Options>>(&text)
             .map(Option::unwrap_or_default)
             .map_err(|error| {
                 let line = error.location().map_or(1, |location| location.line());
-                format!(
-                    "{name}:{line}: {}",
-                    in_short(&error.without_snippet().to_string())
-                )
+                let line = usize::try_from(line).unwrap_or(1);
+                let message = error.without_snippet().to_string();
+                format!("{name}:{}", at_line(line, &text, &message))
             }),
         _ => Err(format!(
             "{name}: a configuration file ends in .yaml, .yml or .toml"
@@ -198,11 +208,32 @@ pub(crate) fn read_file(path: &Path) -> Result<Options, String> {
     }
 }
 
+/// The line, the key in it, and what a parser says of it: `3: max-lag: …`.
+fn at_line(line: usize, text: &str, message: &str) -> String {
+    let message = in_short(message);
+    let source = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let is_key = |key: &&str| {
+        !key.is_empty()
+            && key
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b"-_".contains(&b))
+    };
+    let key = source.split_once([':', '=']).map(|(key, _)| key.trim());
+    match key.filter(is_key) {
+        Some(key) if !message.contains(&format!("`{key}`")) => format!("{line}: {key}: {message}"),
+        _ => format!("{line}: {message}"),
+    }
+}
+
 /// What a parser says, without the place, which is given already, and without the list of all keys there are.
 fn in_short(message: &str) -> &str {
     let line = message.lines().next().unwrap_or_default();
     let line = line.rfind(" at line ").map_or(line, |at| &line[..at]);
-    line.split(", expected one of").next().unwrap_or_default()
+    if line.starts_with("unknown field") {
+        line.split(", expected").next().unwrap_or_default()
+    } else {
+        line
+    }
 }
 
 /// A duration: `500ms`, `15s`, `5m`, `1h`, or `0`.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fanfare::{Config, ConnectionInfo, DisconnectReason, Handle, PublishAccess, Server};
+use fanfare::{Config, ConnectionInfo, DisconnectReason, Handle, Namespace, PublishAccess, Server};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -47,7 +47,7 @@ pub(super) fn serve(options: &Options) -> Result<(), Failure> {
         .demo
         .unwrap_or(false)
         .then(|| demo::start(&server.publisher(), &has_ended));
-    print(&format!("fanfare listening on http://{address}\n"));
+    print(&format!("fanfare listening on http://{address}\n"))?;
     if demo.is_some() {
         tracing::info!(
             "publishing a demo: curl -N http://{address}/subscribe/time or http://{address}/subscribe/pets"
@@ -118,11 +118,11 @@ fn peer(info: &ConnectionInfo) -> String {
         .map_or_else(|| "this process".into(), |peer| peer.to_string())
 }
 
-/// Namespaces have no control characters; whatever else they have, quotes keep apart.
+/// Namespaces have no control characters; both formats of the log quote what else there is.
 fn names(info: &ConnectionInfo) -> String {
     info.namespaces
         .iter()
-        .map(|namespace| namespace.as_str().escape_debug().to_string())
+        .map(Namespace::as_str)
         .collect::<Vec<_>>()
         .join(" ")
 }

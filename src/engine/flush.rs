@@ -169,8 +169,8 @@ impl Engine {
                 .stream()
                 .map(|stream| &stream.place)
             {
-                match merge.lag(&self.topics) {
-                    Ok(lag) if lag <= self.limits.max_lag => {
+                match merge.lacks_more_than(self.limits.max_lag, &self.topics, &mut self.scratch) {
+                    Ok(false) => {
                         let needed = merge.needed(&self.topics, key);
                         let topic = &mut self.topics[key as usize];
                         topic.needed = topic.needed.min(needed.unwrap_or(u64::MAX));
@@ -203,7 +203,11 @@ impl Engine {
     /// The socket takes bytes again.
     pub fn writable(&mut self, key: ConnId, now: Instant) {
         self.set_now(now);
-        let Some(connection) = self.connections.get_mut(key as usize) else {
+        let Some(connection) = self
+            .connections
+            .get_mut(key as usize)
+            .filter(|connection| connection.ended.is_none())
+        else {
             return;
         };
         connection.writable = true;
@@ -293,11 +297,13 @@ impl Engine {
                     let topic_key = *topic;
                     let topic = &mut self.topics[topic_key as usize];
                     let subscriber = &mut topic.subscribers[*index as usize];
-                    let was_last = subscriber.offset == topic.log.start();
+                    let passed = topic.log.passed_at(subscriber.offset);
                     subscriber.offset += of_events as u64;
                     subscriber.active_at = self.now_ms;
                     subscriber.direct = direct;
-                    if was_last && of_events > 0 {
+                    // Places are often within a frame: the first one retained counts until its end is passed.
+                    if topic.log.is_first(passed) && topic.log.passed_at(subscriber.offset) > passed
+                    {
                         // The log may be able to drop what only this one needed.
                         self.mark(topic_key, false);
                     }
@@ -348,7 +354,9 @@ impl Engine {
                 let topic = &self.topics[*topic as usize];
                 topic.subscribers[*index as usize].offset < topic.log.end()
             }
-            Some(Place::Several(merge)) => merge.lag(&self.topics).map_or(true, |lag| lag > 0),
+            Some(Place::Several(merge)) => {
+                merge.lag_at_most(&self.topics).map_or(true, |lag| lag > 0)
+            }
             None => false,
         }
     }

@@ -58,14 +58,36 @@ impl Merge {
         self.readers.iter().map(|reader| reader.topic)
     }
 
-    /// Bytes that the subscriber lacks, over all logs; an event in several of them counts in each.
-    pub(super) fn lag(&self, topics: &Topics) -> Result<u64, Gone> {
+    /// Bytes that the logs hold for the subscriber; an event in several of them counts in each, so it may lack fewer.
+    pub(super) fn lag_at_most(&self, topics: &Topics) -> Result<u64, Gone> {
         let mut lag = 0;
         for reader in &self.readers {
             let log = &topics[reader.topic as usize].log;
             lag += log.end() - log.offset_of(reader.next).ok_or(Gone)?;
         }
         Ok(lag.saturating_sub(self.partial as u64))
+    }
+
+    /// Whether the subscriber lacks more than so many bytes. Events are looked at one by one only when it is close.
+    pub(super) fn lacks_more_than(
+        &self,
+        most: u64,
+        topics: &Topics,
+        scratch: &mut Scratch,
+    ) -> Result<bool, Gone> {
+        if self.lag_at_most(topics)? <= most {
+            return Ok(false);
+        }
+        let most = most + self.partial as u64;
+        let mut lag = 0;
+        scratch.readers.clear();
+        scratch.readers.extend_from_slice(&self.readers);
+        while lag <= most
+            && let Some((_, position)) = next_event(topics, &mut scratch.readers)?
+        {
+            lag += position.end - position.start;
+        }
+        Ok(lag > most)
     }
 
     /// The offset in the log of one of its topics that it still needs.

@@ -12,7 +12,7 @@ use crate::event::{Event, EventError};
 use crate::event_stream::encode::Frame;
 use crate::http::body::BodyReader;
 use crate::http::publish::{max_json_bytes, parse_event};
-use crate::http::request::{RequestHead, RequestReader};
+use crate::http::request::{Reject, RequestHead, RequestReader};
 use crate::http::response::{Answer, json_string};
 use crate::http::route::{self, PublishQuery};
 use crate::namespace::Namespace;
@@ -77,6 +77,8 @@ enum Outcome {
     Again,
     /// It is over; whether its body was read to the end tells if the connection can go on.
     Answer(Answer, bool),
+    /// Its body broke the rules of HTTP.
+    Broken(Reject),
 }
 
 impl Engine {
@@ -261,6 +263,10 @@ impl Engine {
                 let keep_alive = whole && head.keep_alive() && !self.is_draining();
                 self.respond_after_body(key, reader, &head, &answer, keep_alive);
             }
+            Outcome::Broken(reject) => {
+                self.upload_bytes -= upload.held();
+                self.reject(key, &reject);
+            }
         }
         true
     }
@@ -278,11 +284,15 @@ impl Engine {
             if body.is_done() {
                 return Outcome::Answer(self.finish(form, partial, now), true);
             }
-            let piece = match body.read(reader.buffered()) {
+            // Line by line, so that it stops where the intake closes.
+            let input = reader.buffered();
+            let input = match (&form, input.iter().position(|&byte| byte == b'\n')) {
+                (Form::Lines { .. }, Some(at)) => &input[..=at],
+                _ => input,
+            };
+            let piece = match body.read(input) {
                 Ok(piece) => piece,
-                Err(reject) => {
-                    return Outcome::Answer(Answer::error(reject.status, &reject.message), false);
-                }
+                Err(reject) => return Outcome::Broken(reject),
             };
             let consumed = piece.consumed;
             let taken = match form {
