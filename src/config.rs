@@ -226,17 +226,15 @@ impl Config {
 }
 
 fn is_origin(origin: &str) -> bool {
-    let host = origin
-        .split_once("://")
-        .filter(|(scheme, _)| !scheme.is_empty())
-        .map(|(_, host)| host);
-    origin == "*"
-        || host.is_some_and(|host| {
-            !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|b| b.is_ascii_graphic() && !b"/?#,".contains(&b))
-        })
+    let Some((scheme, host)) = origin.split_once("://") else {
+        return origin == "*";
+    };
+    let is_scheme = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+    let is_host = |b: u8| b.is_ascii_graphic() && !b"/?#,@".contains(&b);
+    !scheme.is_empty()
+        && scheme.bytes().all(is_scheme)
+        && !host.is_empty()
+        && host.bytes().all(is_host)
 }
 
 fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
@@ -272,7 +270,7 @@ mod tests {
     #[test]
     fn an_option_out_of_bounds_is_named() {
         type Change = (&'static str, fn(&mut Config));
-        let changes: [Change; 16] = [
+        let changes: [Change; 18] = [
             ("max-lag", |c| c.max_lag = 0),
             ("write-timeout", |c| c.write_timeout = Duration::ZERO),
             ("head-timeout", |c| {
@@ -287,6 +285,12 @@ mod tests {
             ("keepalive-text", |c| c.keepalive_text = "a\nb".into()),
             ("cors-origins", |c| {
                 c.cors_origins = vec!["example.org".into()]
+            }),
+            ("cors-origins", |c| {
+                c.cors_origins = vec![" https://a".into()]
+            }),
+            ("cors-origins", |c| {
+                c.cors_origins = vec!["https://a/".into()]
             }),
             ("cors-origins", |c| {
                 c.cors_origins = vec!["*".into(), "https://a".into()]

@@ -85,8 +85,9 @@ impl Serving {
 
     fn signal(&self, name: &str) {
         assert!(
-            Command::new("kill")
-                .args([name, &self.child.id().to_string()])
+            // The shell's own: a bare machine has no other.
+            Command::new("bash")
+                .args(["-c", &format!("kill {name} {}", self.child.id())])
                 .status()
                 .unwrap()
                 .success()
