@@ -34,6 +34,8 @@ impl Program {
     fn start(options: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args(["serve", "--addr", "127.0.0.1:0", "--log-level", "off"])
+            // Every byte is checked, and how long a crowd takes is nobody's promise.
+            .args(["--keepalive", "0"])
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -300,7 +302,7 @@ fn noise(random: &mut impl FnMut() -> usize) -> Vec<u8> {
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
         b"HEAD /subscribe?ns=/a&ns=%2Fb HTTP/1.0\r\n\r\n",
     ];
-    if random() % 4 == 0 {
+    if random().is_multiple_of(4) {
         return (0..random() % 4096).map(|_| random() as u8).collect();
     }
     let mut bytes = requests[random() % requests.len()].to_vec();
@@ -312,7 +314,7 @@ fn noise(random: &mut impl FnMut() -> usize) -> Vec<u8> {
             _ => drop(bytes.remove(at)),
         }
     }
-    if random() % 3 == 0 {
+    if random().is_multiple_of(3) {
         bytes.truncate(random() % bytes.len());
     }
     bytes

@@ -147,8 +147,8 @@ impl Client {
 
     /// The next event that its requests publish.
     pub(crate) fn next_event(&self) -> Option<std::rc::Rc<crate::model::Planned>> {
-        let events = self.asks.iter().flat_map(|ask| &ask.publishes);
-        events.skip(self.published).next().cloned()
+        let mut events = self.asks.iter().flat_map(|ask| &ask.publishes);
+        events.nth(self.published).cloned()
     }
 
     /// Looks at what the socket took since the last call.

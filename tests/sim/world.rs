@@ -681,6 +681,10 @@ impl World {
     }
 
     #[cfg(not(feature = "publish"))]
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "with publishing it changes the world"
+    )]
     fn work_on_upload(&mut self, _audience: &Rc<Vec<usize>>) -> Result<bool, String> {
         Ok(false)
     }
@@ -1047,7 +1051,7 @@ impl World {
         followers.map(|follower| follower.owed).sum()
     }
 
-    fn check_quiet(&mut self) -> Result<(), String> {
+    fn check_quiet(&self) -> Result<(), String> {
         if self.resolved != self.order.len() {
             let slot = &self.order[self.resolved];
             let wanted = slot.planned.as_ref().map(|planned| show(&planned.wire));
