@@ -328,7 +328,7 @@ impl Engine {
         else {
             return;
         };
-        for topic_key in merge.topics() {
+        for (topic_key, _) in merge.places() {
             let topic = &mut self.topics[topic_key as usize];
             if topic.turn == Turn::Clean && topic.log.retained() > 0 {
                 topic.turn = Turn::Dirty;

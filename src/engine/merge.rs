@@ -5,6 +5,7 @@
 
 use crate::event_log::{EventLog, Position, Slices};
 
+use super::ConnId;
 use super::topic::Topic;
 
 /// The place of one subscriber in several logs.
@@ -20,6 +21,8 @@ pub(super) struct Merge {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader {
     topic: u32,
+    /// Where the subscriber stands in the topic's list of those like it.
+    index: u32,
     /// Ordinal in the topic's log of the first event not given in full.
     next: u64,
 }
@@ -39,14 +42,18 @@ pub(super) struct Gone;
 type Topics = slab::Slab<Topic>;
 
 impl Merge {
-    /// A place at the end of each log.
-    pub(super) fn at_end(topics: &Topics, keys: impl Iterator<Item = u32>) -> Self {
-        let readers = keys
-            .map(|topic| Reader {
+    /// Joins topics, at the end of each log.
+    pub(super) fn join(key: ConnId, topics: &mut Topics, keys: &[u32]) -> Self {
+        let join = |&topic: &u32| {
+            let Topic { log, merged, .. } = &mut topics[topic as usize];
+            merged.push(key);
+            Reader {
                 topic,
-                next: topics[topic as usize].log.appended(),
-            })
-            .collect();
+                index: (merged.len() - 1) as u32,
+                next: log.appended(),
+            }
+        };
+        let readers = keys.iter().map(join).collect();
         Self {
             readers,
             partial: 0,
@@ -54,8 +61,20 @@ impl Merge {
         }
     }
 
-    pub(super) fn topics(&self) -> impl Iterator<Item = u32> {
-        self.readers.iter().map(|reader| reader.topic)
+    /// The topics, and where in each one's list the subscriber stands.
+    pub(super) fn places(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.readers
+            .iter()
+            .map(|reader| (reader.topic, reader.index))
+    }
+
+    /// Notes that it was moved to another place in a topic's list.
+    pub(super) fn move_to(&mut self, topic: u32, index: u32) {
+        for reader in &mut self.readers {
+            if reader.topic == topic {
+                reader.index = index;
+            }
+        }
     }
 
     /// Bytes that the logs hold for the subscriber; an event in several of them counts in each, so it may lack fewer.

@@ -280,12 +280,7 @@ impl Engine {
         }
         let place = match *topics {
             [topic] => self.join_one(key, topic),
-            _ => {
-                for &topic in &topics {
-                    self.topics[topic as usize].merged.push(key);
-                }
-                Place::Several(Merge::at_end(&self.topics, topics.into_iter()))
-            }
+            _ => Place::Several(Merge::join(key, &mut self.topics, &topics)),
         };
         let stream = Stream {
             namespaces: namespaces.into(),
@@ -505,7 +500,7 @@ impl Engine {
                 .expect("whoever is on the list has a reason: `disconnect` put it there");
             self.stats.disconnects[reason as usize] += 1;
             match connection.phase {
-                Phase::Streaming(stream) => self.leave(key, &stream),
+                Phase::Streaming(stream) => self.leave(&stream),
                 #[cfg(feature = "publish")]
                 Phase::Upload(upload) => self.upload_bytes -= upload.held(),
                 _ => {}
@@ -517,7 +512,7 @@ impl Engine {
         }
     }
 
-    fn leave(&mut self, key: ConnId, stream: &Stream) {
+    fn leave(&mut self, stream: &Stream) {
         self.stats.subscribers -= 1;
         match &stream.place {
             Place::One { topic, index, .. } => {
@@ -546,14 +541,21 @@ impl Engine {
                 self.free_if_unused(*topic);
             }
             Place::Several(merge) => {
-                for topic in merge.topics() {
+                for (topic, index) in merge.places() {
                     let Topic {
                         merged,
                         unvisited_merged,
                         ..
                     } = &mut self.topics[topic as usize];
-                    merged.retain(|&conn| conn != key);
+                    merged.swap_remove(index as usize);
                     *unvisited_merged = (*unvisited_merged).min(merged.len());
+                    if let Some(&moved) = merged.get(index as usize)
+                        && let Phase::Streaming(stream) =
+                            &mut self.connections[moved as usize].phase
+                        && let Place::Several(merge) = &mut stream.place
+                    {
+                        merge.move_to(topic, index);
+                    }
                     self.free_if_unused(topic);
                 }
             }

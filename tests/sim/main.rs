@@ -20,7 +20,7 @@ use std::time::Instant;
 use world::World;
 
 /// Fresh worlds when nobody says how many.
-const WORLDS: u64 = 300;
+const WORLDS: u64 = if cfg!(debug_assertions) { 40 } else { 300 };
 
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

@@ -37,13 +37,8 @@ enum Item {
 
 /// Whether `above` is `below` or one of its ancestors.
 pub(crate) fn covers(above: &str, below: &str) -> bool {
-    let segments = |path: &str| -> Vec<String> {
-        path.split('/')
-            .filter(|segment| !segment.is_empty())
-            .map(str::to_owned)
-            .collect()
-    };
-    segments(below).starts_with(&segments(above))
+    let rest = below.strip_prefix(above.trim_end_matches('/'));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Leaves out what another one covers.

@@ -4,6 +4,7 @@ use fanfare::DisconnectReason;
 use fanfare::internals::{ConnId, Outlet, Slices};
 
 use crate::dice::Dice;
+use crate::model::show;
 
 /// How a socket takes bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,7 @@ pub(crate) struct Net {
     pub(crate) bytes: u64,
     /// What the engine did that it must not.
     pub(crate) fault: Option<String>,
+    traced: bool,
 }
 
 impl Net {
@@ -84,6 +86,7 @@ impl Net {
             dice,
             bytes: 0,
             fault: None,
+            traced: std::env::var_os("SIM_TRACE").is_some(),
         }
     }
 
@@ -123,6 +126,13 @@ impl Net {
         })
     }
 
+    /// Prints what happens in a world that is played with `SIM_TRACE=1`.
+    pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
+        if self.traced {
+            eprintln!("{:>8} {}", self.now, what());
+        }
+    }
+
     fn fault(&mut self, client: usize, what: &str) {
         self.fault
             .get_or_insert_with(|| format!("client {client}: {what}"));
@@ -135,7 +145,10 @@ impl Outlet for Net {
             self.fault(usize::MAX, "written to though it is gone");
             return Err(DisconnectReason::Error);
         };
-        let bytes: Vec<u8> = slices.as_slice().iter().flat_map(|s| s.to_vec()).collect();
+        let mut bytes = Vec::with_capacity(slices.bytes());
+        for slice in slices.as_slice() {
+            bytes.extend_from_slice(slice);
+        }
         let socket = &self.sockets[client];
         for (wrong, what) in [
             (bytes.is_empty(), "a write of nothing"),
@@ -149,18 +162,11 @@ impl Outlet for Net {
                 self.fault(client, what);
             }
         }
-        let wanted_t = bytes.len();
         let capacity = self.capacity(client, bytes.len());
+        self.trace(|| format!("{client} is given {} and takes {capacity:?}", show(&bytes)));
         let now = self.now;
         let socket = &mut self.sockets[client];
         socket.given_at = now;
-        if std::env::var("SIM_TRACE").is_ok() {
-            eprintln!(
-                "{now} write {client} {:?} {wanted_t} -> {capacity:?} {:?}",
-                socket.policy,
-                crate::model::show(&bytes)
-            );
-        }
         let count = capacity.inspect_err(|&reason| socket.failed = Some(reason))?;
         socket.blocked = count < bytes.len();
         socket.short_at = socket.blocked.then_some(now);

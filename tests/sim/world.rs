@@ -155,18 +155,18 @@ impl World {
 
     /// Plays the whole life of a world.
     pub(crate) fn play(&mut self) -> Result<(), String> {
-        let crowded = self.dice.percent(4);
+        let crowded = self.dice.percent(2);
         if crowded {
-            for _ in 0..self.dice.between(500, 1200) {
+            for _ in 0..self.dice.between(500, 1000) {
                 let name = (*self.dice.pick(&NAMESPACES[..3])).to_owned();
                 let policy = self.some_policy();
                 self.subscribe(vec![name], policy);
             }
         }
         let steps = if crowded {
-            30
+            20
         } else {
-            self.dice.between(20, 300)
+            self.dice.between(10, 120)
         };
         let drain_at = if self.dice.percent(30) {
             self.dice.between(0, steps)
@@ -265,19 +265,21 @@ impl World {
 
     /// A socket reports that it is writable, though nobody asked.
     fn write_readiness(&mut self) {
-        let now = self.instant();
         if let Some(client) = self.some_client()
             && self.clients[client].is_live()
         {
-            let socket = &mut self.net.sockets[client];
+            let socket = &self.net.sockets[client];
             if !socket.blocked || socket.may_open() {
-                socket.blocked = false;
-                self.engine.writable(self.clients[client].conn, now);
-                if std::env::var("SIM_TRACE").is_ok() {
-                    eprintln!("{} writable {client}", self.now);
-                }
+                self.make_writable(client);
             }
         }
+    }
+
+    fn make_writable(&mut self, client: usize) {
+        self.net.trace(|| format!("{client} is writable"));
+        self.net.sockets[client].blocked = false;
+        let now = self.instant();
+        self.engine.writable(self.clients[client].conn, now);
     }
 
     fn subscribe_some(&mut self) {
@@ -362,18 +364,10 @@ impl World {
     // The driver, as the event loop has it.
 
     fn turn(&mut self) -> Result<(), String> {
-        if std::env::var("SIM_TRACE").is_ok() {
-            eprintln!(
-                "{} turn busy {} deadline {:?} intake {} open {}",
-                self.now,
-                self.busy,
-                self.deadline,
-                self.intake.len(),
-                self.engine.intake_open()
-            );
-        }
         let now = self.instant();
         self.net.now = self.now;
+        self.net
+            .trace(|| format!("turn, {} events wait", self.intake.len()));
         for socket in &self.live {
             let socket = &mut self.net.sockets[*socket];
             socket.took_before = socket.took_at;
@@ -412,15 +406,10 @@ impl World {
     }
 
     fn report_writable(&mut self) {
-        let now = self.instant();
         for index in 0..self.live.len() {
             let client = self.live[index];
             if self.net.sockets[client].may_open() && self.dice.percent(40) {
-                self.net.sockets[client].blocked = false;
-                self.engine.writable(self.clients[client].conn, now);
-                if std::env::var("SIM_TRACE").is_ok() {
-                    eprintln!("{} writable {client}", self.now);
-                }
+                self.make_writable(client);
             }
         }
     }
@@ -989,7 +978,7 @@ impl World {
     }
 
     fn close_uploaders(&mut self) -> Result<(), String> {
-        for _ in 0..3000 {
+        for _ in 0..20_000 {
             let uploaders: Vec<usize> = self
                 .live
                 .iter()
@@ -1019,16 +1008,11 @@ impl World {
             self.net.sockets[client].policy = Policy::All;
         }
         let mut quiet = 0;
-        for _ in 0..3000 {
-            let now = self.instant();
+        for _ in 0..20_000 {
             for index in 0..self.live.len() {
                 let client = self.live[index];
                 if self.net.sockets[client].may_open() {
-                    self.net.sockets[client].blocked = false;
-                    self.engine.writable(self.clients[client].conn, now);
-                    if std::env::var("SIM_TRACE").is_ok() {
-                        eprintln!("{} writable {client}", self.now);
-                    }
+                    self.make_writable(client);
                 }
             }
             self.turn()?;
@@ -1144,7 +1128,7 @@ impl World {
 fn some_config(dice: &mut Dice, roomy: bool) -> Config {
     let ms = |ms: u64| Duration::from_millis(ms);
     let mut config = Config::default();
-    config.max_event = *dice.pick(&[40, 300, 1000, 5000, 20_000]);
+    config.max_event = *dice.pick(&[40, 40, 300, 300, 1000, 1000, 5000, 20_000]);
     config.max_lag = *dice.pick(&[1, 5000, 50_000, 200_000]);
     config.write_budget = *dice.pick(&[300, 1000, 4096, 16_384]);
     if config.max_event == 40 && dice.percent(20) {
