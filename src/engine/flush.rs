@@ -2,6 +2,7 @@
 //!
 //! A topic's pass is in `topic.rs`; here is which of them runs, in slices, so that nobody waits for the whole of a large one.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::event_log::Slices;
@@ -67,27 +68,10 @@ impl Engine {
     pub fn flush(&mut self, outlet: &mut impl Outlet, now: Instant) -> bool {
         self.set_now(now);
         let mut budget = SLICE;
-        for _ in 0..self.ready.len() {
-            if budget == 0 {
-                break;
-            }
-            let Some(key) = self.ready.pop_front() else {
-                break;
-            };
-            self.unlist(key);
-            self.flush_connection(key, outlet, &mut budget);
-        }
+        self.flush_listed(|engine| &mut engine.ready, outlet, &mut budget);
+        // New connections and answers take nothing from what events may cost.
         let mut budget = SLICE;
-        for _ in 0..self.behind.len() {
-            if budget == 0 {
-                break;
-            }
-            let Some(key) = self.behind.pop_front() else {
-                break;
-            };
-            self.unlist(key);
-            self.flush_connection(key, outlet, &mut budget);
-        }
+        self.flush_listed(|engine| &mut engine.behind, outlet, &mut budget);
         while budget > 0
             && let Some(&key) = self.due.front()
         {
@@ -101,6 +85,27 @@ impl Engine {
             return true;
         }
         !(self.ready.is_empty() && self.behind.is_empty() && self.due.is_empty())
+    }
+
+    /// One write to each connection that is on a list now.
+    fn flush_listed(
+        &mut self,
+        list: fn(&mut Self) -> &mut VecDeque<ConnId>,
+        outlet: &mut impl Outlet,
+        budget: &mut usize,
+    ) {
+        for _ in 0..list(self).len() {
+            if *budget == 0 {
+                return;
+            }
+            let Some(key) = list(self).pop_front() else {
+                return;
+            };
+            if let Some(connection) = self.connections.get_mut(key as usize) {
+                connection.listed = false;
+            }
+            self.flush_connection(key, outlet, budget);
+        }
     }
 
     /// Goes on with the pass over a topic; returns whether it is over.
@@ -146,12 +151,6 @@ impl Engine {
         if !connection.listed {
             connection.listed = true;
             self.behind.push_back(key);
-        }
-    }
-
-    fn unlist(&mut self, key: ConnId) {
-        if let Some(connection) = self.connections.get_mut(key as usize) {
-            connection.listed = false;
         }
     }
 

@@ -182,6 +182,10 @@ impl Client {
         };
         let taken = follower.take(&self.rest, &mut noticed)?;
         self.rest.drain(..taken);
+        let told = follower.farewell.is_some();
+        check(!(told && follower.lacks_before(rules.drained_from)), || {
+            "a farewell before its events".into()
+        })?;
         Ok(noticed)
     }
 

@@ -5,7 +5,8 @@
 //! out is held against what should have: whole answers, each stream its part of the total order and nothing else, every
 //! end for its true reason, memory within its limit, nothing left over.
 //!
-//! `SIM_SEED=n cargo test --test sim` plays the world of one seed again; `SIM_SEEDS=count` says how many fresh ones to play.
+//! `SIM_SEED=n cargo test --test sim` plays the world of one seed again, and tells what sockets do with `SIM_TRACE=1`.
+//! `SIM_SEEDS=count` says how many fresh ones to play; with `SIM_SURVEY=1` all of them are, and the problems are counted.
 
 mod client;
 mod dice;
@@ -14,6 +15,7 @@ mod net;
 mod requests;
 mod world;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -49,34 +51,27 @@ fn every_world_goes_as_the_model_says() {
         return;
     }
     let first = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-    if std::env::var("SIM_SURVEY").is_ok() {
-        let mut tally = std::collections::BTreeMap::<String, (u64, u64)>::new();
-        for index in 0..number("SIM_SEEDS").unwrap_or(WORLDS) {
-            let seed = first.wrapping_add(index);
-            if let Err(problem) = play(seed, born) {
-                let kind: String = problem
-                    .chars()
-                    .map(|c| if c.is_ascii_digit() { '#' } else { c })
-                    .take(160)
-                    .collect();
-                let kind = kind
-                    .replace("##", "#")
-                    .replace("##", "#")
-                    .replace("##", "#")
-                    .replace("##", "#");
-                let e = tally.entry(kind).or_insert((0, seed));
-                e.0 += 1;
-            }
-        }
-        let mut list: Vec<_> = tally.into_iter().collect();
-        list.sort_by_key(|(_, (n, _))| std::cmp::Reverse(*n));
-        for (kind, (n, seed)) in list.iter().take(25) {
-            println!("{n} x [{seed}] {kind}");
-        }
-        return;
+    let seeds = (0..number("SIM_SEEDS").unwrap_or(WORLDS)).map(|index| first.wrapping_add(index));
+    if std::env::var_os("SIM_SURVEY").is_some() {
+        return survey(seeds, born);
     }
-    for index in 0..number("SIM_SEEDS").unwrap_or(WORLDS) {
-        let seed = first.wrapping_add(index);
+    for seed in seeds {
         play(seed, born).unwrap_or_else(|problem| panic!("SIM_SEED={seed}: {problem}"));
     }
+}
+
+/// Plays on whatever goes wrong, and says what did: each kind of problem once, how often, and a seed that has it.
+fn survey(seeds: impl Iterator<Item = u64>, born: Instant) {
+    let mut kinds = BTreeMap::<String, (usize, u64)>::new();
+    for seed in seeds {
+        if let Err(problem) = play(seed, born) {
+            let kind = problem.split(|c: char| c.is_ascii_digit());
+            let kind: Vec<&str> = kind.filter(|part| !part.is_empty()).collect();
+            kinds.entry(kind.join("#")).or_insert((0, seed)).0 += 1;
+        }
+    }
+    for (kind, (count, seed)) in &kinds {
+        println!("{count} x SIM_SEED={seed}: {kind:.160}");
+    }
+    assert!(kinds.is_empty(), "some worlds did not go as the model says");
 }

@@ -196,8 +196,8 @@ pub(crate) struct Follower {
     pub(crate) namespaces: Vec<String>,
     /// It gets no event before this one of all.
     pub(crate) joined: usize,
-    /// What it was not yet given in full.
-    pending: VecDeque<Rc<Planned>>,
+    /// What it was not yet given in full, and which of all events it is.
+    pending: VecDeque<(usize, Rc<Planned>)>,
     /// Bytes of the first of them that it was given.
     partial: usize,
     /// Bytes of its events that it was not given.
@@ -255,12 +255,17 @@ impl Follower {
     }
 
     /// An event was published after it joined.
-    pub(crate) fn expect(&mut self, planned: &Rc<Planned>) {
+    pub(crate) fn expect(&mut self, slot: usize, planned: &Rc<Planned>) {
         if planned.reaches(&self.namespaces) {
             self.owed += planned.wire.len() as u64;
             self.owed_by_log += planned.wire.len() as u64 * self.logs_of(planned);
-            self.pending.push_back(planned.clone());
+            self.pending.push_back((slot, planned.clone()));
         }
+    }
+
+    /// Whether it was not yet given all that was published before some event.
+    pub(crate) fn lacks_before(&self, slot: usize) -> bool {
+        self.pending.front().is_some_and(|(at, _)| *at < slot)
     }
 
     fn logs_of(&self, planned: &Planned) -> u64 {
@@ -302,7 +307,7 @@ impl Follower {
     fn may_become_special(&self, rest: &[u8]) -> bool {
         let special = self.keepalive.starts_with(rest) || b"retry:".starts_with(rest);
         let next = self.pending.front();
-        special && next.is_none_or(|next| !next.wire.starts_with(rest))
+        special && next.is_none_or(|(_, next)| !next.wire.starts_with(rest))
     }
 
     fn take_prefix(&mut self, bytes: &[u8]) -> Result<usize, String> {
@@ -354,7 +359,7 @@ impl Follower {
     }
 
     fn take_event(&mut self, rest: &[u8]) -> Result<usize, String> {
-        let Some(next) = self.pending.front().cloned() else {
+        let Some((_, next)) = self.pending.front().cloned() else {
             return Err(format!("{} came and nothing was to", show(rest)));
         };
         let wanted = &next.wire[self.partial..];

@@ -1,0 +1,217 @@
+//! What is checked after each turn.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::World;
+use crate::model::Planned;
+
+impl World {
+    /// Finds out which events the ones published by uploads are, and tells all streams what to expect.
+    pub(super) fn resolve(&mut self) -> Result<(), String> {
+        if let Some(witness) = self.witness {
+            // It is read like any other too, so the bytes stay.
+            let taken = &self.net.sockets[witness].taken;
+            self.witnessed
+                .extend_from_slice(&taken[self.witness_copied..]);
+            self.witness_copied = taken.len();
+        }
+        let mut at = 0;
+        while self.resolved < self.order.len() {
+            let Some(planned) = self.identify(at)? else {
+                break;
+            };
+            if self.witness.is_some() {
+                at += planned.wire.len();
+            }
+            self.tell(self.resolved, &planned);
+            self.resolved += 1;
+        }
+        self.witnessed.drain(..at);
+        Ok(())
+    }
+
+    pub(super) fn identify(&mut self, at: usize) -> Result<Option<Rc<Planned>>, String> {
+        let slot = &self.order[self.resolved];
+        if self.witness.is_none() {
+            return Ok(slot.planned.clone());
+        }
+        let bytes = &self.witnessed[at..];
+        if let Some(planned) = &slot.planned {
+            let whole = bytes.starts_with(&planned.wire);
+            return Ok(whole.then(|| planned.clone()));
+        }
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        for &client in &self.live {
+            if let Some(next) = self.clients[client].next_event()
+                && bytes.starts_with(&next.wire)
+            {
+                self.clients[client].published += 1;
+                return Ok(Some(next));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn tell(&mut self, slot: usize, planned: &Rc<Planned>) {
+        let count = self.count(planned, &self.order[slot].audience);
+        self.went_to
+            .insert(planned.event_type.clone(), count as u64);
+        for &client in &self.live {
+            let client = &mut self.clients[client];
+            let there = client.ended.is_none_or(|ended| slot < ended.order);
+            if let Some(follower) = &mut client.follower
+                && slot >= follower.joined
+                && there
+            {
+                follower.expect(slot, planned);
+            }
+        }
+    }
+
+    pub(super) fn look_at_everyone(&mut self, settled: bool) -> Result<(), String> {
+        for index in 0..self.live.len() {
+            let number = self.live[index];
+            self.look_at(number, settled)
+                .map_err(|problem| format!("client {number}: {problem}"))?;
+        }
+        self.witness_copied = 0;
+        let clients = &self.clients;
+        self.live.retain(|&client| !clients[client].judged);
+        Ok(())
+    }
+
+    /// Answers can be understood though some events are not yet known.
+    pub(super) fn look_at_answers(&mut self) -> Result<(), String> {
+        for &number in &self.live {
+            let client = &mut self.clients[number];
+            if client.follower.is_none() {
+                let socket = &mut self.net.sockets[number];
+                client
+                    .look(socket, &self.rules, self.now)
+                    .map_err(|problem| format!("client {number}: {problem}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn look_at(&mut self, number: usize, settled: bool) -> Result<(), String> {
+        let client = &mut self.clients[number];
+        let socket = &mut self.net.sockets[number];
+        let noticed = client.look(socket, &self.rules, self.now)?;
+        for (event_type, says) in client.claims.drain(..) {
+            let is = self.went_to.get(&event_type).copied();
+            if is != Some(says) {
+                return Err(format!(
+                    "{event_type} went to {is:?}, and the answer says {says}"
+                ));
+            }
+        }
+        if let Some(ended) = client.ended {
+            client.judged = true;
+            if let Some(follower) = &client.follower {
+                self.events_given += follower.events;
+                self.some_lagged |= client.excused || follower.owed > self.rules.max_lag;
+            }
+            return client
+                .judge(ended, socket, &self.rules)
+                .map_err(|problem| format!("ended for {}, but {problem}", ended.reason));
+        }
+        client.check_alive(socket, &self.rules, self.now)?;
+        if let Some(late) = noticed.keepalive
+            && !self.held
+        {
+            let quiet = self.now - socket.took_before;
+            if late || quiet < self.rules.keepalive {
+                return Err(format!("a keepalive after {quiet} ms"));
+            }
+        }
+        if settled {
+            self.check_settled(number)?;
+        }
+        Ok(())
+    }
+
+    /// What is true of a stream once a turn had nothing left to do.
+    pub(super) fn check_settled(&mut self, number: usize) -> Result<(), String> {
+        let socket = &self.net.sockets[number];
+        let client = &mut self.clients[number];
+        let Some(follower) = &client.follower else {
+            return Ok(());
+        };
+        let owed = follower.owed;
+        if owed == 0 {
+            client.excused = false;
+        }
+        if self.config.coalesce.is_zero() {
+            if owed > self.rules.max_lag + 16 {
+                return Err(format!("lags by {owed} bytes and is still there"));
+            }
+            if owed > 0 && !socket.blocked {
+                return Err(format!("lacks {owed} bytes, and its socket is open"));
+            }
+        }
+        let told = follower.farewell.is_some() || follower.joined >= self.rules.drained_from;
+        let (from, until) = self.farewells;
+        if socket.always_open && client.remote && !told && (from..until).contains(&self.now) {
+            return Err("was not told to come back later".into());
+        }
+        let quiet = self.now - socket.given_at;
+        let keepalive = self.rules.keepalive;
+        let due = keepalive > 0 && client.remote && owed == 0 && !socket.blocked;
+        if due && quiet > keepalive + keepalive / 8 {
+            return Err(format!("no keepalive in {quiet} ms"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_status(&mut self) -> Result<(), String> {
+        if let Some(fault) = self.net.fault.take() {
+            return Err(fault);
+        }
+        let status = self.engine.status(self.instant());
+        let streams = self.streams();
+        let names: BTreeSet<&String> = streams
+            .filter_map(|client| self.clients[client].follower.as_ref())
+            .flat_map(|follower| &follower.namespaces)
+            .collect();
+        let counts: [(&str, u64, u64); 6] = [
+            (
+                "connections",
+                status.connections as u64,
+                self.live_count() as u64,
+            ),
+            (
+                "subscribers",
+                status.subscribers as u64,
+                self.streams().count() as u64,
+            ),
+            ("namespaces", status.namespaces as u64, names.len() as u64),
+            ("events", status.events, self.order.len() as u64),
+            ("bytes", status.bytes, self.net.bytes),
+            (
+                "connections_total",
+                status.connections_total,
+                self.connections_total,
+            ),
+        ];
+        for (name, says, is) in counts {
+            if says != is {
+                return Err(format!("status says {says} {name}, it is {is}"));
+            }
+        }
+        if status.disconnects != self.disconnects {
+            let is = self.disconnects;
+            return Err(format!(
+                "status says {:?} ended, it is {is:?}",
+                status.disconnects
+            ));
+        }
+        if status.retained_bytes > self.config.history_total as u64 {
+            return Err(format!("{} bytes are retained", status.retained_bytes));
+        }
+        Ok(())
+    }
+}

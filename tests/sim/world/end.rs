@@ -1,0 +1,164 @@
+//! How a world ends: everything comes to rest, then everyone leaves, and nothing is left.
+
+use fanfare::DisconnectReason as Reason;
+
+use super::World;
+use crate::model::show;
+use crate::net::Policy;
+
+impl World {
+    pub(super) fn begin_drain(&mut self) -> Result<(), String> {
+        if let Some(witness) = self.witness {
+            // It may be the first to go, so nothing must come after that only it could tell.
+            self.close_uploaders()?;
+            self.witness = None;
+            self.clients[witness].witness = false;
+        }
+        let grace = *self.dice.pick(&[0, 1, 50, 1000, 10_000]);
+        self.rules.draining = true;
+        self.rules.grace = grace;
+        self.engine.announce_drain();
+        self.drain = Some((self.intake.len(), self.now + grace));
+        Ok(())
+    }
+
+    pub(super) fn close_uploaders(&mut self) -> Result<(), String> {
+        for _ in 0..20_000 {
+            let uploaders: Vec<usize> = self
+                .live
+                .iter()
+                .copied()
+                .filter(|&client| self.clients[client].is_uploader())
+                .collect();
+            if uploaders.is_empty() && self.resolved == self.order.len() {
+                return Ok(());
+            }
+            for client in uploaders {
+                if self.clients[client].is_live() {
+                    let id = self.clients[client].id;
+                    if self.engine.disconnect_id(id, Reason::Kicked) {
+                        self.must_end(client, Reason::Kicked);
+                    }
+                }
+            }
+            self.turn()?;
+            self.now += 1;
+        }
+        Err("the uploads do not end".into())
+    }
+
+    /// Opens all sockets and waits until nothing more happens.
+    pub(super) fn quiesce(&mut self) -> Result<(), String> {
+        for &client in &self.live {
+            self.net.sockets[client].policy = Policy::All;
+        }
+        let mut quiet = 0;
+        for _ in 0..20_000 {
+            for index in 0..self.live.len() {
+                let client = self.live[index];
+                if self.net.sockets[client].may_open() {
+                    self.make_writable(client);
+                }
+            }
+            self.turn()?;
+            let nothing_left = self.owed() == 0 && self.intake.is_empty() && !self.busy;
+            quiet = if nothing_left { quiet + 1 } else { 0 };
+            // A few turns more, for logs to drop what nobody needs now.
+            if quiet > 5 && self.retained() == 0 || quiet > 100 {
+                return self.check_quiet();
+            }
+            self.now += u64::from(!self.busy);
+        }
+        self.check_quiet()?;
+        Err("it does not come to rest".into())
+    }
+
+    pub(super) fn owed(&self) -> u64 {
+        let followers = self
+            .streams()
+            .filter_map(|client| self.clients[client].follower.as_ref());
+        followers.map(|follower| follower.owed).sum()
+    }
+
+    pub(super) fn check_quiet(&self) -> Result<(), String> {
+        if self.resolved != self.order.len() {
+            let slot = &self.order[self.resolved];
+            let wanted = slot.planned.as_ref().map(|planned| show(&planned.wire));
+            let got = show(&self.witnessed);
+            return Err(format!(
+                "the witness was not given all events, {wanted:?}, but {got}"
+            ));
+        }
+        for &client in &self.live {
+            if let Some(follower) = &self.clients[client].follower
+                && follower.owed > 0
+                && follower.farewell.is_none()
+            {
+                return Err(format!(
+                    "client {client} still lacks {} bytes",
+                    follower.owed
+                ));
+            }
+        }
+        match self.retained() {
+            0 => Ok(()),
+            bytes => Err(format!("{bytes} bytes are retained for nobody")),
+        }
+    }
+
+    pub(super) fn end_everyone(&mut self) -> Result<(), String> {
+        if !self.rules.draining && self.dice.percent(50) {
+            self.begin_drain()?;
+        }
+        if self.rules.draining {
+            self.finish_drain()?;
+        } else {
+            self.close_everyone()?;
+        }
+        let status = self.engine.status(self.instant());
+        let left = (status.connections, status.subscribers, status.namespaces);
+        if left != (0, 0, 0) || status.retained_bytes != 0 {
+            return Err(format!("at the end there is still {status:?}"));
+        }
+        if !self.some_lagged && status.deliveries != self.events_given {
+            let (says, is) = (status.deliveries, self.events_given);
+            return Err(format!("status says {says} deliveries, it is {is}"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish_drain(&mut self) -> Result<(), String> {
+        while !self.engine.is_drained() {
+            self.turn()?;
+            if self.now >= self.farewells.1 && !self.engine.is_drained() {
+                return Err("somebody is left after the grace".into());
+            }
+            let next = self.deadline.filter(|_| !self.busy);
+            let some_ms = u64::from(self.dice.percent(20));
+            self.now = next.unwrap_or_default().max(self.now + some_ms);
+        }
+        self.turn()
+    }
+
+    pub(super) fn close_everyone(&mut self) -> Result<(), String> {
+        for index in 0..self.live.len() {
+            let number = self.live[index];
+            let client = &mut self.clients[number];
+            client.closes = true;
+            client.witness = false;
+            if !client.remote && self.engine.disconnect_id(client.id, Reason::Client) {
+                self.must_end(number, Reason::Client);
+            }
+        }
+        for _ in 0..10_000 {
+            self.turn()?;
+            if self.live.is_empty() {
+                return Ok(());
+            }
+            if !self.busy {
+                self.now = self.deadline.unwrap_or(self.now).max(self.now + 1);
+            }
+        }
+        Err(format!("clients {:?} do not end", self.live))
+    }
+}
