@@ -71,7 +71,7 @@ fn survey(seeds: impl Iterator<Item = u64>, born: Instant) {
         }
     }
     for (kind, (count, seed)) in &kinds {
-        println!("{count} x SIM_SEED={seed}: {kind:.160}");
+        eprintln!("{count} x SIM_SEED={seed}: {kind:.160}");
     }
     assert!(kinds.is_empty(), "some worlds did not go as the model says");
 }

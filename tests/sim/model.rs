@@ -66,8 +66,13 @@ impl Planned {
         let lines = lines_of(&data);
         let mut wire = format!("event:{event_type}\n");
         for line in &lines {
-            let space = if line.starts_with(' ') { " " } else { "" };
-            wire.push_str(&format!("data:{space}{line}\n"));
+            wire.push_str(if line.starts_with(' ') {
+                "data: "
+            } else {
+                "data:"
+            });
+            wire.push_str(line);
+            wire.push('\n');
         }
         wire.push('\n');
         let item = Item::Event {
@@ -93,8 +98,12 @@ impl Planned {
             0 => {
                 let text = format!("c{number}");
                 Self {
-                    event: also(Event::comment(first, text.clone()), &plain.namespaces),
-                    wire: format!(":{text}\n\n").into(),
+                    // With a type, so that not even its first byte can be taken for a keepalive's.
+                    event: also(
+                        Event::comment(first, text.clone()).event("c"),
+                        &plain.namespaces,
+                    ),
+                    wire: format!("event:c\n:{text}\n\n").into(),
                     items: vec![Item::Comment(text)],
                     ..plain
                 }
