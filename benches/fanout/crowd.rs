@@ -1,0 +1,312 @@
+//! The subscribers, all read by one thread on a core of its own.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::frame::{Checker, Framing, now_ns};
+use crate::worlds::{ROWS, Row, Writer};
+use crate::writers::WriterProcess;
+use crate::{Outcome, Run};
+
+const WRITER_CORE: usize = 0;
+const CROWD_CORE: usize = 1;
+/// Connections opened before the first answer is read.
+const AT_ONCE: usize = 64;
+/// How long the last events may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// When nothing limits the rate, the latency of one event in so many is noted.
+const SAMPLE: u64 = 32;
+
+/// Allows this process as many sockets as it may have.
+pub(crate) fn prepare_process() -> Outcome<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// Runs a row once.
+pub(crate) fn run(row: &Row) -> Outcome<Run> {
+    let index = ROWS
+        .iter()
+        .position(|other| other.name == row.name)
+        .ok_or("no such row")?;
+    let mut writer = WriterProcess::start(index, WRITER_CORE)?;
+    let mut core = rustix::thread::CpuSet::new();
+    core.set(CROWD_CORE);
+    rustix::thread::sched_setaffinity(None, &core)?;
+    let bare = row.writer == Writer::Bare;
+    // A bare loop hears no orders before all are connected.
+    let before = if bare { None } else { Some(writer.tell()?) };
+    let start = Instant::now();
+    let mut crowd = Crowd::connect(row, writer.address)?;
+    let connecting = start.elapsed();
+    let connected = writer.tell()?;
+    let mut run = Run {
+        deliveries: 0,
+        wall: Duration::ZERO,
+        cpu: Duration::ZERO,
+        latency: Latency::default(),
+        bytes_per_connection: before.map_or(f64::NAN, |before| {
+            connected.resident.saturating_sub(before.resident) as f64 / row.subscribers as f64
+        }),
+        connects_per_second: row.subscribers as f64 / connecting.as_secs_f64(),
+        connects_per_cpu_second: row.subscribers as f64
+            / (connected.cpu - before.map_or(Duration::ZERO, |before| before.cpu)).as_secs_f64(),
+    };
+    if row.events() {
+        let (count, start) = writer.publish(|| crowd.read_some())?;
+        crowd.read_to(count)?;
+        run.wall = start.elapsed();
+        run.cpu = writer.tell()?.cpu - connected.cpu;
+        run.deliveries = (0..row.subscribers)
+            .map(|index| row.subscription(index).1.count(count))
+            .sum();
+        run.latency = crowd.latency;
+    }
+    writer.end()?;
+    Ok(run)
+}
+
+/// How long after publishing events were received.
+#[derive(Debug)]
+pub(crate) struct Latency {
+    receipts: Histogram<u64>,
+    lasts: Histogram<u64>,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        // From a microsecond to a minute, in three digits.
+        let histogram = || {
+            Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are in order")
+        };
+        Self {
+            receipts: histogram(),
+            lasts: histogram(),
+        }
+    }
+}
+
+impl Latency {
+    /// Milliseconds: median, 99th percentile and maximum of all receipts, then of the last one of each event.
+    pub(crate) fn figures_ms(&self) -> [f64; 6] {
+        let figure = |histogram: &Histogram<u64>, quantile| {
+            histogram.value_at_quantile(quantile) as f64 / 1e6
+        };
+        let [(a, b, c), (d, e, f)] = [&self.receipts, &self.lasts].map(|histogram| {
+            (
+                figure(histogram, 0.5),
+                figure(histogram, 0.99),
+                figure(histogram, 1.0),
+            )
+        });
+        [a, b, c, d, e, f]
+    }
+}
+
+struct Crowd {
+    poll: Poll,
+    row: Row,
+    address: SocketAddr,
+    members: Vec<Member>,
+    events: Events,
+    scratch: Vec<u8>,
+    sample: u64,
+    latency: Latency,
+    /// Of each sampled event, how many have received it, and when the last one did.
+    seen: Vec<(u32, u64)>,
+    /// How many are to receive each event, one after the other in a round.
+    listeners: Vec<u32>,
+}
+
+struct Member {
+    stream: TcpStream,
+    checker: Checker,
+}
+
+impl Crowd {
+    fn connect(row: &Row, address: SocketAddr) -> Outcome<Self> {
+        let mut listeners = vec![0; row.namespaces() as usize];
+        for index in 0..row.subscribers {
+            let share = row.subscription(index).1;
+            (0..row.namespaces())
+                .filter(|&event| share.from(event) == event)
+                .for_each(|event| listeners[event as usize] += 1);
+        }
+        let mut crowd = Self {
+            poll: Poll::new()?,
+            row: *row,
+            address,
+            members: Vec::new(),
+            events: Events::with_capacity(1024),
+            scratch: vec![0; 256 << 10],
+            sample: if row.rate.is_none() { SAMPLE } else { 1 },
+            latency: Latency::default(),
+            seen: Vec::new(),
+            listeners,
+        };
+        let all = row.subscribers + row.slow;
+        for first in (0..all).step_by(AT_ONCE) {
+            let group = first..all.min(first + AT_ONCE);
+            let streams: Vec<_> = group
+                .map(|index| crowd.ask(index))
+                .collect::<Outcome<_>>()?;
+            for stream in streams {
+                crowd.take_in(stream)?;
+            }
+        }
+        Ok(crowd)
+    }
+
+    fn ask(&self, index: usize) -> Outcome<std::net::TcpStream> {
+        let mut stream = std::net::TcpStream::connect(self.address)?;
+        let (path, _) = self.row.subscription(index);
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
+        Ok(stream)
+    }
+
+    fn take_in(&mut self, mut stream: std::net::TcpStream) -> Outcome<()> {
+        // The head of a stream ends with a comment. hyper knows no stream that ends with its connection, so its events are chunks.
+        let (end, framing): (&[u8], _) = match self.row.writer {
+            Writer::Axum => (b":\n\n\r\n", Framing::chunked(self.row.frame)),
+            _ => (b":\n\n", Framing::plain(self.row.frame)),
+        };
+        read_head(&mut stream, end)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        let index = self.members.len();
+        self.poll
+            .registry()
+            .register(&mut stream, Token(index), Interest::READABLE)?;
+        let checker = Checker::new(self.row.subscription(index).1, framing);
+        self.members.push(Member { stream, checker });
+        Ok(())
+    }
+
+    fn read_some(&mut self) -> Outcome<()> {
+        self.poll
+            .poll(&mut self.events, Some(Duration::from_millis(20)))?;
+        let mut cut = Vec::new();
+        for ready in &self.events {
+            let Token(index) = ready.token();
+            if index < self.row.subscribers {
+                read_all(
+                    &mut self.members[index],
+                    &mut self.scratch,
+                    self.sample,
+                    &mut self.latency,
+                    &mut self.seen,
+                    &self.listeners,
+                )?;
+            } else if ready.is_read_closed() || ready.is_error() {
+                cut.push(index);
+            }
+        }
+        for index in cut {
+            self.come_back(index)?;
+        }
+        Ok(())
+    }
+
+    /// A slow one that was cut connects again, and again reads nothing but the head.
+    fn come_back(&mut self, index: usize) -> Outcome<()> {
+        let stream = self.ask(index)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        self.poll
+            .registry()
+            .register(&mut stream, Token(index), Interest::READABLE)?;
+        self.members[index].stream = stream;
+        Ok(())
+    }
+
+    fn read_to(&mut self, count: u64) -> Outcome<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let row = self.row;
+        loop {
+            let members = self.members[..row.subscribers].iter().enumerate();
+            let mut behind = members.filter(|(index, member)| {
+                member.checker.next < row.subscription(*index).1.from(count)
+            });
+            let Some((index, member)) = behind.next() else {
+                break;
+            };
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "subscriber {index} has no event {} of {count}",
+                    member.checker.next
+                )
+                .into());
+            }
+            self.read_some()?;
+        }
+        let mut members = self.members[..row.subscribers].iter().enumerate();
+        match members
+            .any(|(index, member)| member.checker.next > row.subscription(index).1.from(count))
+        {
+            true => Err("more came than was published".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn read_all(
+    member: &mut Member,
+    scratch: &mut [u8],
+    sample: u64,
+    latency: &mut Latency,
+    seen: &mut Vec<(u32, u64)>,
+    listeners: &[u32],
+) -> Outcome<()> {
+    loop {
+        let count = match member.stream.read(scratch) {
+            Ok(0) => return Err("a subscriber was cut".into()),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let now = now_ns();
+        member
+            .checker
+            .take(&scratch[..count], |number, published| {
+                if number % sample > 0 {
+                    return;
+                }
+                let took = now.saturating_sub(published);
+                latency.receipts.saturating_record(took);
+                let place = (number / sample) as usize;
+                if seen.len() <= place {
+                    seen.resize(place + 1, (0, 0));
+                }
+                let (receipts, last) = &mut seen[place];
+                *receipts += 1;
+                *last = took.max(*last);
+                if *receipts == listeners[(number % listeners.len() as u64) as usize] {
+                    latency.lasts.saturating_record(*last);
+                }
+            })?;
+        // Fewer than asked for is all there is.
+        if count < scratch.len() {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads what comes before the first event: the head, and a comment.
+fn read_head(stream: &mut std::net::TcpStream, end: &[u8]) -> Outcome<()> {
+    let mut head = [0; 1024];
+    let mut filled = 0;
+    while !head[..filled].ends_with(end) {
+        match stream.read(&mut head[filled..])? {
+            0 => return Err("no head came".into()),
+            count => filled += count,
+        }
+    }
+    Ok(())
+}

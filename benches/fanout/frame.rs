@@ -1,0 +1,190 @@
+//! The events of the benchmark: each carries its number and the time at which it was published, and is checked on receipt.
+
+use std::time::Duration;
+
+use crate::Outcome;
+
+/// `data:`, eight characters of number, eight of time, filler, and the blank line.
+const FIRST: &[u8] = b"data:";
+const FIELD: usize = 8;
+/// Room for all that is checked of an event: the beginning of a chunk, if it comes in one, and what comes before the filler.
+const HEADER: usize = 40;
+const LAST: &[u8] = b"\n\n";
+
+/// Nanoseconds of the clock that all processes of a machine share.
+pub(crate) fn now_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// What all threads of this process have taken.
+pub(crate) fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// 48 bits in eight printable characters, six in each.
+fn put(out: &mut Vec<u8>, value: u64) {
+    out.extend((0..FIELD).map(|place| b'0' + (value >> (6 * place) & 63) as u8));
+}
+
+fn get(field: &[u8]) -> u64 {
+    field.iter().enumerate().fold(0, |value, (place, byte)| {
+        value | (u64::from(byte.wrapping_sub(b'0') & 63) << (6 * place))
+    })
+}
+
+/// The data of an event whose frame has `bytes` bytes.
+pub(crate) fn data(number: u64, published_ns: u64, bytes: usize) -> String {
+    let mut data = Vec::with_capacity(bytes);
+    put(&mut data, number);
+    put(&mut data, published_ns);
+    data.resize(bytes - FIRST.len() - LAST.len(), b'x');
+    String::from_utf8(data).expect("printable characters")
+}
+
+/// Appends the frame of an event, for writers without an encoder.
+pub(crate) fn append(run: &mut Vec<u8>, number: u64, published_ns: u64, bytes: usize) {
+    let end = run.len() + bytes;
+    run.extend_from_slice(FIRST);
+    put(run, number);
+    put(run, published_ns);
+    run.resize(end - LAST.len(), b'x');
+    run.extend_from_slice(LAST);
+}
+
+/// Which events a subscriber is to get: those whose number, divided by `of`, leaves one of `width` rests from `start` on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    pub(crate) of: u64,
+    pub(crate) start: u64,
+    pub(crate) width: u64,
+}
+
+impl Share {
+    fn place(&self, number: u64) -> u64 {
+        (number + self.of - self.start) % self.of
+    }
+
+    /// The first event from this number on.
+    pub(crate) fn from(&self, number: u64) -> u64 {
+        match self.place(number) {
+            place if place < self.width => number,
+            place => number + self.of - place,
+        }
+    }
+
+    fn after(&self, number: u64) -> u64 {
+        if self.width == self.of || self.place(number) + 1 < self.width {
+            number + 1
+        } else {
+            number + self.of - self.width + 1
+        }
+    }
+
+    /// How many of the first `count` events.
+    pub(crate) fn count(&self, count: u64) -> u64 {
+        (count / self.of) * self.width
+            + (0..count % self.of)
+                .filter(|&rest| self.place(rest) < self.width)
+                .count() as u64
+    }
+}
+
+/// How events come over the wire: as they are, or each in a chunk of its own (RFC 9112, section 7.1).
+#[derive(Debug, Clone)]
+pub(crate) struct Framing {
+    /// What every event begins with.
+    first: Vec<u8>,
+    /// Bytes of an event.
+    bytes: usize,
+}
+
+impl Framing {
+    pub(crate) fn plain(bytes: usize) -> Self {
+        Self {
+            first: FIRST.to_vec(),
+            bytes,
+        }
+    }
+
+    pub(crate) fn chunked(bytes: usize) -> Self {
+        let size = format!("{bytes:X}\r\n");
+        Self {
+            first: [size.as_bytes(), FIRST].concat(),
+            bytes: size.len() + bytes + "\r\n".len(),
+        }
+    }
+}
+
+/// Reads one subscriber's bytes, cut anywhere.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    share: Share,
+    /// The number of the event that is to come next.
+    pub(crate) next: u64,
+    framing: Framing,
+    /// How much of the running event has come, and what came of its header.
+    within: usize,
+    header: [u8; HEADER],
+}
+
+impl Checker {
+    pub(crate) fn new(share: Share, framing: Framing) -> Self {
+        Self {
+            share,
+            next: share.from(0),
+            framing,
+            within: 0,
+            header: [0; HEADER],
+        }
+    }
+
+    /// Checks bytes, and tells the number and time of every event that ends in them.
+    pub(crate) fn take(&mut self, mut bytes: &[u8], mut each: impl FnMut(u64, u64)) -> Outcome<()> {
+        while !bytes.is_empty() {
+            if self.within == 0 && bytes.len() >= self.framing.bytes {
+                let (event, rest) = bytes.split_at(self.framing.bytes);
+                bytes = rest;
+                let published = self.check(event)?;
+                each(self.complete(), published);
+                continue;
+            }
+            let step = bytes.len().min(self.framing.bytes - self.within);
+            if self.within < HEADER {
+                let kept = step.min(HEADER - self.within);
+                self.header[self.within..self.within + kept].copy_from_slice(&bytes[..kept]);
+            }
+            self.within += step;
+            bytes = &bytes[step..];
+            if self.within == self.framing.bytes {
+                self.within = 0;
+                let published = self.check(&self.header)?;
+                each(self.complete(), published);
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, event: &[u8]) -> Outcome<u64> {
+        let fields = event
+            .strip_prefix(self.framing.first.as_slice())
+            .unwrap_or_default();
+        let number = fields.get(..FIELD).map(get);
+        if number != Some(self.next) {
+            let text = String::from_utf8_lossy(&event[..HEADER]).into_owned();
+            return Err(format!(
+                "event {} was to come, not {number:?} of {text:?}",
+                self.next
+            )
+            .into());
+        }
+        Ok(get(&fields[FIELD..2 * FIELD]))
+    }
+
+    fn complete(&mut self) -> u64 {
+        let number = self.next;
+        self.next = self.share.after(number);
+        number
+    }
+}

@@ -1,0 +1,309 @@
+//! The rows of the table: who writes what to whom.
+
+use crate::frame::Share;
+
+/// Who writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// The server, with an in-process publisher on a thread of its own.
+    Fanfare,
+    /// Nothing but `write`, on blocking sockets.
+    Bare,
+    /// What a Rust user would write today.
+    Axum,
+}
+
+/// Who listens to what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Layout {
+    /// All to one namespace.
+    One,
+    /// The first `roots` to the root, the others evenly to `namespaces` below it; events go round them.
+    Spread { namespaces: u64, roots: usize },
+    /// Each to eight of so many namespaces; events go round them.
+    Eight { namespaces: u64 },
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    /// The world, and after a slash who writes.
+    pub(crate) name: &'static str,
+    pub(crate) writer: Writer,
+    pub(crate) subscribers: usize,
+    pub(crate) layout: Layout,
+    /// Bytes of an event on the wire.
+    pub(crate) frame: usize,
+    /// Events a second; `None` is as many as go, 0 none.
+    pub(crate) rate: Option<u32>,
+    pub(crate) seconds: u32,
+    /// `write_budget`, or what the bare loop writes at once.
+    pub(crate) budget: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) coalesce_ms: u64,
+    /// Further subscribers that never read, and come back when they are cut.
+    pub(crate) slow: usize,
+    /// Rows whose figures stand beside these.
+    pub(crate) against: &'static [&'static str],
+}
+
+impl Row {
+    pub(crate) fn world(&self) -> &str {
+        self.name.split('/').next().unwrap_or_default()
+    }
+
+    pub(crate) fn events(&self) -> bool {
+        self.rate != Some(0)
+    }
+
+    pub(crate) fn namespaces(&self) -> u64 {
+        match self.layout {
+            Layout::One => 1,
+            Layout::Spread { namespaces, .. } | Layout::Eight { namespaces } => namespaces,
+        }
+    }
+
+    /// What a subscriber asks for, and which events it is to get.
+    pub(crate) fn subscription(&self, index: usize) -> (String, Share) {
+        let all = Share {
+            of: 1,
+            start: 0,
+            width: 1,
+        };
+        match self.layout {
+            Layout::Spread { roots, .. } if index < roots => ("/subscribe".into(), all),
+            Layout::One | Layout::Spread { .. } => {
+                let start = index as u64 % self.namespaces();
+                (
+                    format!("/subscribe{}", namespace(start)),
+                    Share {
+                        of: self.namespaces(),
+                        start,
+                        width: 1,
+                    },
+                )
+            }
+            Layout::Eight { namespaces } => {
+                let start = index as u64 % namespaces;
+                let names =
+                    (0..8).map(|place| format!("ns={}", namespace((start + place) % namespaces)));
+                let query = names.collect::<Vec<_>>().join("&");
+                (
+                    format!("/subscribe?{query}"),
+                    Share {
+                        of: namespaces,
+                        start,
+                        width: 8,
+                    },
+                )
+            }
+        }
+    }
+}
+
+/// The name of a namespace.
+pub(crate) fn namespace(index: u64) -> String {
+    format!("/n/{index}")
+}
+
+const SATURATED: Row = Row {
+    name: "",
+    writer: Writer::Fanfare,
+    subscribers: 1_000,
+    layout: Layout::One,
+    frame: 108,
+    rate: None,
+    seconds: 2,
+    budget: 16 << 10,
+    queue_bytes: 1 << 20,
+    coalesce_ms: 0,
+    slow: 0,
+    against: &[],
+};
+const STEADY: Row = Row {
+    rate: Some(100),
+    seconds: 3,
+    ..SATURATED
+};
+const BUSY: Row = Row {
+    rate: Some(1_000),
+    ..STEADY
+};
+const LONE: Row = Row {
+    subscribers: 10_000,
+    rate: Some(1),
+    seconds: 5,
+    ..SATURATED
+};
+const LARGE: Row = Row {
+    subscribers: 200,
+    frame: 64 << 10,
+    budget: 64 << 10,
+    ..SATURATED
+};
+const IDLE: Row = Row {
+    subscribers: 15_000,
+    rate: Some(0),
+    seconds: 0,
+    ..SATURATED
+};
+
+/// All rows, those of a world together.
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        name: "saturated/bare, 1 event a write",
+        writer: Writer::Bare,
+        budget: 108,
+        ..SATURATED
+    },
+    Row {
+        name: "saturated/bare, 4 KiB",
+        writer: Writer::Bare,
+        budget: 4 << 10,
+        ..SATURATED
+    },
+    Row {
+        name: "saturated/bare, 16 KiB",
+        writer: Writer::Bare,
+        ..SATURATED
+    },
+    Row {
+        name: "saturated/bare, 64 KiB",
+        writer: Writer::Bare,
+        budget: 64 << 10,
+        ..SATURATED
+    },
+    Row {
+        name: "saturated/axum",
+        writer: Writer::Axum,
+        ..SATURATED
+    },
+    Row {
+        name: "saturated/fanfare",
+        against: &["saturated/bare, 16 KiB", "saturated/axum"],
+        ..SATURATED
+    },
+    Row {
+        name: "saturated/fanfare, 16 KiB queue",
+        queue_bytes: 16 << 10,
+        against: &["saturated/bare, 16 KiB", "saturated/axum"],
+        ..SATURATED
+    },
+    Row {
+        name: "saturated/fanfare, 64 KiB",
+        budget: 64 << 10,
+        against: &["saturated/bare, 64 KiB", "saturated/axum"],
+        ..SATURATED
+    },
+    Row {
+        name: "many/100 namespaces, 10 on the root",
+        layout: Layout::Spread {
+            namespaces: 100,
+            roots: 10,
+        },
+        against: &["saturated/fanfare"],
+        ..SATURATED
+    },
+    Row {
+        name: "merged/8 namespaces",
+        layout: Layout::Eight { namespaces: 8 },
+        against: &["saturated/fanfare"],
+        ..SATURATED
+    },
+    Row {
+        name: "merged/8 of 64 namespaces",
+        layout: Layout::Eight { namespaces: 64 },
+        against: &["saturated/fanfare"],
+        ..SATURATED
+    },
+    Row {
+        name: "mixed/50 slow ones beside",
+        slow: 50,
+        against: &["saturated/fanfare"],
+        ..SATURATED
+    },
+    Row {
+        name: "large/bare",
+        writer: Writer::Bare,
+        ..LARGE
+    },
+    Row {
+        name: "large/fanfare",
+        budget: 16 << 10,
+        against: &["large/bare"],
+        ..LARGE
+    },
+    Row {
+        name: "steady/100 a second, bare",
+        writer: Writer::Bare,
+        budget: 108,
+        ..STEADY
+    },
+    Row {
+        name: "steady/100 a second, axum",
+        writer: Writer::Axum,
+        ..STEADY
+    },
+    Row {
+        name: "steady/100 a second, fanfare",
+        against: &["steady/100 a second, bare", "steady/100 a second, axum"],
+        ..STEADY
+    },
+    Row {
+        name: "steady/1000 a second, axum",
+        writer: Writer::Axum,
+        ..BUSY
+    },
+    Row {
+        name: "steady/1000 a second, fanfare",
+        against: &["steady/1000 a second, axum"],
+        ..BUSY
+    },
+    Row {
+        name: "steady/1000 a second, coalesce 10 ms",
+        coalesce_ms: 10,
+        against: &["steady/1000 a second, fanfare"],
+        ..BUSY
+    },
+    Row {
+        name: "lone/bare",
+        writer: Writer::Bare,
+        budget: 108,
+        ..LONE
+    },
+    Row {
+        name: "lone/axum",
+        writer: Writer::Axum,
+        ..LONE
+    },
+    Row {
+        name: "lone/fanfare",
+        against: &["lone/bare", "lone/axum"],
+        ..LONE
+    },
+    Row {
+        name: "own/10000 namespaces of one",
+        layout: Layout::Spread {
+            namespaces: 10_000,
+            roots: 0,
+        },
+        subscribers: 10_000,
+        against: &["lone/fanfare"],
+        ..SATURATED
+    },
+    Row {
+        name: "idle/bare accept loop",
+        writer: Writer::Bare,
+        ..IDLE
+    },
+    Row {
+        name: "idle/axum",
+        writer: Writer::Axum,
+        ..IDLE
+    },
+    Row {
+        name: "idle/fanfare",
+        against: &["idle/bare accept loop", "idle/axum"],
+        ..IDLE
+    },
+];
