@@ -27,6 +27,8 @@ pub struct EventLog {
     entries: VecDeque<Entry>,
     /// How many frames were dropped: the ordinal of `entries[0]`.
     dropped: u64,
+    /// Sequence number of the last one dropped.
+    dropped_seq: u64,
     /// Offset of the first retained byte, always the start of a frame.
     start: u64,
     /// Offset behind the last byte.
@@ -186,9 +188,21 @@ impl EventLog {
         self.dropped + self.entries.len() as u64
     }
 
-    /// Whether the frame with this ordinal is the first one retained.
-    pub fn is_first(&self, ordinal: u64) -> bool {
-        ordinal == self.dropped
+    /// Ordinal of the first frame behind a sequence number; `None` when frames behind it were dropped.
+    pub fn after(&self, seq: u64) -> Option<u64> {
+        if seq >= self.last_seq {
+            return Some(self.appended());
+        }
+        let later = || self.entries.partition_point(|entry| entry.seq <= seq) as u64;
+        (seq >= self.dropped_seq).then(|| self.dropped + later())
+    }
+
+    /// Offset of the first retained byte of a frame behind a sequence number, or the end.
+    pub fn offset_behind(&self, seq: u64) -> u64 {
+        match self.after(seq) {
+            None => self.start,
+            Some(ordinal) => self.position(ordinal).map_or(self.end, |next| next.start),
+        }
     }
 
     /// How many frames end at or before an offset that is retained or the end.
@@ -213,15 +227,6 @@ impl EventLog {
             start,
             end: entry.end,
         })
-    }
-
-    /// Offset at which the frame with this ordinal begins or will begin; `None` when it was dropped.
-    pub fn offset_of(&self, ordinal: u64) -> Option<u64> {
-        if ordinal == self.appended() {
-            Some(self.end)
-        } else {
-            self.position(ordinal).map(|position| position.start)
-        }
     }
 
     /// Gathers at most `most` bytes from an offset on, as far as the slices have room.
@@ -256,6 +261,7 @@ impl EventLog {
         } else {
             while let Some(entry) = self.entries.front().filter(|entry| entry.end <= offset) {
                 self.start = entry.end;
+                self.dropped_seq = entry.seq;
                 self.dropped += 1;
                 self.entries.pop_front();
             }
@@ -275,6 +281,7 @@ impl EventLog {
             return;
         }
         self.dropped += self.entries.len() as u64;
+        self.dropped_seq = self.last_seq;
         self.start = self.end;
         self.expected = (self.end - self.empty_at).min(MAX_CHUNK as u64) as usize;
         self.empty_at = self.end;
@@ -331,6 +338,8 @@ mod tests {
                 let ordinal = seq - back - 1;
                 let (start, end) = (ends[ordinal as usize], ends[ordinal as usize + 1]);
                 if start >= log.start() {
+                    assert_eq!(log.after(ordinal), Some(ordinal));
+                    assert_eq!(log.offset_behind(ordinal), start);
                     assert_eq!(
                         log.position(ordinal),
                         Some(Position {
@@ -350,7 +359,8 @@ mod tests {
                         all[end as usize - 1..end as usize]
                     );
                 } else {
-                    assert_eq!(log.position(ordinal), None);
+                    assert_eq!((log.position(ordinal), log.after(ordinal)), (None, None));
+                    assert_eq!(log.offset_behind(ordinal), log.start());
                 }
             }
         }
@@ -365,8 +375,8 @@ mod tests {
         assert_eq!(log.drop_before(log.end()), 1_000_000);
         assert_eq!((log.retained(), log.chunks.len()), (0, 0));
         assert!(log.entries.capacity() <= 2 * KEEP_ENTRIES);
-        assert_eq!(log.offset_of(10_000), Some(1_000_000));
-        assert_eq!(log.offset_of(9_999), None);
+        assert_eq!((log.after(10_000), log.after(9_999)), (Some(10_000), None));
+        assert_eq!(log.offset_behind(10_000), 1_000_000);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::http::request::RequestReader;
 use crate::namespace::Namespace;
 use crate::stats::DisconnectReason;
 
-use super::merge::Merge;
+use super::audience::Audience;
 #[cfg(feature = "publish")]
 use super::upload::Upload;
 
@@ -37,10 +37,10 @@ pub(super) struct Connection {
     pub(super) ended: Option<DisconnectReason>,
     /// Milliseconds of the engine's time.
     pub(super) since_ms: u64,
-    /// When it last took bytes, or when its socket last became full; for a subscriber of one namespace
-    /// what its [`Subscriber`](super::topic::Subscriber) says counts.
+    /// When it last took bytes other than events, or when its socket last became full of them; of events
+    /// a subscriber's [`Seat`](super::audience::Seat) tells.
     pub(super) active_at: u64,
-    /// Bytes it took, but for the events of a subscriber of one namespace: those follow from its place.
+    /// Bytes it took other than events.
     pub(super) bytes: u64,
 }
 
@@ -90,18 +90,12 @@ pub(super) enum Farewell {
     Said(DisconnectReason),
 }
 
-/// Where a subscriber stands.
-#[derive(Debug)]
-pub(super) enum Place {
-    /// In the log of one topic: `subscribers[index]` holds the offset. `joined` is the ordinal of its first event, `from` its offset.
-    One {
-        topic: u32,
-        index: u32,
-        joined: u64,
-        from: u64,
-    },
-    /// In the logs of several.
-    Several(Merge),
+/// Where a subscriber is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) audience: Audience,
+    /// In the audience's list.
+    pub(super) index: u32,
 }
 
 /// Bytes that go out before any event.
@@ -162,5 +156,24 @@ impl Connection {
             Phase::Streaming(stream) => Some(stream),
             _ => None,
         }
+    }
+
+    pub(super) fn place(&self) -> Option<Place> {
+        self.stream().map(|stream| stream.place)
+    }
+
+    /// Whether it is a stream that may still be given events: none follows a farewell.
+    pub(super) fn hears_events(&self) -> bool {
+        let said = |stream: &Stream| matches!(stream.farewell, Farewell::Said(_));
+        self.stream().is_some_and(|stream| !said(stream))
+    }
+
+    /// Notes what its socket took, and whether that was all; returns how much of it was of events.
+    pub(super) fn took(&mut self, bytes: usize, all: bool, now_ms: u64) -> usize {
+        self.writable = all;
+        self.active_at = now_ms;
+        let of_events = self.outgoing.advance(bytes);
+        self.bytes += (bytes - of_events) as u64;
+        of_events
     }
 }

@@ -1,6 +1,6 @@
-//! Giving bytes to sockets: passes over the topics that are due, and single connections that have something of their own.
+//! Giving bytes to sockets: passes over the audiences that are due, and single connections that have something of their own.
 //!
-//! A topic's pass is in `topic.rs`; here is which of them runs, in slices, so that nobody waits for the whole of a large one.
+//! The pass is in `audience.rs`; here is which of them runs, in slices, so that nobody waits for the whole of a large one.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -8,10 +8,10 @@ use std::time::Instant;
 use crate::event_log::Slices;
 use crate::stats::DisconnectReason;
 
-use slab::Slab;
-
+use super::audience::{Audience, Gone, Report, Source, Subscribers, Turn, WRITE_COST, Writer};
 use super::connection::{Connection, Farewell, Phase, Place};
-use super::topic::{Report, Subscriber, Topic, Turn, WRITE_COST};
+use super::selection::{Merge, Selection, end_of};
+use super::topic::{Reader, Topic};
 use super::{Appetite, ConnId, Engine, GATHER_MS, Outlet};
 
 /// What one call of [`Engine::flush`] may cost, in bytes that could have been copied in that time: about 2.5 ms.
@@ -27,21 +27,21 @@ impl Engine {
         }
         let coalesce_ms = self.config.coalesce.as_millis() as u64;
         for _ in 0..self.dirty.len() {
-            let Some(key) = self.dirty.pop_front() else {
+            let Some(audience) = self.dirty.pop_front() else {
                 break;
             };
-            let Some(topic) = self
-                .topics
-                .get_mut(key as usize)
-                .filter(|topic| topic.turn == Turn::Dirty)
+            let now_ms = self.now_ms;
+            let Some(pass) = self
+                .pass_of(audience)
+                .filter(|pass| pass.turn == Turn::Dirty)
             else {
                 continue;
             };
-            if coalesce_ms > 0 && self.now_ms < topic.passed_at + coalesce_ms {
-                self.dirty.push_back(key);
+            if coalesce_ms > 0 && now_ms < pass.began_at + coalesce_ms {
+                self.dirty.push_back(audience);
             } else {
-                topic.turn = Turn::Due;
-                self.due.push_back(key);
+                pass.turn = Turn::Due;
+                self.due.push_back(audience);
             }
         }
         self.dirty_since = self.now_ms;
@@ -56,12 +56,18 @@ impl Engine {
         if coalesce_ms == 0 {
             return Some(self.now_ms);
         }
-        let passed = self
-            .dirty
-            .iter()
-            .filter_map(|&key| self.topics.get(key as usize))
-            .map(|topic| topic.passed_at);
-        passed.min().map(|at| at + coalesce_ms)
+        let topics = &self.topics;
+        let selections = &self.selections;
+        let began_at = |audience: &Audience| match *audience {
+            Audience::Topic(key) => topics
+                .get(key as usize)
+                .map(|topic| topic.subscribers.pass.began_at),
+            Audience::Selection(key) => selections
+                .get(key as usize)
+                .map(|selection| selection.subscribers.pass.began_at),
+        };
+        let first = self.dirty.iter().filter_map(began_at).min();
+        first.map(|at| at + coalesce_ms)
     }
 
     /// Gives bytes to the outlet, for about 2.5 ms at the most; returns whether there is more to give.
@@ -73,11 +79,14 @@ impl Engine {
         let mut budget = SLICE;
         self.flush_listed(|engine| &mut engine.behind, outlet, &mut budget);
         while budget > 0
-            && let Some(&key) = self.due.front()
+            && let Some(&audience) = self.due.front()
         {
-            if self.pass(key, outlet, &mut budget) {
+            if self.pass(audience, outlet, &mut budget) {
                 self.due.pop_front();
             }
+        }
+        if self.due.is_empty() {
+            self.trim();
         }
         // A response that went out may have made way for a publish request that was already there.
         #[cfg(feature = "publish")]
@@ -108,41 +117,92 @@ impl Engine {
         }
     }
 
-    /// Goes on with the pass over a topic; returns whether it is over.
-    fn pass(&mut self, key: u32, outlet: &mut impl Outlet, budget: &mut usize) -> bool {
-        let Some(topic) = self.topics.get_mut(key as usize) else {
-            return true;
-        };
-        match topic.turn {
-            Turn::Due => topic.begin_pass(self.now_ms),
-            Turn::Passing(_) => {}
-            Turn::Clean | Turn::Dirty => return true,
+    /// Goes on with the pass over an audience; returns whether it is over.
+    fn pass(&mut self, audience: Audience, outlet: &mut impl Outlet, budget: &mut usize) -> bool {
+        match self.pass_of(audience).map(|pass| pass.turn) {
+            Some(Turn::Due | Turn::Passing(_)) => {}
+            _ => return true,
         }
-        let mut report = std::mem::take(&mut self.report);
-        topic.visit_subscribers(outlet, self.now_ms, &self.limits, budget, &mut report);
-        self.take_report(&mut report);
-        self.report = report;
-        self.visit_merged(key, outlet, budget);
-        let topic = &mut self.topics[key as usize];
-        if topic.unvisited > 0 || topic.unvisited_merged > 0 {
+        let mut writer = Writer {
+            outlet,
+            now_ms: self.now_ms,
+            limits: self.limits,
+            budget: *budget,
+            report: std::mem::take(&mut self.report),
+        };
+        match audience {
+            Audience::Topic(key) => {
+                let Topic {
+                    log, subscribers, ..
+                } = &mut self.topics[key as usize];
+                subscribers.visit(Reader::new(log), &mut writer);
+            }
+            Audience::Selection(key) => {
+                let selection = &mut self.selections[key as usize];
+                let merge = Merge::new(&selection.topics, &self.topics, &mut self.scratch);
+                selection.subscribers.visit(merge, &mut writer);
+            }
+        }
+        *budget = writer.budget;
+        self.report = self.take_report(writer.report);
+        let pass = self.pass_of(audience).expect("nobody has left in between");
+        if pass.unvisited > 0 {
             return false;
         }
-        self.retained -= topic.log.drop_before(topic.needed);
-        let more = topic.turn == Turn::Passing(true);
-        topic.turn = Turn::Clean;
+        let more = pass.turn == Turn::Passing(true);
+        pass.turn = Turn::Clean;
         if more {
-            self.mark(key, false);
+            self.mark(audience, 0);
         }
+        self.list_untrimmed(audience);
         true
     }
 
-    fn take_report(&mut self, report: &mut Report) {
+    fn take_report(&mut self, mut report: Report) -> Report {
+        self.stats.deliveries += std::mem::take(&mut report.events);
         self.stats.bytes += std::mem::take(&mut report.bytes);
         for (conn, reason) in report.ended.drain(..) {
             self.disconnect(conn, reason);
         }
         for conn in report.behind.drain(..) {
             self.list_behind(conn);
+        }
+        report
+    }
+
+    /// Notes that the logs of an audience may hold what nobody needs any more.
+    pub(super) fn list_untrimmed(&mut self, audience: Audience) {
+        let mut list = |key: u32| {
+            let topic = &mut self.topics[key as usize];
+            if !topic.untrimmed && topic.log.retained() > 0 {
+                topic.untrimmed = true;
+                self.untrimmed.push(key);
+            }
+        };
+        match audience {
+            Audience::Topic(key) => list(key),
+            Audience::Selection(key) => {
+                let topics = &self.selections[key as usize].topics;
+                topics.iter().for_each(|&(topic, _)| list(topic));
+            }
+        }
+    }
+
+    /// Drops from the logs what nobody needs any more. Not while a pass runs: it has yet to find out who needs what.
+    fn trim(&mut self) {
+        while let Some(key) = self.untrimmed.pop() {
+            let Some(topic) = self.topics.get_mut(key as usize) else {
+                continue;
+            };
+            topic.untrimmed = false;
+            let passed = |&key: &u32| self.selections[key as usize].subscribers.least();
+            let passed = topic.selections.iter().filter_map(passed).min();
+            let needed = [
+                topic.subscribers.least(),
+                passed.map(|point| topic.log.offset_behind(point.passed)),
+            ];
+            let needed = needed.into_iter().flatten().min();
+            self.retained -= topic.log.drop_before(needed.unwrap_or(u64::MAX));
         }
     }
 
@@ -151,32 +211,6 @@ impl Engine {
         if !connection.listed {
             connection.listed = true;
             self.behind.push_back(key);
-        }
-    }
-
-    /// The part of a pass that is for streams of several namespaces: each is given what it lacks of all of them.
-    fn visit_merged(&mut self, key: u32, outlet: &mut impl Outlet, budget: &mut usize) {
-        while *budget > 0 {
-            let topic = &mut self.topics[key as usize];
-            if topic.unvisited > 0 || topic.unvisited_merged == 0 {
-                return;
-            }
-            topic.unvisited_merged -= 1;
-            let conn = topic.merged[topic.unvisited_merged];
-            self.flush_connection(conn, outlet, budget);
-            if let Some(Place::Several(merge)) = self.connections[conn as usize]
-                .stream()
-                .map(|stream| &stream.place)
-            {
-                match merge.lacks_more_than(self.limits.max_lag, &self.topics, &mut self.scratch) {
-                    Ok(false) => {
-                        let needed = merge.needed(&self.topics, key);
-                        let topic = &mut self.topics[key as usize];
-                        topic.needed = topic.needed.min(needed.unwrap_or(u64::MAX));
-                    }
-                    _ => self.disconnect(conn, DisconnectReason::Lagged),
-                }
-            }
         }
     }
 
@@ -193,8 +227,8 @@ impl Engine {
     pub(super) fn push_outgoing(&mut self, key: ConnId, bytes: &[u8]) {
         let connection = &mut self.connections[key as usize];
         connection.outgoing.push(bytes);
-        if let Some(subscriber) = subscriber_of(connection, &mut self.topics) {
-            subscriber.direct = false;
+        if let Some(place) = connection.place() {
+            self.seat_mut(place).direct = false;
         }
         self.wake(key);
     }
@@ -211,8 +245,8 @@ impl Engine {
         };
         connection.writable = true;
         let nothing_first = connection.outgoing.is_empty();
-        if let Some(subscriber) = subscriber_of(connection, &mut self.topics) {
-            subscriber.direct = nothing_first;
+        if let Some(place) = connection.place() {
+            self.seat_mut(place).direct = nothing_first;
         }
         if !nothing_first || self.lacks_events(key) {
             self.wake(key);
@@ -221,142 +255,80 @@ impl Engine {
 
     /// One write to one connection: what goes out first, then the events it lacks.
     fn flush_connection(&mut self, key: ConnId, outlet: &mut impl Outlet, budget: &mut usize) {
-        let Some(connection) = self.connections.get_mut(key as usize) else {
+        let Some(connection) = self.connections.get(key as usize) else {
             return;
         };
-        // A pass that finds a socket full tells the place, not the connection.
-        let full = subscriber_of(connection, &mut self.topics)
-            .is_some_and(|subscriber| !subscriber.direct);
+        let place = connection.place();
+        // A pass that finds a socket full tells the seat, not the connection.
+        let full = place.is_some_and(|place| !self.seat(place).direct);
         if connection.ended.is_some()
             || !connection.writable
             || (full && connection.outgoing.is_empty())
         {
             return;
         }
-        let mut slices = Slices::new();
-        slices.push(connection.outgoing.rest());
-        let first = slices.bytes();
-        if let Phase::Streaming(stream) = &connection.phase
-            && !matches!(stream.farewell, Farewell::Said(_))
-        {
-            match &stream.place {
-                Place::One { topic, index, .. } => {
-                    let topic = &self.topics[*topic as usize];
-                    let offset = topic.subscribers[*index as usize].offset;
-                    if offset < topic.log.start() {
-                        return self.disconnect(key, DisconnectReason::Lagged);
-                    }
-                    topic
-                        .log
-                        .gather(offset, self.limits.write_most, &mut slices);
-                }
-                Place::Several(merge) => {
-                    if merge
-                        .gather(&self.topics, self.limits.write_most, &mut self.scratch)
-                        .is_err()
-                    {
-                        return self.disconnect(key, DisconnectReason::Lagged);
-                    }
-                    slices.push(&self.scratch.run);
-                }
+        let mut writer = Writer {
+            outlet,
+            now_ms: self.now_ms,
+            limits: self.limits,
+            budget: *budget,
+            report: std::mem::take(&mut self.report),
+        };
+        let connection = &mut self.connections[key as usize];
+        let place = place.filter(|_| connection.hears_events());
+        let written = match place.map(|place| (place.audience, place.index as usize)) {
+            None => writer.write_answer(key, connection),
+            Some((Audience::Topic(topic), index)) => {
+                let Topic {
+                    log, subscribers, ..
+                } = &mut self.topics[topic as usize];
+                writer.write_alone(connection, subscribers, index, Reader::new(log))
             }
-        }
-        if slices.bytes() == 0 {
-            return self.caught_up(key, outlet);
-        }
-        *budget = budget.saturating_sub(WRITE_COST + slices.bytes());
-        let wanted = slices.bytes();
-        match outlet.write(key, &slices) {
-            Ok(taken) => {
-                let all = taken == wanted;
-                self.took(key, taken, all);
-                // Whether events or only a prefix went out, what is left goes out in another call.
-                match (all, wanted > first) {
-                    (true, true) => self.stay_behind(key, outlet),
-                    (true, false) => self.caught_up(key, outlet),
-                    (false, _) => {}
+            Some((Audience::Selection(selection), index)) => {
+                let selection = &mut self.selections[selection as usize];
+                let merge = Merge::new(&selection.topics, &self.topics, &mut self.scratch);
+                writer.write_alone(connection, &mut selection.subscribers, index, merge)
+            }
+        };
+        *budget = writer.budget;
+        self.report = self.take_report(writer.report);
+        match written {
+            Ok(written) => {
+                if written.least_moved
+                    && let Some(place) = place
+                {
+                    // A pass will find what the logs may drop now.
+                    self.mark(place.audience, 0);
+                }
+                if written.all && !(written.events && self.lacks_events(key)) {
+                    self.caught_up(key, outlet);
+                } else if written.all {
+                    self.list_behind(key);
                 }
             }
             Err(reason) => self.disconnect(key, reason),
         }
     }
 
-    /// Moves a connection's place by what its socket took.
-    fn took(&mut self, key: ConnId, taken: usize, all: bool) {
-        self.stats.bytes += taken as u64;
-        let connection = &mut self.connections[key as usize];
-        connection.writable = all;
-        connection.active_at = self.now_ms;
-        let of_events = connection.outgoing.advance(taken);
-        connection.bytes += (taken - of_events) as u64;
-        let direct = all && connection.outgoing.is_empty() && connection.ended.is_none();
-        if let Phase::Streaming(stream) = &mut connection.phase {
-            match &mut stream.place {
-                Place::One { topic, index, .. } => {
-                    let topic_key = *topic;
-                    let topic = &mut self.topics[topic_key as usize];
-                    let subscriber = &mut topic.subscribers[*index as usize];
-                    let passed = topic.log.passed_at(subscriber.offset);
-                    subscriber.offset += of_events as u64;
-                    subscriber.active_at = self.now_ms;
-                    subscriber.direct = direct;
-                    // Places are often within a frame: the first one retained counts until its end is passed.
-                    if topic.log.is_first(passed) && topic.log.passed_at(subscriber.offset) > passed
-                    {
-                        // The log may be able to drop what only this one needed.
-                        self.mark(topic_key, false);
-                    }
-                }
-                Place::Several(merge) => {
-                    connection.bytes += of_events as u64;
-                    self.stats.deliveries +=
-                        merge.advance(&self.topics, of_events, &mut self.scratch);
-                    if of_events > 0 {
-                        self.mark_unneeded(key);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Notes that the logs of a stream of several may be able to drop what only it needed.
-    fn mark_unneeded(&mut self, key: ConnId) {
-        let Some(Place::Several(merge)) = self.connections[key as usize]
-            .stream()
-            .map(|stream| &stream.place)
-        else {
-            return;
-        };
-        for (topic_key, _) in merge.places() {
-            let topic = &mut self.topics[topic_key as usize];
-            if topic.turn == Turn::Clean && topic.log.retained() > 0 {
-                topic.turn = Turn::Dirty;
-                self.dirty.push_back(topic_key);
-            }
-        }
-    }
-
-    fn stay_behind(&mut self, key: ConnId, outlet: &mut impl Outlet) {
-        if !self.lacks_events(key) {
-            return self.caught_up(key, outlet);
-        }
-        self.list_behind(key);
-    }
-
     /// Whether a stream was not yet given all events that are there for it.
     pub(super) fn lacks_events(&self, key: ConnId) -> bool {
-        match self.connections[key as usize]
-            .stream()
-            .map(|stream| &stream.place)
-        {
-            Some(Place::One { topic, index, .. }) => {
-                let topic = &self.topics[*topic as usize];
-                topic.subscribers[*index as usize].offset < topic.log.end()
+        let Some(Place { audience, index }) = self.connections[key as usize].place() else {
+            return false;
+        };
+        match audience {
+            Audience::Topic(key) => {
+                let Topic {
+                    log, subscribers, ..
+                } = &self.topics[key as usize];
+                subscribers.list[index as usize].place < log.end()
             }
-            Some(Place::Several(merge)) => {
-                merge.lag_at_most(&self.topics).map_or(true, |lag| lag > 0)
+            Audience::Selection(key) => {
+                let Selection {
+                    topics,
+                    subscribers,
+                } = &self.selections[key as usize];
+                subscribers.list[index as usize].place < end_of(topics, &self.topics)
             }
-            None => false,
         }
     }
 
@@ -406,15 +378,88 @@ impl Engine {
     }
 }
 
-/// The place of a subscriber of one namespace.
-pub(super) fn subscriber_of<'a>(
-    connection: &Connection,
-    topics: &'a mut Slab<Topic>,
-) -> Option<&'a mut Subscriber> {
-    match connection.stream()?.place {
-        Place::One { topic, index, .. } => {
-            Some(&mut topics[topic as usize].subscribers[index as usize])
+/// What came of one write to one connection.
+#[derive(Debug)]
+struct Written {
+    /// All that was there to write was taken.
+    all: bool,
+    /// There were events in it.
+    events: bool,
+    /// The subscriber was the last of its audience, and moved on.
+    least_moved: bool,
+}
+
+impl<O: Outlet> Writer<'_, O> {
+    /// Writes to a connection that gets no events what it has to get.
+    fn write_answer(
+        &mut self,
+        key: ConnId,
+        connection: &mut Connection,
+    ) -> Result<Written, DisconnectReason> {
+        let mut slices = Slices::new();
+        slices.push(connection.outgoing.rest());
+        let wanted = slices.bytes();
+        let taken = self.write(key, &slices)?;
+        connection.took(taken, taken == wanted, self.now_ms);
+        self.report.bytes += taken as u64;
+        Ok(Written {
+            all: taken == wanted,
+            events: false,
+            least_moved: false,
+        })
+    }
+
+    /// Writes to a subscriber what goes out first, then the events that it alone may lack.
+    fn write_alone<S: Source>(
+        &mut self,
+        connection: &mut Connection,
+        subscribers: &mut Subscribers<S::Place>,
+        index: usize,
+        mut source: S,
+    ) -> Result<Written, DisconnectReason> {
+        let least = subscribers.least();
+        let subscriber = &mut subscribers.list[index];
+        let place = subscriber.place;
+        let mut slices = Slices::new();
+        slices.push(connection.outgoing.rest());
+        let first = slices.bytes();
+        if place < source.end() {
+            let gathered = source.gather(place, &self.limits);
+            gathered.map_err(|Gone| DisconnectReason::Lagged)?;
+            source.add_to(&mut slices);
         }
-        Place::Several(_) => None,
+        let wanted = slices.bytes();
+        let taken = self.write(subscriber.seat.conn, &slices)?;
+        let all = taken == wanted;
+        let of_events = connection.took(taken, all, self.now_ms);
+        self.report.bytes += (taken - of_events) as u64;
+        subscriber.seat.direct = all;
+        if of_events == 0 {
+            return Ok(Written {
+                all,
+                events: wanted > first,
+                least_moved: false,
+            });
+        }
+        let step = source.step(place, of_events);
+        self.advance(subscriber, of_events, step);
+        // Places are often within an event: whoever was in the same one as the last moves on when that is complete.
+        let was_least = |least| source.passed(place) <= source.passed(least);
+        let least_moved = step.1 > 0 && least.is_some_and(was_least);
+        Ok(Written {
+            all,
+            events: true,
+            least_moved,
+        })
+    }
+
+    /// One write, if there is something to write.
+    fn write(&mut self, key: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+        if slices.bytes() == 0 {
+            return Ok(0);
+        }
+        let taken = self.outlet.write(key, slices)?;
+        self.budget = self.budget.saturating_sub(WRITE_COST + taken);
+        Ok(taken)
     }
 }

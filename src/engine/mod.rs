@@ -9,18 +9,19 @@
 //! - [`flush`](Engine::flush): gives bytes to an [`Outlet`];
 //! - [`reap`](Engine::reap): frees what ended in this turn. Nothing is freed before.
 
+mod audience;
 mod connection;
 mod flush;
-mod merge;
 mod random;
 mod requests;
+mod selection;
 mod timers;
 mod topic;
 #[cfg(feature = "publish")]
 mod upload;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -37,10 +38,11 @@ use crate::namespace::Namespace;
 use crate::stats::{ConnectionInfo, DisconnectReason, State, Status};
 use crate::trie::Trie;
 
+use audience::{Audience, Limits, Pass, Seat, Turn};
 use connection::{Connection, Farewell, Phase, Place, Stream};
-use merge::{Merge, Scratch};
 use random::Random;
-use topic::{Limits, Subscriber, Topic, Turn};
+use selection::{Scratch, Selection};
+use topic::Topic;
 
 /// The key of a connection: good until it is reaped, then used again.
 pub type ConnId = u32;
@@ -112,12 +114,17 @@ pub struct Engine {
     connections: Slab<Connection>,
     topics: Slab<Topic>,
     namespaces: Trie<u32>,
-    /// Topics to which something came since their last pass; those that are due already are skipped.
-    dirty: VecDeque<u32>,
+    selections: Slab<Selection>,
+    /// The selection of these topics, which are in order.
+    selection_of: HashMap<Box<[u32]>, u32>,
+    /// Audiences to which something came since their last pass; those that are due already are skipped.
+    dirty: VecDeque<Audience>,
     /// When the first of them became dirty.
     dirty_since: u64,
-    /// Topics whose pass is next or, the first one, running. A key here may be of a topic that is gone: its turn tells.
-    due: VecDeque<u32>,
+    /// Audiences whose pass is next or, the first one, running. A key here may be of one that is gone: its turn tells.
+    due: VecDeque<Audience>,
+    /// Topics whose logs may hold what nobody needs any more.
+    untrimmed: Vec<u32>,
     /// Connections with something to write that is not a pass's to give.
     ready: VecDeque<ConnId>,
     /// Streams left with something to write though their sockets would take more.
@@ -135,7 +142,7 @@ pub struct Engine {
     timers: BinaryHeap<Reverse<(u64, u64, ConnId)>>,
     drain: Option<timers::Drain>,
     scratch: Scratch,
-    report: topic::Report,
+    report: audience::Report,
     random: Random,
     born: Instant,
     /// The time of the verb that is being carried out, in milliseconds since `born`.
@@ -178,6 +185,9 @@ impl Engine {
             connections: Slab::new(),
             topics: Slab::new(),
             namespaces: Trie::new(),
+            selections: Slab::new(),
+            selection_of: HashMap::new(),
+            untrimmed: Vec::new(),
             dirty: VecDeque::new(),
             dirty_since: 0,
             due: VecDeque::new(),
@@ -193,7 +203,7 @@ impl Engine {
             timers: BinaryHeap::new(),
             drain: None,
             scratch: Scratch::default(),
-            report: topic::Report::default(),
+            report: audience::Report::default(),
             random: Random::new(seed),
             born: now,
             now_ms: 0,
@@ -278,10 +288,7 @@ impl Engine {
                 }
             }
         }
-        let place = match *topics {
-            [topic] => self.join_one(key, topic),
-            _ => Place::Several(Merge::join(key, &mut self.topics, &topics)),
-        };
+        let place = self.join(key, topics);
         let stream = Stream {
             namespaces: namespaces.into(),
             place,
@@ -303,23 +310,83 @@ impl Engine {
             .map_err(|_| NamespacesFull)
     }
 
-    fn join_one(&mut self, key: ConnId, topic: u32) -> Place {
+    /// Adds a connection to those who listen to these topics, behind all that is there.
+    fn join(&mut self, key: ConnId, topics: Vec<u32>) -> Place {
         let connection = &self.connections[key as usize];
-        let Topic {
-            log, subscribers, ..
-        } = &mut self.topics[topic as usize];
         let direct = connection.writable && connection.outgoing.is_empty();
-        subscribers.push(Subscriber {
-            offset: log.end(),
-            active_at: self.now_ms,
-            conn: key,
-            direct,
+        if let [topic] = *topics {
+            let Topic {
+                log, subscribers, ..
+            } = &mut self.topics[topic as usize];
+            return Place {
+                audience: Audience::Topic(topic),
+                index: subscribers.join(log.end(), key, direct, self.now_ms),
+            };
+        }
+        let selection = self.selection_of(topics);
+        let Selection {
+            topics,
+            subscribers,
+        } = &mut self.selections[selection as usize];
+        let end = selection::end_of(topics, &self.topics);
+        Place {
+            audience: Audience::Selection(selection),
+            index: subscribers.join(end, key, direct, self.now_ms),
+        }
+    }
+
+    fn selection_of(&mut self, mut topics: Vec<u32>) -> u32 {
+        topics.sort_unstable();
+        let topics = topics.into_boxed_slice();
+        if let Some(&key) = self.selection_of.get(&topics) {
+            return key;
+        }
+        let key = self.selections.vacant_key() as u32;
+        let listed = topics.iter().map(|&topic| {
+            let selections = &mut self.topics[topic as usize].selections;
+            selections.push(key);
+            (topic, (selections.len() - 1) as u32)
         });
-        Place::One {
-            topic,
-            index: (subscribers.len() - 1) as u32,
-            joined: log.appended(),
-            from: log.end(),
+        let listed = listed.collect();
+        self.selections.insert(Selection::new(listed));
+        self.selection_of.insert(topics, key);
+        key
+    }
+
+    /// What a subscriber has.
+    fn seat(&self, Place { audience, index }: Place) -> &Seat {
+        match audience {
+            Audience::Topic(key) => {
+                &self.topics[key as usize].subscribers.list[index as usize].seat
+            }
+            Audience::Selection(key) => {
+                &self.selections[key as usize].subscribers.list[index as usize].seat
+            }
+        }
+    }
+
+    fn seat_mut(&mut self, Place { audience, index }: Place) -> &mut Seat {
+        match audience {
+            Audience::Topic(key) => {
+                &mut self.topics[key as usize].subscribers.list[index as usize].seat
+            }
+            Audience::Selection(key) => {
+                &mut self.selections[key as usize].subscribers.list[index as usize].seat
+            }
+        }
+    }
+
+    /// The passes over an audience, if it is still there.
+    fn pass_of(&mut self, audience: Audience) -> Option<&mut Pass> {
+        match audience {
+            Audience::Topic(key) => self
+                .topics
+                .get_mut(key as usize)
+                .map(|topic| &mut topic.subscribers.pass),
+            Audience::Selection(key) => self
+                .selections
+                .get_mut(key as usize)
+                .map(|selection| &mut selection.subscribers.pass),
         }
     }
 
@@ -373,35 +440,52 @@ impl Engine {
             return;
         }
         topic.log.append(self.seq, frame);
-        reached.add(topic);
-        self.stats.deliveries += topic.subscribers.len() as u64;
+        reached.add(topic, &self.selections);
         // Whoever still lacks what is dropped here lacks more than may be, and is cut when its turn comes.
         let dropped = topic
             .log
             .drop_before(topic.log.end().saturating_sub(self.limits.max_lag));
         self.retained = self.retained + frame.len() as u64 - dropped;
-        let full = topic.log.end() - topic.passed_end >= self.config.write_budget as u64;
-        self.mark(key, full);
+        self.mark(Audience::Topic(key), frame.len());
+        for index in 0..self.topics[key as usize].selections.len() {
+            let selection = self.topics[key as usize].selections[index];
+            self.mark(Audience::Selection(selection), frame.len());
+        }
     }
 
-    /// Notes that a topic has something new, and whether it is enough for a pass of its own.
-    fn mark(&mut self, key: u32, full: bool) {
-        let topic = &mut self.topics[key as usize];
-        match topic.turn {
-            Turn::Passing(_) => topic.turn = Turn::Passing(true),
+    /// Notes that an audience has so many bytes more of events; enough of them make its pass due.
+    fn mark(&mut self, audience: Audience, bytes: usize) {
+        let budget = self.config.write_budget as u64;
+        let now_ms = self.now_ms;
+        let Some(pass) = self.pass_of(audience) else {
+            return;
+        };
+        pass.news += bytes as u64;
+        match pass.turn {
+            Turn::Passing(_) => pass.turn = Turn::Passing(true),
             Turn::Due => {}
-            Turn::Clean | Turn::Dirty if full => {
-                topic.turn = Turn::Due;
-                self.due.push_back(key);
+            Turn::Clean | Turn::Dirty if pass.news >= budget => {
+                pass.turn = Turn::Due;
+                self.due.push_back(audience);
             }
             Turn::Clean => {
-                topic.turn = Turn::Dirty;
+                pass.turn = Turn::Dirty;
                 if self.dirty.is_empty() {
-                    self.dirty_since = self.now_ms;
+                    self.dirty_since = now_ms;
                 }
-                self.dirty.push_back(key);
+                self.dirty.push_back(audience);
             }
             Turn::Dirty => {}
+        }
+    }
+
+    /// Makes the pass over an audience due, whatever came.
+    fn make_due(&mut self, audience: Audience) {
+        if let Some(pass) = self.pass_of(audience)
+            && matches!(pass.turn, Turn::Clean | Turn::Dirty)
+        {
+            pass.turn = Turn::Due;
+            self.due.push_back(audience);
         }
     }
 
@@ -437,7 +521,11 @@ impl Engine {
             if self.retained > self.config.history_total as u64 {
                 self.retained -= topic.log.drop_before(topic.log.end());
             }
-            self.mark(key as u32, true);
+            self.make_due(Audience::Topic(key as u32));
+            for index in 0..self.topics[key].selections.len() {
+                let selection = self.topics[key].selections[index];
+                self.make_due(Audience::Selection(selection));
+            }
         }
     }
 
@@ -451,10 +539,8 @@ impl Engine {
         }
         connection.ended = Some(reason);
         self.ended.push(key);
-        if let Phase::Streaming(stream) = &connection.phase
-            && let Place::One { topic, index, .. } = stream.place
-        {
-            self.topics[topic as usize].subscribers[index as usize].direct = false;
+        if let Some(place) = connection.place() {
+            self.seat_mut(place).direct = false;
         }
     }
 
@@ -473,13 +559,10 @@ impl Engine {
         let mut keys = Vec::new();
         self.namespaces.for_each_under(namespace, |topic| {
             let topic = &self.topics[*topic as usize];
-            keys.extend(
-                topic
-                    .subscribers
-                    .iter()
-                    .map(|subscriber| subscriber.conn)
-                    .chain(topic.merged.iter().copied()),
-            );
+            keys.extend(topic.subscribers.conns());
+            for &selection in &topic.selections {
+                keys.extend(self.selections[selection as usize].subscribers.conns());
+            }
         });
         keys.retain(|&key| self.connections[key as usize].ended.is_none());
         keys.sort_unstable();
@@ -494,13 +577,14 @@ impl Engine {
         self.end_the_idle();
         while let Some(key) = self.ended.pop() {
             let info = self.info(key);
+            let lacked_events = self.lacks_events(key);
             let connection = self.connections.remove(key as usize);
             let reason = connection
                 .ended
                 .expect("whoever is on the list has a reason: `disconnect` put it there");
             self.stats.disconnects[reason as usize] += 1;
             match connection.phase {
-                Phase::Streaming(stream) => self.leave(&stream),
+                Phase::Streaming(stream) => self.leave(stream.place, lacked_events),
                 #[cfg(feature = "publish")]
                 Phase::Upload(upload) => self.upload_bytes -= upload.held(),
                 _ => {}
@@ -512,111 +596,70 @@ impl Engine {
         }
     }
 
-    fn leave(&mut self, stream: &Stream) {
+    fn leave(&mut self, Place { audience, index }: Place, lacked_events: bool) {
         self.stats.subscribers -= 1;
-        match &stream.place {
-            Place::One { topic, index, .. } => {
-                let Topic {
-                    log,
-                    subscribers,
-                    unvisited,
-                    ..
-                } = &mut self.topics[*topic as usize];
-                let left = subscribers.swap_remove(*index as usize);
-                *unvisited = (*unvisited).min(subscribers.len());
-                let passed = if left.offset < log.start() {
-                    log.passed_at(log.start())
-                } else {
-                    log.passed_at(left.offset)
-                };
-                self.stats.deliveries -= log.appended() - passed;
-                if let Some(moved) = subscribers.get(*index as usize) {
-                    let moved = &mut self.connections[moved.conn as usize];
-                    if let Phase::Streaming(stream) = &mut moved.phase
-                        && let Place::One { index: place, .. } = &mut stream.place
-                    {
-                        *place = *index;
-                    }
-                }
-                self.free_if_unused(*topic);
-            }
-            Place::Several(merge) => {
-                for (topic, index) in merge.places() {
-                    let Topic {
-                        merged,
-                        unvisited_merged,
-                        ..
-                    } = &mut self.topics[topic as usize];
-                    merged.swap_remove(index as usize);
-                    *unvisited_merged = (*unvisited_merged).min(merged.len());
-                    if let Some(&moved) = merged.get(index as usize)
-                        && let Phase::Streaming(stream) =
-                            &mut self.connections[moved as usize].phase
-                        && let Place::Several(merge) = &mut stream.place
-                    {
-                        merge.move_to(topic, index);
-                    }
-                    self.free_if_unused(topic);
-                }
-            }
+        let moved = match audience {
+            Audience::Topic(key) => self.topics[key as usize].subscribers.leave(index),
+            Audience::Selection(key) => self.selections[key as usize].subscribers.leave(index),
+        };
+        if let Some(moved) = moved
+            && let Phase::Streaming(stream) = &mut self.connections[moved as usize].phase
+        {
+            stream.place.index = index;
+        }
+        if lacked_events {
+            // A pass will find what the others need.
+            self.make_due(audience);
+            self.list_untrimmed(audience);
+        }
+        match audience {
+            Audience::Topic(key) => self.free_if_unused(key),
+            Audience::Selection(key) => self.free_selection(key),
         }
     }
 
-    /// Frees a topic that nobody needs; of any other, what only the one who left needed.
-    fn free_if_unused(&mut self, key: u32) {
-        let topic = &self.topics[key as usize];
-        if !topic.is_unused() {
-            if topic.log.retained() > 0 {
-                self.mark(key, true);
-            }
+    /// Frees a selection that nobody has.
+    fn free_selection(&mut self, key: u32) {
+        if !self.selections[key as usize].subscribers.list.is_empty() {
             return;
         }
-        let topic = self.topics.remove(key as usize);
-        self.retained -= topic.log.retained();
-        self.namespaces.remove(&topic.namespace);
+        let Selection { topics, .. } = self.selections.remove(key as usize);
+        let keys: Box<[u32]> = topics.iter().map(|&(topic, _)| topic).collect();
+        self.selection_of.remove(&keys);
+        for &(topic, index) in &topics {
+            let selections = &mut self.topics[topic as usize].selections;
+            selections.swap_remove(index as usize);
+            if let Some(&moved) = selections.get(index as usize) {
+                self.selections[moved as usize].move_to(topic, index);
+            }
+            self.list_untrimmed(Audience::Topic(topic));
+            self.free_if_unused(topic);
+        }
+    }
+
+    /// Frees a topic that nobody needs.
+    fn free_if_unused(&mut self, key: u32) {
+        if self.topics[key as usize].is_unused() {
+            let topic = self.topics.remove(key as usize);
+            self.retained -= topic.log.retained();
+            self.namespaces.remove(&topic.namespace);
+        }
     }
 
     /// What is known of a connection.
     pub fn info(&self, key: ConnId) -> ConnectionInfo {
         let connection = &self.connections[key as usize];
-        let (namespaces, events) = match connection.stream() {
-            None => (Vec::new(), 0),
-            Some(stream) => (stream.namespaces.to_vec(), self.events_given(stream)),
-        };
+        let seat = connection.place().map(|place| self.seat(place));
+        let (events, bytes) = seat.map_or((0, 0), |seat| (seat.events, seat.bytes));
         ConnectionInfo {
             id: connection.id,
             peer: connection.peer,
-            namespaces,
+            namespaces: connection
+                .stream()
+                .map_or_else(Vec::new, |stream| stream.namespaces.to_vec()),
             events,
-            bytes: connection.bytes + self.bytes_passed(connection),
+            bytes: connection.bytes + bytes,
             connected: Duration::from_millis(self.now_ms - connection.since_ms),
-        }
-    }
-
-    fn bytes_passed(&self, connection: &Connection) -> u64 {
-        match connection.stream().map(|stream| &stream.place) {
-            Some(Place::One {
-                topic, index, from, ..
-            }) => self.topics[*topic as usize].subscribers[*index as usize].offset - from,
-            _ => 0,
-        }
-    }
-
-    fn events_given(&self, stream: &Stream) -> u64 {
-        match &stream.place {
-            Place::One {
-                topic,
-                index,
-                joined,
-                ..
-            } => {
-                let Topic {
-                    log, subscribers, ..
-                } = &self.topics[*topic as usize];
-                log.passed_at(subscribers[*index as usize].offset.max(log.start()))
-                    .saturating_sub(*joined)
-            }
-            Place::Several(merge) => merge.events,
         }
     }
 
@@ -653,25 +696,33 @@ impl Engine {
 #[derive(Debug, Default)]
 struct Reached {
     count: usize,
-    /// The event goes to several namespaces, so a stream of several may be reached more than once.
+    /// The event goes to several namespaces, so a selection may be reached more than once.
     several: bool,
-    merged: Vec<ConnId>,
+    selections: Vec<(u32, usize)>,
 }
 
 impl Reached {
-    fn add(&mut self, topic: &Topic) {
-        self.count += topic.subscribers.len();
-        if self.several {
-            self.merged.extend_from_slice(&topic.merged);
-        } else {
-            // Overlaps are reduced, so a stream is at most once on the way from the root to a namespace.
-            self.count += topic.merged.len();
+    fn add(&mut self, topic: &Topic, selections: &Slab<Selection>) {
+        self.count += topic.subscribers.list.len();
+        for &key in &topic.selections {
+            let count = selections[key as usize].subscribers.list.len();
+            if self.several {
+                self.selections.push((key, count));
+            } else {
+                // Overlaps are reduced, so a selection is at most once on the way from the root to a namespace.
+                self.count += count;
+            }
         }
     }
 
     fn count(mut self) -> usize {
-        self.merged.sort_unstable();
-        self.merged.dedup();
-        self.count + self.merged.len()
+        self.selections.sort_unstable();
+        self.selections.dedup();
+        self.count
+            + self
+                .selections
+                .iter()
+                .map(|(_, count)| count)
+                .sum::<usize>()
     }
 }

@@ -12,7 +12,6 @@ use crate::event_stream::encode;
 use crate::stats::{DisconnectReason, State};
 
 use super::connection::{Farewell, Phase};
-use super::flush::subscriber_of;
 use super::{ConnId, Engine};
 
 /// Streams that a drain ends in a second at the least: a few are gone at once, whatever the grace.
@@ -124,15 +123,14 @@ impl Engine {
         if connection.ended.is_some() {
             return Found::FineUntil(u64::MAX);
         }
-        let place = subscriber_of(connection, &mut self.topics);
-        // A pass that finds a socket full tells the place, not the connection.
-        let place_full =
-            place.as_ref().is_some_and(|place| !place.direct) && connection.outgoing.is_empty();
-        let active_at = place
-            .map_or(0, |place| place.active_at)
+        let seat = connection.place().map(|place| self.seat(place));
+        // A pass that finds a socket full tells the seat, not the connection.
+        let seat_full = seat.is_some_and(|seat| !seat.direct) && connection.outgoing.is_empty();
+        let active_at = seat
+            .map_or(0, |seat| seat.active_at)
             .max(connection.active_at);
         if !connection.outgoing.is_empty() || lacks {
-            return match connection.writable && !place_full {
+            return match connection.writable && !seat_full {
                 true => Found::FineUntil(u64::MAX),
                 false => late(
                     active_at,
