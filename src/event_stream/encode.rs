@@ -184,14 +184,16 @@ fn put_line(frame: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 /// Calls `each` with every line of the text, the last one included though no line end follows it.
+///
+/// LF and CR are searched for one after the other: a search for one byte goes by words, one for either of two by characters.
 fn for_each_line(text: &str, mut each: impl FnMut(&str)) {
     let mut rest = text;
-    while let Some(at) = rest.find(['\r', '\n']) {
-        each(&rest[..at]);
-        let line_end = if rest[at..].starts_with("\r\n") { 2 } else { 1 };
-        rest = &rest[at + line_end..];
+    while let Some((lines, after)) = rest.split_once('\n') {
+        let lines = lines.strip_suffix('\r').unwrap_or(lines);
+        lines.split('\r').for_each(&mut each);
+        rest = after;
     }
-    each(rest);
+    rest.split('\r').for_each(each);
 }
 
 #[cfg(test)]
@@ -210,6 +212,10 @@ mod tests {
             (event(""), "data:\n\n"),
             (event("a\nb\r\nc\rd"), "data:a\ndata:b\ndata:c\ndata:d\n\n"),
             (event("\n\r"), "data:\ndata:\ndata:\n\n"),
+            (
+                event("a\r\r\n\n\rb"),
+                "data:a\ndata:\ndata:\ndata:\ndata:b\n\n",
+            ),
             (event(" a\n b"), "data:  a\ndata:  b\n\n"),
             (
                 event("x").retry(Duration::from_secs(2)).event("e").id("1"),

@@ -1,0 +1,117 @@
+//! What a delivery costs inside, without sockets: `cargo bench --bench broadcast`.
+//!
+//! The engine gives each event to sinks that take everything and count it: one namespace with up to 100,000 of them, few
+//! namespaces with many, many with one or a few; events alone, and so many that a write carries 150. Throughput is in deliveries.
+//! Then what an event to one subscriber costs beside namespaces and subscribers elsewhere in the tree: it is to stay the same.
+
+#[path = "../tests/support/crowd.rs"]
+mod crowd;
+
+use criterion::measurement::WallTime;
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
+use fanfare::internals::Frame;
+
+use crowd::{Crowd, frame};
+
+/// Bytes of an event's data.
+const DATA: usize = 100;
+/// Events of a turn under load: as many as fill the write budget.
+const BATCH: usize = 150;
+
+/// Turns that publish these events, each of which is to be delivered so many times together.
+fn turns(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    id: BenchmarkId,
+    crowd: impl Fn() -> Crowd,
+    frames: &[Frame],
+    deliveries: usize,
+) {
+    group.throughput(Throughput::Elements(deliveries as u64));
+    // What is filtered out is not built.
+    group.bench_function(id, |b| {
+        let mut crowd = crowd();
+        crowd.turn(frames);
+        let bytes = (deliveries * frames[0].bytes.len()) as u64;
+        assert_eq!(crowd.sink.bytes, bytes, "each event goes to all it is for");
+        b.iter(|| crowd.turn(frames));
+    });
+}
+
+fn path(n: usize) -> String {
+    format!("/namespace/{n}")
+}
+
+/// So many namespaces with so many subscribers each.
+fn spread(namespaces: usize, each: usize) -> Crowd {
+    let mut crowd = Crowd::new();
+    (0..namespaces).for_each(|n| crowd.join_many(&path(n), each));
+    crowd
+}
+
+fn broadcast(criterion: &mut Criterion) {
+    for (name, events) in [("broadcast/lone", 1), ("broadcast/loaded", BATCH)] {
+        let mut group = criterion.benchmark_group(name);
+        group.sample_size(20);
+        let frames = vec![frame("/namespace/0", DATA); events];
+        for sinks in [1, 10, 100, 1_000, 10_000, 100_000] {
+            let id = BenchmarkId::from_parameter(sinks);
+            turns(&mut group, id, || spread(1, sinks), &frames, sinks * events);
+        }
+        group.finish();
+    }
+}
+
+/// One event to each of the namespaces.
+fn namespaces(criterion: &mut Criterion) {
+    for (name, shapes) in [
+        ("broadcast/dense", [(1, 10_000), (10, 1_000), (100, 100)]),
+        ("broadcast/sparse", [(1_000, 10), (10_000, 1), (100_000, 1)]),
+    ] {
+        let mut group = criterion.benchmark_group(name);
+        group.sample_size(20);
+        for (count, each) in shapes {
+            let id = BenchmarkId::from_parameter(format!("{count} of {each}"));
+            let frames: Vec<Frame> = (0..count).map(|n| frame(&path(n), DATA)).collect();
+            turns(
+                &mut group,
+                id,
+                || spread(count, each),
+                &frames,
+                count * each,
+            );
+        }
+        group.finish();
+    }
+}
+
+/// One event to one subscriber.
+fn elsewhere(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("broadcast/beside");
+    let frames = [frame("/a/b", DATA)];
+    for (what, namespaces, each) in [
+        ("nothing", 0, 0),
+        ("10000 namespaces", 10_000, 1),
+        ("100000 namespaces", 100_000, 1),
+        ("10000 subscribers", 1, 10_000),
+        ("100000 subscribers", 1, 100_000),
+    ] {
+        let crowd = || {
+            let mut crowd = spread(namespaces, each);
+            crowd.join(&["/a/b"]);
+            crowd
+        };
+        turns(
+            &mut group,
+            BenchmarkId::from_parameter(what),
+            crowd,
+            &frames,
+            1,
+        );
+    }
+    group.finish();
+}
+
+criterion_group!(benches, broadcast, namespaces, elsewhere);
+criterion_main!(benches);

@@ -1,0 +1,53 @@
+//! What it costs to encode an event, beside a twin that puts lines together with `format!`: `cargo bench --bench encode`.
+//!
+//! Data in one line and in many, from 16 bytes to 64 KiB; throughput is in bytes of data.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fanfare::Event;
+
+/// Bytes of data.
+const SIZES: [usize; 4] = [16, 100, 1 << 10, 64 << 10];
+/// Bytes of one line, where data has many.
+const LINE: usize = 40;
+
+/// The wire form as one would write it down first.
+fn naive(event_type: &str, data: &str) -> String {
+    let data = data.replace("\r\n", "\n").replace('\r', "\n");
+    let mut text = format!("event:{event_type}\n");
+    for line in data.split('\n') {
+        let space = if line.starts_with(' ') { " " } else { "" };
+        text += &format!("data:{space}{line}\n");
+    }
+    text + "\n"
+}
+
+fn encode(criterion: &mut Criterion) {
+    compare(criterion, "encode/one line", |size| "x".repeat(size));
+    compare(criterion, "encode/lines", |size| {
+        let line = "x".repeat(LINE - 1) + "\n";
+        line.chars().cycle().take(size).collect()
+    });
+}
+
+fn compare(criterion: &mut Criterion, name: &str, data: fn(usize) -> String) {
+    let mut group = criterion.benchmark_group(name);
+    for size in SIZES {
+        let data = data(size);
+        let event = Event::new("/pets/dogs", data.as_str()).event("new-dog");
+        let encoded = event.encode().expect("plain text may be sent");
+        assert_eq!(encoded, naive("new-dog", &data));
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_with_input(BenchmarkId::new("fanfare", size), &event, |b, event| {
+            b.iter(|| black_box(event).encode());
+        });
+        group.bench_with_input(BenchmarkId::new("naive", size), &data, |b, data| {
+            b.iter(|| naive(black_box("new-dog"), black_box(data)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, encode);
+criterion_main!(benches);

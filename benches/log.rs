@@ -1,0 +1,193 @@
+//! What a log costs, beside a twin that is a list of frames copied together for each write: `cargo bench --bench log`.
+//!
+//! One turn of a busy topic, from a lone event to a thousand; a straggler's write out of what is retained; and an append where
+//! the oldest frame goes, by how many are retained. Throughput is in bytes.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fanfare::internals::{EventLog, Slices};
+
+/// Bytes of a small event on the wire.
+const FRAME: usize = 108;
+/// Bytes of one write.
+const WRITE: usize = 16 << 10;
+/// Events of one turn.
+const TURNS: [usize; 4] = [1, 16, 150, 1_000];
+/// Frames that are retained.
+const RETAINED: [usize; 3] = [200, 2_000, 20_000];
+
+fn frame(bytes: usize) -> Bytes {
+    (0..bytes).map(|at| b'a' + (at % 26) as u8).collect()
+}
+
+/// A log and the number of its next event.
+#[derive(Default)]
+struct Log {
+    log: EventLog,
+    seq: u64,
+}
+
+impl Log {
+    fn append(&mut self, frame: &Bytes) {
+        self.seq += 1;
+        self.log.append(self.seq, frame);
+    }
+
+    /// What a write is given from an offset on.
+    fn slices(&self, from: u64, most: usize) -> Slices<'_> {
+        let mut slices = Slices::new();
+        self.log.gather(from, most, &mut slices);
+        slices
+    }
+
+    /// Hands out all from an offset on, in as many writes as that takes.
+    fn for_each_write(&self, mut from: u64, mut each: impl FnMut(&Slices<'_>)) {
+        while from < self.log.end() {
+            let slices = self.slices(from, usize::MAX);
+            from += slices.bytes() as u64;
+            each(&slices);
+        }
+    }
+}
+
+/// Frames in order, and the offset of the first.
+#[derive(Default)]
+struct List {
+    frames: VecDeque<Bytes>,
+    start: u64,
+}
+
+impl List {
+    fn end(&self) -> u64 {
+        self.start
+            + self
+                .frames
+                .iter()
+                .map(|frame| frame.len() as u64)
+                .sum::<u64>()
+    }
+
+    fn run(&self, from: u64, most: usize) -> Vec<u8> {
+        let mut run = Vec::new();
+        let mut start = self.start;
+        for frame in &self.frames {
+            let skipped = from.saturating_sub(start).min(frame.len() as u64) as usize;
+            let taken = (most - run.len()).min(frame.len() - skipped);
+            run.extend_from_slice(&frame[skipped..skipped + taken]);
+            start += frame.len() as u64;
+        }
+        run
+    }
+
+    fn drop_before(&mut self, offset: u64) {
+        while let Some(frame) = self.frames.front()
+            && self.start + frame.len() as u64 <= offset
+        {
+            self.start += frame.len() as u64;
+            self.frames.pop_front();
+        }
+    }
+}
+
+fn concat(slices: &Slices<'_>) -> Vec<u8> {
+    let slices = slices.as_slice().iter();
+    slices.flat_map(|slice| slice.iter().copied()).collect()
+}
+
+/// Both with so many frames of this size.
+fn filled(frames: usize, bytes: usize) -> (Log, List) {
+    let (mut log, mut list) = (Log::default(), List::default());
+    let frame = frame(bytes);
+    for _ in 0..frames {
+        log.append(&frame);
+        list.frames.push_back(frame.clone());
+    }
+    (log, list)
+}
+
+fn turn(criterion: &mut Criterion) {
+    for (name, bytes) in [("log/turn", FRAME), ("log/turn of large events", 64 << 10)] {
+        let mut group = criterion.benchmark_group(name);
+        let frame = frame(bytes);
+        for events in TURNS.into_iter().filter(|events| events * bytes <= 2 << 20) {
+            let turn = |log: &mut Log| {
+                let from = log.log.end();
+                (0..events).for_each(|_| log.append(black_box(&frame)));
+                log.for_each_write(from, |slices| {
+                    black_box(slices);
+                });
+                log.log.drop_before(log.log.end())
+            };
+            let naive_turn = |list: &mut List| {
+                let from = list.end();
+                (0..events).for_each(|_| list.frames.push_back(black_box(&frame).clone()));
+                black_box(list.run(from, usize::MAX));
+                list.drop_before(list.end())
+            };
+            let (mut log, mut list) = filled(events, bytes);
+            let mut given = Vec::new();
+            log.for_each_write(0, |slices| given.extend(concat(slices)));
+            assert!(given == list.run(0, usize::MAX), "both give the same bytes");
+            group.throughput(Throughput::Bytes((events * bytes) as u64));
+            group.bench_function(BenchmarkId::new("fanfare", events), |b| {
+                b.iter(|| turn(&mut log));
+            });
+            group.bench_function(BenchmarkId::new("naive", events), |b| {
+                b.iter(|| naive_turn(&mut list));
+            });
+        }
+        group.finish();
+    }
+}
+
+fn straggler(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("log/straggler, by frames retained");
+    group.throughput(Throughput::Bytes(WRITE as u64));
+    for retained in RETAINED {
+        let (log, list) = filled(retained, FRAME);
+        // In the midst of a frame.
+        let from = log.log.end() - WRITE as u64 - 50;
+        assert_eq!(concat(&log.slices(from, WRITE)), list.run(from, WRITE));
+        group.bench_function(BenchmarkId::new("fanfare", retained), |b| {
+            b.iter(|| black_box(log.slices(black_box(from), WRITE)).bytes());
+        });
+        group.bench_function(BenchmarkId::new("naive", retained), |b| {
+            b.iter(|| list.run(black_box(from), WRITE));
+        });
+    }
+    group.finish();
+}
+
+fn retained(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("log/append, by frames retained");
+    group.throughput(Throughput::Bytes(FRAME as u64));
+    let frame = frame(FRAME);
+    for retained in RETAINED {
+        let most = (retained * FRAME) as u64;
+        let append = |log: &mut Log| {
+            log.append(black_box(&frame));
+            log.log.drop_before(log.log.end() - most);
+            log.log.start()
+        };
+        let naive_append = |list: &mut List| {
+            list.frames.push_back(black_box(&frame).clone());
+            list.drop_before(list.end() - most);
+            list.start
+        };
+        let (mut log, mut list) = filled(retained, FRAME);
+        assert_eq!(append(&mut log), naive_append(&mut list));
+        group.bench_function(BenchmarkId::new("fanfare", retained), |b| {
+            b.iter(|| append(&mut log));
+        });
+        group.bench_function(BenchmarkId::new("naive", retained), |b| {
+            b.iter(|| naive_append(&mut list));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, turn, straggler, retained);
+criterion_main!(benches);

@@ -1,0 +1,129 @@
+//! What is allocated to publish and deliver events: nothing per delivery, and nothing that grows with what is elsewhere.
+//!
+//! Alone in its program, as counting replaces the allocator of all of it. Growing a vector counts as an allocation.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in a test's helper fails the test"
+)]
+
+#[path = "support/crowd.rs"]
+mod crowd;
+
+use allocation_counter::measure;
+use fanfare::Event;
+use fanfare::internals::{EventLimits, Frame, Target};
+
+use crowd::{Crowd, frame, namespace};
+
+/// Turns before counting starts, so that lists that are kept have grown to what they need.
+const WARM_UP: usize = 5;
+/// Turns that are counted.
+const TURNS: usize = 20;
+
+/// How often `TURNS` turns allocate that publish and deliver these events.
+fn allocations(crowd: &mut Crowd, frames: &[Frame]) -> u64 {
+    (0..WARM_UP).for_each(|_| crowd.turn(frames));
+    let before = (crowd.sink.bytes, crowd.sink.writes);
+    let counted = measure(|| (0..TURNS).for_each(|_| crowd.turn(frames)));
+    assert!(
+        crowd.sink.bytes > before.0 && crowd.sink.writes > before.1,
+        "what was counted delivered something"
+    );
+    counted.count_total
+}
+
+/// One turn's events, by what they are like.
+fn turns_of(path: &str) -> [(&'static str, Vec<Frame>); 4] {
+    [
+        ("a lone event", vec![frame(path, 100)]),
+        ("150 small events", vec![frame(path, 100); 150]),
+        ("more than a pass takes", vec![frame(path, 1000); 200]),
+        ("large events", vec![frame(path, 64 << 10); 8]),
+    ]
+}
+
+#[test]
+fn a_delivery_allocates_nothing() {
+    // Sockets that take everything, and such as are full in the midst of an event.
+    for most in [usize::MAX, 10_000] {
+        for (what, frames) in turns_of("/a/b") {
+            let of = |subscribers| {
+                let mut crowd = Crowd::new();
+                crowd.sink.most = most;
+                crowd.join_many("/a", subscribers);
+                allocations(&mut crowd, &frames)
+            };
+            assert_eq!(of(1), of(1_000), "{what}, {most} bytes a write");
+        }
+    }
+}
+
+#[test]
+fn a_delivery_on_a_stream_of_several_namespaces_allocates_nothing() {
+    for (what, frames) in turns_of("/a") {
+        let of = |subscribers| {
+            let mut crowd = Crowd::new();
+            (0..subscribers).for_each(|_| crowd.join(&["/a", "/b", "/c"]));
+            allocations(&mut crowd, &frames)
+        };
+        assert_eq!(of(1), of(300), "{what}");
+    }
+}
+
+#[test]
+fn an_event_allocates_its_place_in_the_logs_at_most() {
+    let levels = ["/", "/a", "/a/b"];
+    // A log that was empty takes a lone event into memory of its size. Under load, many events share a chunk and the growth of
+    // the index; large ones are held by reference.
+    let most_per_event_and_log = [1.0, 0.1, 0.25, 0.1];
+    for ((what, frames), most) in turns_of("/a/b").iter().zip(most_per_event_and_log) {
+        let mut crowd = Crowd::new();
+        levels.iter().for_each(|path| crowd.join_many(path, 10));
+        let allocations = allocations(&mut crowd, frames) as f64;
+        let places = (TURNS * frames.len() * levels.len()) as f64;
+        assert!(
+            allocations <= most * places,
+            "{what}: {allocations} allocations for {places} places in logs"
+        );
+    }
+}
+
+#[test]
+fn an_event_without_subscribers_allocates_nothing() {
+    let mut crowd = Crowd::new();
+    crowd.join(&["/elsewhere"]);
+    let unheard = frame("/a/b", 100);
+    crowd.turn(std::slice::from_ref(&unheard));
+    let counted = measure(|| crowd.turn(std::slice::from_ref(&unheard)));
+    assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn a_frame_allocates_its_bytes_and_its_namespace() {
+    let limits = EventLimits::default();
+    for bytes in [0, 100, 10_000, 1 << 20] {
+        let event = Event::new("/a/b", "x".repeat(bytes)).event("new-dog");
+        let mut made = None;
+        let counted = measure(|| made = Some(Frame::new(&event, &limits)));
+        let frame = made.unwrap().unwrap();
+        assert!(matches!(frame.target, Target::One(path) if path == namespace("/a/b")));
+        // The bytes, the count of who holds them, and the namespace.
+        assert!(counted.count_total <= 3, "{bytes} bytes: {counted:?}");
+    }
+}
+
+#[test]
+fn publishing_costs_the_same_whatever_is_elsewhere() {
+    for (what, frames) in turns_of("/a/b") {
+        let beside = |namespaces: usize, subscribers: usize| {
+            let mut crowd = Crowd::new();
+            crowd.join_many("/a/b", 10);
+            (0..namespaces).for_each(|other| crowd.join(&[&format!("/a/other/{other}")]));
+            crowd.join_many("/a/bb", subscribers);
+            allocations(&mut crowd, &frames)
+        };
+        let alone = beside(0, 0);
+        assert_eq!(alone, beside(10_000, 0), "{what}, beside namespaces");
+        assert_eq!(alone, beside(0, 10_000), "{what}, beside subscribers");
+    }
+}

@@ -1,0 +1,114 @@
+//! An engine without sockets: its subscribers are one outlet that takes bytes and counts them. For what is measured inside.
+
+#![allow(dead_code, reason = "each program uses a part of what they share")]
+
+use std::time::Instant;
+
+use fanfare::internals::{
+    Access, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, Slices,
+};
+use fanfare::{Config, DisconnectReason, Event, Namespace};
+
+/// Takes what it is given, and counts it.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    pub(crate) bytes: u64,
+    pub(crate) writes: u64,
+    /// What one write takes at most; less than it was given means that it is full until the turn goes on.
+    pub(crate) most: usize,
+    full: Vec<ConnId>,
+}
+
+impl Outlet for Sink {
+    fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+        let taken = slices.bytes().min(self.most);
+        if taken < slices.bytes() {
+            self.full.push(conn);
+        }
+        self.bytes += taken as u64;
+        self.writes += 1;
+        Ok(taken)
+    }
+
+    fn finish(&mut self, _: ConnId) {}
+}
+
+/// An engine and its subscribers, driven turn by turn as the event loop drives it, at a time that stands still.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    pub(crate) engine: Engine,
+    pub(crate) sink: Sink,
+    now: Instant,
+}
+
+impl Crowd {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an engine needs a time to begin at"
+    )]
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        let access = Access {
+            publish: PublishAccess::Open,
+            loopback: true,
+        };
+        Self {
+            engine: Engine::new(Config::default(), access, usize::MAX / 2, None, 1, now),
+            sink: Sink {
+                bytes: 0,
+                writes: 0,
+                most: usize::MAX,
+                full: Vec::new(),
+            },
+            now,
+        }
+    }
+
+    /// Adds a subscriber of these namespaces.
+    pub(crate) fn join(&mut self, namespaces: &[&str]) {
+        let namespaces = namespaces.iter().map(|path| namespace(path)).collect();
+        self.engine
+            .subscribe(namespaces, self.now)
+            .expect("there is room for a namespace");
+        self.engine.take_opened();
+    }
+
+    /// Adds so many subscribers of one namespace.
+    pub(crate) fn join_many(&mut self, path: &str, count: usize) {
+        (0..count).for_each(|_| self.join(&[path]));
+    }
+
+    /// Publishes events and gives them to everyone, as fast as the engine takes them.
+    pub(crate) fn turn(&mut self, frames: &[Frame]) {
+        for frame in frames {
+            if !self.engine.intake_open() {
+                self.flush();
+            }
+            self.engine.publish(frame, self.now);
+        }
+        self.engine.settle(true, self.now);
+        self.engine.tick(self.now);
+        self.flush();
+        self.engine.reap(|conn, _, reason| {
+            panic!("{conn} takes all it is given, but was cut: {reason:?}")
+        });
+    }
+
+    fn flush(&mut self) {
+        while self.engine.flush(&mut self.sink, self.now) || !self.sink.full.is_empty() {
+            while let Some(conn) = self.sink.full.pop() {
+                self.engine.writable(conn, self.now);
+            }
+        }
+    }
+}
+
+pub(crate) fn namespace(path: &str) -> Namespace {
+    Namespace::parse(path).expect("a benchmark or test knows what a namespace is")
+}
+
+/// An event with so many bytes of data, ready to be published.
+pub(crate) fn frame(path: &str, data_bytes: usize) -> Frame {
+    let event = Event::new(path, "x".repeat(data_bytes));
+    Frame::new(&event, &EventLimits::default()).expect("plain data may be sent")
+}
