@@ -13,11 +13,11 @@ use bytes::Bytes;
 /// Frames from this size on are held by reference: copying them would cost more than one more slice in a write.
 const SHARE_FROM: usize = 4 << 10;
 /// The largest run of small frames in one piece of memory.
-const MAX_CHUNK: usize = 64 << 10;
+const MAX_CHUNK: usize = 96 << 10;
 /// Slices in one write: a few chunks, or large frames.
 const MAX_SLICES: usize = 8;
-/// Room in an emptied index that is worth keeping.
-const KEEP_ENTRIES: usize = 16;
+/// Room in an emptied index that is kept: as much as was used, within these.
+const KEEP_ENTRIES: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// Recent frames in the order of their sequence numbers.
 #[derive(Debug, Default)]
@@ -155,7 +155,9 @@ impl EventLog {
             }
             self.expected = (self.expected.max(run.capacity()) * 2).min(MAX_CHUNK);
         }
-        let mut run = Vec::with_capacity(self.expected.min(MAX_CHUNK).max(frame.len()));
+        // A fill is never quite as large as the last one, and what is in two chunks is two slices of each write.
+        let room = self.expected + self.expected / 4;
+        let mut run = Vec::with_capacity(room.min(MAX_CHUNK).max(frame.len()));
         run.extend_from_slice(frame);
         self.chunks.push_back(Chunk {
             start,
@@ -286,9 +288,11 @@ impl EventLog {
         self.expected = (self.end - self.empty_at).min(MAX_CHUNK as u64) as usize;
         self.empty_at = self.end;
         self.chunks.clear();
+        // An idle log costs little, and a busy one need not grow again.
+        let used = self.entries.len();
         self.entries.clear();
-        // An idle log costs next to nothing, and a busy one is quick to grow again.
-        self.entries.shrink_to(KEEP_ENTRIES);
+        self.entries
+            .shrink_to(used.clamp(*KEEP_ENTRIES.start(), *KEEP_ENTRIES.end()));
         self.chunks.shrink_to(1);
     }
 }
@@ -374,9 +378,12 @@ mod tests {
         }
         assert_eq!(log.drop_before(log.end()), 1_000_000);
         assert_eq!((log.retained(), log.chunks.len()), (0, 0));
-        assert!(log.entries.capacity() <= 2 * KEEP_ENTRIES);
-        assert_eq!((log.after(10_000), log.after(9_999)), (Some(10_000), None));
-        assert_eq!(log.offset_behind(10_000), 1_000_000);
+        assert!(log.entries.capacity() <= *KEEP_ENTRIES.end());
+        log.append(10_001, &frame(1, 100));
+        log.drop_before(log.end());
+        assert!(log.entries.capacity() <= *KEEP_ENTRIES.start());
+        assert_eq!((log.after(10_001), log.after(9_999)), (Some(10_001), None));
+        assert_eq!(log.offset_behind(10_001), 1_000_100);
     }
 
     #[test]

@@ -150,8 +150,8 @@ pub(crate) struct Shared {
     /// Bytes of events in the queue, or about to be.
     bytes: AtomicUsize,
     most_bytes: usize,
-    /// Publishers that wait for bytes to be released.
-    waiting: AtomicUsize,
+    /// Publishers wait for bytes to be released and were not yet told of any.
+    waiting: AtomicBool,
     lock: Mutex<()>,
     released: Condvar,
     /// The event loop sleeps or is about to.
@@ -183,7 +183,7 @@ impl Shared {
         let admit =
             |used: usize| (used == 0 || used + bytes <= self.most_bytes).then_some(used + bytes);
         self.bytes
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, admit)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, admit)
             .is_ok()
     }
 
@@ -199,19 +199,20 @@ impl Shared {
             return false;
         }
         let mut guard = self.guard();
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let got = loop {
+        loop {
+            // Set before the last look, so that whatever is released after that is told.
+            self.waiting.store(true, Ordering::SeqCst);
             if self.closed.load(Ordering::Acquire) {
-                break false;
+                return false;
             }
             if self.has_room(bytes) {
-                break true;
+                return true;
             }
             guard = match patience {
                 Patience::Until(at) => {
                     let left = at.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        break false;
+                        return false;
                     }
                     self.released
                         .wait_timeout(guard, left)
@@ -223,9 +224,7 @@ impl Shared {
                     .wait(guard)
                     .unwrap_or_else(PoisonError::into_inner),
             };
-        };
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        got
+        }
     }
 
     fn guard(&self) -> MutexGuard<'_, ()> {
@@ -234,8 +233,12 @@ impl Shared {
 
     fn release(&self, bytes: usize) {
         let used = self.bytes.fetch_sub(bytes, Ordering::SeqCst) - bytes;
-        // Not before half is free: a wake for each event would cost more than the event.
-        if self.waiting.load(Ordering::SeqCst) > 0 && used <= self.most_bytes / 2 {
+        // Not before half is free: a wake for each event would cost more than the event. And once: whoever was woken may
+        // not run for a while, and those who still find no room wait again.
+        if self.waiting.load(Ordering::SeqCst)
+            && used <= self.most_bytes / 2
+            && self.waiting.swap(false, Ordering::SeqCst)
+        {
             drop(self.guard());
             self.released.notify_all();
         }
@@ -254,7 +257,7 @@ pub(crate) fn queue(events: usize, bytes: usize, limits: EventLimits) -> (Publis
     let shared = Arc::new(Shared {
         bytes: AtomicUsize::new(0),
         most_bytes: bytes,
-        waiting: AtomicUsize::new(0),
+        waiting: AtomicBool::new(false),
         lock: Mutex::new(()),
         released: Condvar::new(),
         asleep: AtomicBool::new(false),
@@ -358,7 +361,7 @@ mod tests {
         assert!(thread.join().unwrap());
         publisher.send(event(10)).unwrap();
         let thread = std::thread::spawn(move || publisher.send(event(10)));
-        while intake.shared.waiting.load(Ordering::SeqCst) == 0 {
+        while !intake.shared.waiting.load(Ordering::SeqCst) {
             std::thread::yield_now();
         }
         drop(intake);

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::frame::{Checker, Framing, now_ns};
+use crate::frame::{Checker, Framing, SAMPLE, now_ns};
 use crate::worlds::{ROWS, Row, Writer};
 use crate::writers::WriterProcess;
 use crate::{Outcome, Run};
@@ -19,8 +19,6 @@ const CROWD_CORE: usize = 1;
 const AT_ONCE: usize = 64;
 /// How long the last events may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// When nothing limits the rate, the latency of one event in so many is noted.
-const SAMPLE: u64 = 32;
 
 /// Allows this process as many sockets as it may have.
 pub(crate) fn prepare_process() -> Outcome<()> {

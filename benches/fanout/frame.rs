@@ -10,6 +10,8 @@ const FIELD: usize = 8;
 /// Room for all that is checked of an event: the beginning of a chunk, if it comes in one, and what comes before the filler.
 const HEADER: usize = 40;
 const LAST: &[u8] = b"\n\n";
+/// When nothing limits the rate, the latency of one event in so many is noted.
+pub(crate) const SAMPLE: u64 = 32;
 
 /// Nanoseconds of the clock that all processes of a machine share.
 pub(crate) fn now_ns() -> u64 {

@@ -82,7 +82,7 @@ async fn subscribe(State(sender): State<broadcast::Sender<Bytes>>) -> Response {
 async fn publish(row: &Row, sender: &broadcast::Sender<Bytes>) -> u64 {
     let mut schedule = Schedule::start(row);
     while let Some((number, due)) = schedule.next() {
-        if let Some(wait) = Schedule::wait(due) {
+        if let Some(wait) = schedule.wait(due) {
             tokio::time::sleep(wait).await;
         }
         while sender.len() >= CHANNEL / 2 {

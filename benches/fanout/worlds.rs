@@ -41,6 +41,7 @@ pub(crate) struct Row {
     pub(crate) budget: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) coalesce_ms: u64,
+    pub(crate) max_lag: usize,
     /// Further subscribers that never read, and come back when they are cut.
     pub(crate) slow: usize,
     /// Rows whose figures stand beside these.
@@ -117,6 +118,7 @@ const SATURATED: Row = Row {
     budget: 16 << 10,
     queue_bytes: 1 << 20,
     coalesce_ms: 0,
+    max_lag: 1 << 20,
     slow: 0,
     against: &[],
 };
@@ -201,6 +203,8 @@ pub(crate) const ROWS: &[Row] = &[
             namespaces: 100,
             roots: 10,
         },
+        // A subscriber of the root gets all there is, a hundred megabytes a second: the reading process may be late for once.
+        max_lag: 64 << 20,
         against: &["saturated/fanfare"],
         ..SATURATED
     },

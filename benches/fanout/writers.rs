@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fanfare::{Event, Server};
 
 use crate::Outcome;
-use crate::frame::{self, cpu_time, now_ns};
+use crate::frame::{self, SAMPLE, cpu_time, now_ns};
 use crate::peer;
 use crate::worlds::{Row, Writer, namespace};
 
@@ -76,6 +76,7 @@ pub(crate) struct Schedule {
     until: u64,
     period: Option<u64>,
     number: u64,
+    now: u64,
 }
 
 impl Schedule {
@@ -86,6 +87,7 @@ impl Schedule {
             until: start + u64::from(row.seconds) * 1_000_000_000,
             period: row.rate.map(|rate| 1_000_000_000 / u64::from(rate)),
             number: 0,
+            now: start,
         }
     }
 
@@ -95,21 +97,24 @@ impl Schedule {
     }
 
     /// The next event's number and the time at which it is due, which counts as that of publishing it however late it is.
+    /// When nothing limits the rate, the clock is read only for events whose latency is noted.
     pub(crate) fn next(&mut self) -> Option<(u64, u64)> {
-        let due = self
-            .period
-            .map_or_else(now_ns, |period| self.start + self.number * period);
-        (due < self.until).then(|| {
+        match self.period {
+            Some(period) => self.now = self.start + self.number * period,
+            None if self.number.is_multiple_of(SAMPLE) => self.now = now_ns(),
+            None => {}
+        }
+        (self.now < self.until).then(|| {
             self.number += 1;
-            (self.number - 1, due)
+            (self.number - 1, self.now)
         })
     }
 
     /// How long until an event is due.
-    pub(crate) fn wait(due: u64) -> Option<Duration> {
-        due.checked_sub(now_ns())
-            .map(Duration::from_nanos)
-            .filter(|wait| !wait.is_zero())
+    pub(crate) fn wait(&self, due: u64) -> Option<Duration> {
+        self.period?;
+        let wait = Duration::from_nanos(due.checked_sub(now_ns())?);
+        (!wait.is_zero()).then_some(wait)
     }
 }
 
@@ -117,8 +122,8 @@ impl Schedule {
     clippy::disallowed_methods,
     reason = "events are published at their times"
 )]
-fn sleep_until(due: u64) {
-    if let Some(wait) = Schedule::wait(due) {
+fn sleep_until(schedule: &Schedule, due: u64) {
+    if let Some(wait) = schedule.wait(due) {
         std::thread::sleep(wait);
     }
 }
@@ -127,6 +132,7 @@ fn fanfare(row: &Row) -> Outcome<()> {
     let server = Server::builder()
         .write_budget(row.budget)
         .queue_bytes(row.queue_bytes)
+        .max_lag(row.max_lag)
         .coalesce(Duration::from_millis(row.coalesce_ms))
         .build()?
         .spawn("127.0.0.1:0")?;
@@ -135,7 +141,7 @@ fn fanfare(row: &Row) -> Outcome<()> {
     obey(|| {
         let mut schedule = Schedule::start(row);
         while let Some((number, due)) = schedule.next() {
-            sleep_until(due);
+            sleep_until(&schedule, due);
             let name = names[(number % row.namespaces()) as usize].as_str();
             server
                 .publisher()
@@ -178,7 +184,7 @@ fn bare(row: &Row) -> Outcome<()> {
             let Some(due) = last else {
                 return Ok(schedule.count());
             };
-            sleep_until(due);
+            sleep_until(&schedule, due);
             for stream in &mut streams {
                 stream.write_all(&run)?;
             }

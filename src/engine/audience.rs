@@ -99,8 +99,11 @@ pub(super) struct Pass {
     pub(super) turn: Turn,
     /// When the last one began, in milliseconds of the engine's time.
     pub(super) began_at: u64,
-    /// Bytes of events that came since then.
+    /// Bytes of events that came since then, and that had come when it began.
     pub(super) news: u64,
+    pub(super) carried: u64,
+    /// How many it found with a full socket and lacking more than half of what they may.
+    pub(super) held: usize,
     /// How many subscribers the running one has yet to visit. It goes downwards, so that `swap_remove` in
     /// the middle of it moves only visited ones.
     pub(super) unvisited: usize,
@@ -180,13 +183,21 @@ impl<O> Writer<'_, O> {
 }
 
 impl<O: Outlet> Writer<'_, O> {
-    /// One write to one of a cohort, if its socket takes it; whoever lacks too much all the same is cut.
-    fn give<S: Source>(&mut self, subscriber: &mut Subscriber<S::Place>, cohort: &Cohort<'_, S>) {
+    /// One write to one of a cohort, if its socket takes it; whoever lacks too much all the same is cut. Returns whether it is
+    /// close to that, as its socket is full.
+    fn give<S: Source>(
+        &mut self,
+        subscriber: &mut Subscriber<S::Place>,
+        cohort: &Cohort<'_, S>,
+    ) -> bool {
         let mut taken = 0;
         if subscriber.seat.direct {
             match self.outlet.write(subscriber.seat.conn, &cohort.slices) {
                 Ok(bytes) => taken = bytes,
-                Err(reason) => return self.end(subscriber, reason),
+                Err(reason) => {
+                    self.end(subscriber, reason);
+                    return false;
+                }
             }
             self.budget = self.budget.saturating_sub(WRITE_COST + taken);
             let all = taken == cohort.slices.bytes();
@@ -202,9 +213,12 @@ impl<O: Outlet> Writer<'_, O> {
                 self.report.behind.push(subscriber.seat.conn);
             }
         }
-        if cohort.source.lag() - taken as u64 > self.limits.max_lag {
+        let lag = cohort.source.lag() - taken as u64;
+        if lag > self.limits.max_lag {
             self.end(subscriber, DisconnectReason::Lagged);
+            return false;
         }
+        !subscriber.seat.direct && lag > self.limits.max_lag / 2
     }
 }
 
@@ -256,6 +270,8 @@ impl<P: Copy + Ord> Subscribers<P> {
                 turn: Turn::Passing(false),
                 began_at: writer.now_ms,
                 news: 0,
+                carried: self.pass.news,
+                held: 0,
                 unvisited: self.list.len(),
             };
             self.least = Some(end);
@@ -297,7 +313,7 @@ impl<P: Copy + Ord> Subscribers<P> {
         {
             self.pass.unvisited = index;
             let subscriber = &mut self.list[index];
-            writer.give(subscriber, cohort);
+            self.pass.held += usize::from(writer.give(subscriber, cohort));
             self.least = self.least.map(|least| least.min(subscriber.place));
         }
     }

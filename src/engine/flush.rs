@@ -12,7 +12,11 @@ use super::audience::{Audience, Gone, Report, Source, Subscribers, Turn, WRITE_C
 use super::connection::{Connection, Farewell, Phase, Place};
 use super::selection::{Merge, Selection, end_of};
 use super::topic::{Reader, Topic};
-use super::{Appetite, ConnId, Engine, GATHER_MS, Outlet};
+use super::{Appetite, ConnId, Engine, GATHER_MS, Outlet, Pause};
+
+/// How long it takes at the least until somebody who lacks half of `max_lag` lacks all of it, however fast events come: who is
+/// well reads in that time. Ten times as long, if most are as far behind: then it is not they who are slow.
+const REACTION_MS: u64 = 100;
 
 /// What one call of [`Engine::flush`] may cost, in bytes that could have been copied in that time: about 2.5 ms.
 const SLICE: usize = 16 << 20;
@@ -22,6 +26,7 @@ impl Engine {
     /// gathered becomes due.
     pub fn settle(&mut self, idle: bool, now: Instant) {
         self.set_now(now);
+        let idle = idle || self.intake_paused();
         if self.dirty.is_empty() || !(idle || self.now_ms >= self.dirty_since + GATHER_MS) {
             return;
         }
@@ -90,7 +95,7 @@ impl Engine {
         }
         // A response that went out may have made way for a publish request that was already there.
         #[cfg(feature = "publish")]
-        if !self.uploads.is_empty() {
+        if !self.uploads.is_empty() && !self.intake_paused() {
             return true;
         }
         !(self.ready.is_empty() && self.behind.is_empty() && self.due.is_empty())
@@ -145,12 +150,22 @@ impl Engine {
         }
         *budget = writer.budget;
         self.report = self.take_report(writer.report);
+        let half_lag = self.limits.max_lag / 2;
+        let subscribers = self.stats.subscribers;
         let pass = self.pass_of(audience).expect("nobody has left in between");
         if pass.unvisited > 0 {
             return false;
         }
         let more = pass.turn == Turn::Passing(true);
         pass.turn = Turn::Clean;
+        if pass.held > 0 {
+            // Were nearly all cut at once, that would help nobody.
+            let most = pass.held > subscribers / 2;
+            let reaction_ms = REACTION_MS * if most { 10 } else { 1 };
+            let until = pass.began_at + pass.carried * reaction_ms / half_lag;
+            let held = pass.held.div_ceil(2);
+            self.pause = Pause { until, held };
+        }
         if more {
             self.mark(audience, 0);
         }
@@ -294,6 +309,9 @@ impl Engine {
         self.report = self.take_report(writer.report);
         match written {
             Ok(written) => {
+                if written.of_events > 0 {
+                    self.pause.held = self.pause.held.saturating_sub(1);
+                }
                 if written.least_moved
                     && let Some(place) = place
                 {
@@ -385,6 +403,8 @@ struct Written {
     all: bool,
     /// There were events in it.
     events: bool,
+    /// Bytes of events that were taken.
+    of_events: usize,
     /// The subscriber was the last of its audience, and moved on.
     least_moved: bool,
 }
@@ -405,6 +425,7 @@ impl<O: Outlet> Writer<'_, O> {
         Ok(Written {
             all: taken == wanted,
             events: false,
+            of_events: 0,
             least_moved: false,
         })
     }
@@ -434,13 +455,6 @@ impl<O: Outlet> Writer<'_, O> {
         let of_events = connection.took(taken, all, self.now_ms);
         self.report.bytes += (taken - of_events) as u64;
         subscriber.seat.direct = all;
-        if of_events == 0 {
-            return Ok(Written {
-                all,
-                events: wanted > first,
-                least_moved: false,
-            });
-        }
         let step = source.step(place, of_events);
         self.advance(subscriber, of_events, step);
         // Places are often within an event: whoever was in the same one as the last moves on when that is complete.
@@ -448,7 +462,8 @@ impl<O: Outlet> Writer<'_, O> {
         let least_moved = step.1 > 0 && least.is_some_and(was_least);
         Ok(Written {
             all,
-            events: true,
+            events: wanted > first,
+            of_events,
             least_moved,
         })
     }

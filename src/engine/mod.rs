@@ -51,7 +51,7 @@ pub type ConnId = u32;
 pub const SURPLUS: usize = 128;
 
 /// How long events may gather while publishers keep on, before all that lack them are written to.
-const GATHER_MS: u64 = 5;
+const GATHER_MS: u64 = 20;
 
 /// Where the engine's bytes go.
 pub trait Outlet {
@@ -123,6 +123,7 @@ pub struct Engine {
     dirty_since: u64,
     /// Audiences whose pass is next or, the first one, running. A key here may be of one that is gone: its turn tells.
     due: VecDeque<Audience>,
+    pause: Pause,
     /// Topics whose logs may hold what nobody needs any more.
     untrimmed: Vec<u32>,
     /// Connections with something to write that is not a pass's to give.
@@ -187,6 +188,7 @@ impl Engine {
             namespaces: Trie::new(),
             selections: Slab::new(),
             selection_of: HashMap::new(),
+            pause: Pause::default(),
             untrimmed: Vec::new(),
             dirty: VecDeque::new(),
             dirty_since: 0,
@@ -390,10 +392,15 @@ impl Engine {
         }
     }
 
-    /// Whether events may be published now. Not while subscribers are still being given what came before: a publisher waits
-    /// so that whoever can keep up is never cut.
+    /// Whether events may be published now. Not while subscribers are still being given what came before, nor in a pause: a publisher
+    /// waits so that whoever can keep up is never cut.
     pub fn intake_open(&self) -> bool {
-        self.due.is_empty() && self.behind.is_empty()
+        self.due.is_empty() && self.behind.is_empty() && !self.intake_paused()
+    }
+
+    /// Whether events have to wait for a moment of [`Engine::next_deadline`], as somebody is close to lacking too much.
+    pub fn intake_paused(&self) -> bool {
+        self.pause.held > 0 && self.now_ms < self.pause.until
     }
 
     /// Appends an event to the logs of everyone who is to have it.
@@ -690,6 +697,15 @@ impl Engine {
             ..self.stats
         }
     }
+}
+
+/// A time in which no events are taken, as some subscribers are close to lacking too much.
+#[derive(Debug, Default)]
+struct Pause {
+    /// In milliseconds of the engine's time.
+    until: u64,
+    /// It ends before if so many took something.
+    held: usize,
 }
 
 /// Counts the subscribers that an event reaches, each once.

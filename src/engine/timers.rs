@@ -84,7 +84,8 @@ impl Engine {
             .as_ref()
             .map(|drain| drain.schedule.last().map_or(drain.until_ms, |&(at, ..)| at));
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
-        let next = [timer, drain, self.next_settle()]
+        let pause = self.intake_paused().then_some(self.pause.until);
+        let next = [timer, drain, pause, self.next_settle()]
             .into_iter()
             .flatten()
             .min();

@@ -120,7 +120,7 @@ fn encode(event: &Event, max_event: usize) -> Result<Bytes, EventError> {
             return Ok(bytes.clone());
         }
     }
-    let mut frame = Vec::with_capacity(content.len() + 64);
+    let mut frame = Vec::with_capacity(frame_bytes(event, content.len()));
     if let Some(id) = &event.id {
         put_field(&mut frame, "id", id)?;
     }
@@ -141,6 +141,22 @@ fn encode(event: &Event, max_event: usize) -> Result<Bytes, EventError> {
     }
     frame.push(b'\n');
     Ok(frame.into())
+}
+
+/// Bytes that an event takes on the wire if its data is one line: then the frame is made with one allocation.
+fn frame_bytes(event: &Event, content_bytes: usize) -> usize {
+    let field = |name: &str, value: &Option<String>| {
+        value.as_ref().map_or(0, |value| name.len() + value.len())
+    };
+    let name = match &event.content {
+        Content::Data(data) if data.starts_with(' ') => "data: \n\n",
+        Content::Data(_) => "data:\n\n",
+        Content::Comment(_) => ":\n\n",
+        Content::Encoded(_) => "",
+    };
+    let fields = field("id:\n", &event.id) + field("event:\n", &event.event_type);
+    let retry = event.retry.map_or(0, |_| "retry:65536\n".len());
+    fields + retry + name.len() + content_bytes
 }
 
 /// A comment as it goes over the wire, ended by an empty line; the text is one line (the configuration saw to it).

@@ -159,7 +159,8 @@ impl EventLoop {
             self.call_on_connect();
             self.resume_reading();
             self.reap();
-            busy = unfinished || !idle || self.has_backlog();
+            let events = !idle && !self.engine.intake_paused();
+            busy = unfinished || events || self.has_backlog();
         }
         let status = Status {
             state: State::Stopped,
@@ -174,9 +175,12 @@ impl EventLoop {
         if busy {
             return Some(Duration::ZERO);
         }
-        self.intake.prepare_to_sleep();
-        if self.intake.len() > 0 || !self.commands.is_empty() {
-            return Some(Duration::ZERO);
+        // In a pause, which is short, nobody wakes the loop.
+        if !self.engine.intake_paused() {
+            self.intake.prepare_to_sleep();
+            if self.intake.len() > 0 || !self.commands.is_empty() {
+                return Some(Duration::ZERO);
+            }
         }
         let next = [self.engine.next_deadline(), self.accept_again]
             .into_iter()
