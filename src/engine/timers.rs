@@ -108,7 +108,7 @@ impl Engine {
         self.look_at(key, next);
     }
 
-    fn examine(&mut self, key: ConnId) -> Found {
+    fn examine(&self, key: ConnId) -> Found {
         let now = self.now_ms;
         let write_timeout = self.config.write_timeout.as_millis() as u64;
         let late = |since: u64, limit: u64, found: Found| {
