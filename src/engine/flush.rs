@@ -14,8 +14,8 @@ use super::connection::{Connection, Farewell, Phase, Place};
 use super::topic::{Report, Subscriber, Topic, Turn, WRITE_COST};
 use super::{Appetite, ConnId, Engine, GATHER_MS, Outlet};
 
-/// What one call of [`Engine::flush`] may cost, in bytes that could have been copied in that time: about 2.5 ms.
-const SLICE: usize = 16 << 20;
+/// What events may cost in one call of [`Engine::flush`], and all else too, in bytes that could have been copied in that time: about 2.5 ms.
+pub const SLICE: usize = 16 << 20;
 
 impl Engine {
     /// Says that no more events come now, or (`idle` false) asks whether some have waited long enough: then what
@@ -70,7 +70,7 @@ impl Engine {
         let mut budget = SLICE;
         self.flush_listed(|engine| &mut engine.ready, outlet, &mut budget);
         // New connections and answers take nothing from what events may cost.
-        let mut budget = SLICE;
+        let mut budget = self.slice;
         self.flush_listed(|engine| &mut engine.behind, outlet, &mut budget);
         while budget > 0
             && let Some(&key) = self.due.front()

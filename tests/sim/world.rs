@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use fanfare::internals::{Access, Engine, PublishAccess, SURPLUS, max_frame_bytes};
+use fanfare::internals::{Access, Engine, PublishAccess, SLICE, SURPLUS, max_frame_bytes};
 use fanfare::{Config, DisconnectReason as Reason, Namespace};
 
 use crate::client::Client;
@@ -95,7 +95,7 @@ impl World {
             publish: PublishAccess::Open,
             loopback: true,
         };
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             config.clone(),
             access,
             max_connections,
@@ -103,6 +103,8 @@ impl World {
             dice.next(),
             born,
         );
+        // One write, a few, or what a server does: then only a crowd's passes are cut.
+        engine.set_slice(*dice.pick(&[1, 70_000, 200_000, SLICE]));
         let ms = |duration: Duration| duration.as_millis() as u64;
         let rules = Rules {
             head_timeout: ms(config.head_timeout),
