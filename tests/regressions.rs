@@ -2,10 +2,13 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use fanfare::internals::{Access, Appetite, ConnId, Engine, Outlet, PublishAccess, Slices};
+use fanfare::internals::{
+    Access, Appetite, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, Slices,
+};
 use fanfare::{
     Config, DisconnectReason, Event, Namespace, RecvTimeoutError, State, SubscribeError,
 };
@@ -196,4 +199,55 @@ fn a_request_line_of_four_words_is_malformed_and_no_unknown_version() {
     let mut client = server.subscribe("/subscribe");
     server.publish_last();
     client.expect(LAST);
+}
+
+/// Takes so many bytes a write as the list says, then all.
+struct Portions(VecDeque<usize>);
+
+impl Outlet for Portions {
+    fn write(&mut self, _: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+        Ok(self.0.pop_front().unwrap_or(slices.bytes()))
+    }
+
+    fn finish(&mut self, _: ConnId) {}
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine has to be told the time"
+)]
+fn what_the_first_visited_takes_while_its_pass_goes_on_is_not_retained_for_nobody() {
+    let access = Access {
+        publish: PublishAccess::Open,
+        loopback: true,
+    };
+    let now = Instant::now();
+    // The last one to join is visited first, and takes the first event and a byte.
+    let joins: [fn() -> Vec<Namespace>; 2] = [
+        || vec![Namespace::parse("/a").unwrap()],
+        || {
+            ["/a", "/b"]
+                .map(|name| Namespace::parse(name).unwrap())
+                .into()
+        },
+    ];
+    for namespaces in joins {
+        let mut engine = Engine::new(Config::default(), access.clone(), 10, None, 1, now);
+        engine.set_slice(1);
+        engine.subscribe(namespaces(), now).unwrap();
+        let first = engine.subscribe(namespaces(), now).unwrap();
+        let event = Frame::new(&Event::new("/a", "x"), &EventLimits::default()).unwrap();
+        engine.publish(&event, now);
+        engine.publish(&event, now);
+        engine.settle(true, now);
+        let mut outlet = Portions([event.bytes.len() + 1].into());
+        assert!(engine.flush(&mut outlet, now));
+        engine.writable(first, now);
+        for _ in 0..4 {
+            engine.flush(&mut outlet, now);
+            engine.settle(true, now);
+        }
+        assert_eq!(engine.status(now).retained_bytes, 0);
+    }
 }

@@ -125,12 +125,14 @@ impl Engine {
         self.visit_merged(key, outlet, budget);
         let topic = &mut self.topics[key as usize];
         if topic.unvisited > 0 || topic.unvisited_merged > 0 {
+            // Those it visited may take more before it goes on, and then need less than was found.
+            topic.turn = Turn::Passing(true);
             return false;
         }
         self.retained -= topic.log.drop_before(topic.needed);
-        let more = topic.turn == Turn::Passing(true);
+        let again = topic.turn == Turn::Passing(true) && topic.log.retained() > 0;
         topic.turn = Turn::Clean;
-        if more {
+        if again {
             self.mark(key, false);
         }
         true

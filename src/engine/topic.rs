@@ -44,7 +44,7 @@ pub(super) enum Turn {
     Dirty,
     /// In the queue for its pass.
     Due,
-    /// In its pass, which may go on over several turns; `true` when something came since it began.
+    /// In its pass, which may go on over several turns; `true` when something came since it began, or it was cut.
     Passing(bool),
 }
 
