@@ -577,7 +577,7 @@ impl Engine {
         let topic = &self.topics[key as usize];
         if !topic.is_unused() {
             if topic.log.retained() > 0 {
-                self.mark(key, true);
+                self.mark(key, false);
             }
             return;
         }
