@@ -303,7 +303,9 @@ impl World {
 
     fn kick_some(&mut self) {
         if self.dice.percent(50) {
-            for _ in 0..1 + self.live.len() / 20 {
+            // Many at once may be more than the running pass has visited.
+            let live = self.live.len();
+            for _ in 0..*self.dice.pick(&[1, 1 + live / 20, 1 + live / 3]) {
                 self.kick_one();
             }
             return;

@@ -53,6 +53,9 @@ impl World {
         } else {
             self.look_at_everyone(idle && !unfinished)?;
             self.held = false;
+            if idle && !unfinished {
+                self.check_retained()?;
+            }
         }
         self.check_status()
     }
