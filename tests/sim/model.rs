@@ -169,8 +169,8 @@ fn some_namespaces(dice: &mut Dice) -> Vec<String> {
 }
 
 fn some_data(dice: &mut Dice, max_event: usize) -> String {
-    if dice.percent(3) {
-        // The largest frame there is: two of them are more than anyone may lack.
+    if dice.percent(5) {
+        // The largest frame there is: a few of them are more than anyone may lack.
         return "\n".repeat(max_event);
     }
     let most = match dice.below(10) {

@@ -215,6 +215,12 @@ impl World {
                 _ => self.write_readiness(),
             }
         }
+        if self.busy && self.dice.percent(4) {
+            // More leave than a pass that has just begun has visited.
+            for _ in 0..self.live.len() / 3 {
+                self.kick_one();
+            }
+        }
     }
 
     fn some_client(&mut self) -> Option<usize> {
@@ -294,18 +300,23 @@ impl World {
             return;
         }
         let count = if self.dice.percent(30) { 3 } else { 1 };
-        let names = (0..count)
+        let names: Vec<String> = (0..count)
             .map(|_| (*self.dice.pick(&NAMESPACES)).to_owned())
             .collect();
-        let policy = self.some_policy();
-        self.subscribe(names, policy);
+        let group = if self.dice.percent(20) {
+            self.dice.between(2, 12)
+        } else {
+            1
+        };
+        for _ in 0..group {
+            let policy = self.some_policy();
+            self.subscribe(names.clone(), policy);
+        }
     }
 
     fn kick_some(&mut self) {
         if self.dice.percent(50) {
-            // Many at once may be more than the running pass has visited.
-            let live = self.live.len();
-            for _ in 0..*self.dice.pick(&[1, 1 + live / 20, 1 + live / 3]) {
+            for _ in 0..1 + self.live.len() / 20 {
                 self.kick_one();
             }
             return;
