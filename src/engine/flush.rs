@@ -14,7 +14,8 @@ use super::connection::{Connection, Farewell, Phase, Place};
 use super::topic::{Report, Subscriber, Topic, Turn, WRITE_COST};
 use super::{Appetite, ConnId, Engine, GATHER_MS, Outlet};
 
-/// What events may cost in one call of [`Engine::flush`], and all else too, in bytes that could have been copied in that time: about 2.5 ms.
+/// What events may cost in one call of [`Engine::flush`], and as much again all else, in bytes that could have been copied in that time:
+/// about 2.5 ms.
 pub const SLICE: usize = 16 << 20;
 
 impl Engine {
