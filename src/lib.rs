@@ -72,7 +72,7 @@ pub use subscription::{RecvTimeoutError, Subscription};
 #[doc(hidden)]
 pub mod internals {
     pub use crate::access::{Access, PublishAccess};
-    pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SURPLUS};
+    pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SLICE, SURPLUS};
     pub use crate::event_log::{EventLog, Slices};
     pub use crate::event_stream::encode::{EventLimits, Frame, Target, max_frame_bytes};
     pub use crate::http::{body, request, response, route};

@@ -2,10 +2,13 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use fanfare::internals::{Access, Appetite, ConnId, Engine, Outlet, PublishAccess, Slices};
+use fanfare::internals::{
+    Access, Appetite, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, Slices,
+};
 use fanfare::{
     Config, DisconnectReason, Event, Namespace, RecvTimeoutError, State, SubscribeError,
 };
@@ -22,18 +25,22 @@ impl Outlet for Sink {
     fn finish(&mut self, _: ConnId) {}
 }
 
+fn engine(now: Instant) -> Engine {
+    let access = Access {
+        publish: PublishAccess::Open,
+        loopback: true,
+    };
+    Engine::new(Config::default(), access, 10, None, 1, now)
+}
+
 #[test]
 #[expect(
     clippy::disallowed_methods,
     reason = "an engine has to be told the time"
 )]
 fn a_flood_of_pipelined_requests_is_not_read_faster_than_answered() {
-    let access = Access {
-        publish: PublishAccess::Open,
-        loopback: true,
-    };
     let now = Instant::now();
-    let mut engine = Engine::new(Config::default(), access, 10, None, 1, now);
+    let mut engine = engine(now);
     let conn = engine.accept("127.0.0.1:1".parse().unwrap(), now).unwrap();
     let requests = request("GET /healthz", "").repeat(10);
     assert_eq!(
@@ -196,4 +203,75 @@ fn a_request_line_of_four_words_is_malformed_and_no_unknown_version() {
     let mut client = server.subscribe("/subscribe");
     server.publish_last();
     client.expect(LAST);
+}
+
+/// Takes so many bytes a write as the list says, then all.
+struct Portions(VecDeque<usize>);
+
+impl Outlet for Portions {
+    fn write(&mut self, _: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+        Ok(self.0.pop_front().unwrap_or(slices.bytes()))
+    }
+
+    fn finish(&mut self, _: ConnId) {}
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine has to be told the time"
+)]
+fn what_the_first_visited_takes_while_its_pass_goes_on_is_not_retained_for_nobody() {
+    let now = Instant::now();
+    // The last one to join is visited first, and takes the first event and a byte.
+    let joins: [fn() -> Vec<Namespace>; 2] = [
+        || vec![Namespace::parse("/a").unwrap()],
+        || {
+            ["/a", "/b"]
+                .map(|name| Namespace::parse(name).unwrap())
+                .into()
+        },
+    ];
+    for namespaces in joins {
+        let mut engine = engine(now);
+        engine.set_slice(1);
+        engine.subscribe(namespaces(), now).unwrap();
+        let first = engine.subscribe(namespaces(), now).unwrap();
+        let event = Frame::new(&Event::new("/a", "x"), &EventLimits::default()).unwrap();
+        engine.publish(&event, now);
+        engine.publish(&event, now);
+        engine.settle(true, now);
+        let mut outlet = Portions([event.bytes.len() + 1].into());
+        assert!(engine.flush(&mut outlet, now));
+        engine.writable(first, now);
+        for _ in 0..4 {
+            engine.flush(&mut outlet, now);
+            engine.settle(true, now);
+        }
+        assert_eq!(engine.status(now).retained_bytes, 0);
+    }
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine has to be told the time"
+)]
+fn what_only_one_who_left_needed_does_not_wait_for_the_next_event_to_be_dropped() {
+    let now = Instant::now();
+    let mut engine = engine(now);
+    engine.subscribe(vec![Namespace::root()], now).unwrap();
+    let full = engine.subscribe(vec![Namespace::root()], now).unwrap();
+    let event = Frame::new(&Event::new("/", "x"), &EventLimits::default()).unwrap();
+    engine.publish(&event, now);
+    engine.settle(true, now);
+    let mut outlet = Portions([0].into());
+    assert!(!engine.flush(&mut outlet, now));
+    engine.disconnect(full, DisconnectReason::Client);
+    engine.reap(|_, _, _| {});
+    assert!(engine.intake_open());
+    assert_eq!(engine.next_deadline(), Some(now));
+    engine.settle(true, now);
+    engine.flush(&mut outlet, now);
+    assert_eq!(engine.status(now).retained_bytes, 0);
 }

@@ -18,8 +18,9 @@ use super::{Appetite, ConnId, Engine, GATHER_MS, Outlet, Pause};
 /// well reads in that time. Ten times as long, if most are as far behind: then it is not they who are slow.
 const REACTION_MS: u64 = 100;
 
-/// What one call of [`Engine::flush`] may cost, in bytes that could have been copied in that time: about 2.5 ms.
-const SLICE: usize = 16 << 20;
+/// What events may cost in one call of [`Engine::flush`], and as much again all else, in bytes that could have been copied in that time:
+/// about 2.5 ms.
+pub const SLICE: usize = 16 << 20;
 
 impl Engine {
     /// Says that no more events come now, or (`idle` false) asks whether some have waited long enough: then what
@@ -81,7 +82,7 @@ impl Engine {
         let mut budget = SLICE;
         self.flush_listed(|engine| &mut engine.ready, outlet, &mut budget);
         // New connections and answers take nothing from what events may cost.
-        let mut budget = SLICE;
+        let mut budget = self.slice;
         self.flush_listed(|engine| &mut engine.behind, outlet, &mut budget);
         while budget > 0
             && let Some(&audience) = self.due.front()

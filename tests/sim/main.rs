@@ -3,7 +3,7 @@
 //! A world has a configuration, sockets that take what they like when they like, clients that ask for streams, publish,
 //! talk nonsense, stall and vanish, publishers in the same process, and a time that is a number. After every turn what came
 //! out is held against what should have: whole answers, each stream its part of the total order and nothing else, every
-//! end for its true reason, memory within its limit, nothing left over.
+//! end for its true reason, memory within its limit and for what is still needed, nothing left over.
 //!
 //! `SIM_SEED=n cargo test --test sim` plays the world of one seed again, and tells what sockets do with `SIM_TRACE=1`.
 //! `SIM_SEEDS=count` says how many fresh ones to play; with `SIM_SURVEY=1` all of them are, and the problems are counted.

@@ -169,6 +169,10 @@ fn some_namespaces(dice: &mut Dice) -> Vec<String> {
 }
 
 fn some_data(dice: &mut Dice, max_event: usize) -> String {
+    if dice.percent(5) {
+        // The largest frame there is: a few of them are more than anyone may lack.
+        return "\n".repeat(max_event);
+    }
     let most = match dice.below(10) {
         0 => 0,
         1 => max_event,
@@ -275,6 +279,13 @@ impl Follower {
     /// Whether it was not yet given all that was published before some event.
     pub(crate) fn lacks_before(&self, slot: usize) -> bool {
         self.pending.front().is_some_and(|(at, _)| *at < slot)
+    }
+
+    /// Bytes that the log of one of its namespaces must retain for it.
+    pub(crate) fn needed_in(&self, name: &str) -> u64 {
+        let pending = self.pending.iter().map(|(_, planned)| planned);
+        let needed = pending.filter(|planned| planned.is_in(name));
+        needed.map(|planned| planned.wire.len() as u64).sum()
     }
 
     fn logs_of(&self, planned: &Planned) -> u64 {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use fanfare::internals::{Access, Engine, PublishAccess, SURPLUS, max_frame_bytes};
+use fanfare::internals::{Access, Engine, PublishAccess, SLICE, SURPLUS, max_frame_bytes};
 use fanfare::{Config, DisconnectReason as Reason, Namespace};
 
 use crate::client::Client;
@@ -95,7 +95,7 @@ impl World {
             publish: PublishAccess::Open,
             loopback: true,
         };
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             config.clone(),
             access,
             max_connections,
@@ -103,6 +103,8 @@ impl World {
             dice.next(),
             born,
         );
+        // One write, a few, or what a server does: then only a crowd's passes are cut.
+        engine.set_slice(*dice.pick(&[1, 70_000, 200_000, SLICE]));
         let ms = |duration: Duration| duration.as_millis() as u64;
         let rules = Rules {
             head_timeout: ms(config.head_timeout),
@@ -213,6 +215,12 @@ impl World {
                 _ => self.write_readiness(),
             }
         }
+        if self.busy && self.dice.percent(4) {
+            // More leave than a pass that has just begun has visited.
+            for _ in 0..self.live.len() / 3 {
+                self.kick_one();
+            }
+        }
     }
 
     fn some_client(&mut self) -> Option<usize> {
@@ -292,11 +300,18 @@ impl World {
             return;
         }
         let count = if self.dice.percent(30) { 3 } else { 1 };
-        let names = (0..count)
+        let names: Vec<String> = (0..count)
             .map(|_| (*self.dice.pick(&NAMESPACES)).to_owned())
             .collect();
-        let policy = self.some_policy();
-        self.subscribe(names, policy);
+        let group = if self.dice.percent(20) {
+            self.dice.between(2, 12)
+        } else {
+            1
+        };
+        for _ in 0..group {
+            let policy = self.some_policy();
+            self.subscribe(names.clone(), policy);
+        }
     }
 
     fn kick_some(&mut self) {

@@ -1,6 +1,6 @@
 //! What is checked after each turn.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::World;
@@ -146,7 +146,7 @@ impl World {
             client.excused = false;
         }
         if self.config.coalesce.is_zero() {
-            if owed > self.rules.max_lag + 16 {
+            if owed > self.rules.max_lag {
                 return Err(format!("lags by {owed} bytes and is still there"));
             }
             if owed > 0 && !socket.blocked {
@@ -163,6 +163,27 @@ impl World {
         let due = keepalive > 0 && client.remote && owed == 0 && !socket.blocked;
         if due && quiet > keepalive + keepalive / 8 {
             return Err(format!("no keepalive in {quiet} ms"));
+        }
+        Ok(())
+    }
+
+    /// Once nothing is left to do, logs hold what somebody still needs and no more.
+    pub(super) fn check_retained(&self) -> Result<(), String> {
+        if !self.config.coalesce.is_zero() || self.deadline == Some(self.now) {
+            return Ok(());
+        }
+        let mut needed = BTreeMap::<&str, u64>::new();
+        for client in self.streams() {
+            if let Some(follower) = &self.clients[client].follower {
+                for name in &follower.namespaces {
+                    let most = needed.entry(name).or_default();
+                    *most = follower.needed_in(name).max(*most);
+                }
+            }
+        }
+        let (is, most) = (self.retained(), needed.values().sum());
+        if is > most {
+            return Err(format!("{is} bytes are retained, and {most} are needed"));
         }
         Ok(())
     }

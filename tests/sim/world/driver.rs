@@ -43,7 +43,7 @@ impl World {
             let client = &self.clients[client];
             client.is_live() && !client.paused && !client.readable().is_empty()
         });
-        self.busy = unfinished || !idle || to_read;
+        self.busy = unfinished || !idle && !self.engine.intake_paused() || to_read;
         let deadline = self.engine.next_deadline();
         self.deadline = deadline.map(|at| (at - self.born).as_millis() as u64);
         self.resolve()?;
@@ -53,6 +53,9 @@ impl World {
         } else {
             self.look_at_everyone(idle && !unfinished)?;
             self.held = false;
+            if idle && !unfinished {
+                self.check_retained()?;
+            }
         }
         self.check_status()
     }

@@ -1,6 +1,7 @@
 //! How a world ends: everything comes to rest, then everyone leaves, and nothing is left.
 
 use fanfare::DisconnectReason as Reason;
+use fanfare::internals::SLICE;
 
 use super::World;
 use crate::model::show;
@@ -52,6 +53,7 @@ impl World {
         for &client in &self.live {
             self.net.sockets[client].policy = Policy::All;
         }
+        self.engine.set_slice(SLICE);
         let mut quiet = 0;
         for _ in 0..20_000 {
             for index in 0..self.live.len() {
