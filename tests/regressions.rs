@@ -26,11 +26,15 @@ impl Outlet for Sink {
 }
 
 fn engine(now: Instant) -> Engine {
+    engine_with(Config::default(), now)
+}
+
+fn engine_with(config: Config, now: Instant) -> Engine {
     let access = Access {
         publish: PublishAccess::Open,
         loopback: true,
     };
-    Engine::new(Config::default(), access, 10, None, 1, now)
+    Engine::new(config, access, 10, None, 1, now)
 }
 
 #[test]
@@ -274,4 +278,56 @@ fn what_only_one_who_left_needed_does_not_wait_for_the_next_event_to_be_dropped(
     engine.settle(true, now);
     engine.flush(&mut outlet, now);
     assert_eq!(engine.status(now).retained_bytes, 0);
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine has to be told the time"
+)]
+fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
+    let mut now = Instant::now();
+    let begun = now;
+    let max_lag = 1 << 20;
+    let mut config = Config::default();
+    config.max_lag = max_lag;
+    config.max_event = 16 << 10;
+    let mut engine = engine_with(config, now);
+    let conn = engine.subscribe(vec![Namespace::root()], now).unwrap();
+    let event = Event::new("/", "x".repeat(10_000));
+    let event = Frame::new(&event, &EventLimits::default()).unwrap();
+    let flood = |engine: &mut Engine, outlet: &mut Portions, now| {
+        let mut published = 0;
+        while engine.intake_open() && published < 2 * max_lag {
+            engine.publish(&event, now);
+            published += event.bytes.len();
+            engine.settle(false, now);
+            while engine.flush(outlet, now) {}
+        }
+        published
+    };
+    // Its socket is full, so publishing is stopped before it lacks too much; once it takes something, that goes on at once.
+    for _ in 0..3 {
+        let mut outlet = Portions([0].into());
+        let published = flood(&mut engine, &mut outlet, now);
+        assert!((max_lag / 2..max_lag).contains(&published), "{published}");
+        assert!(engine.intake_paused());
+        engine.writable(conn, now);
+        while engine.flush(&mut outlet, now) {}
+        assert!(engine.intake_open());
+        assert_eq!(engine.status(now).subscribers, 1);
+    }
+    // One that goes on taking nothing is cut, but not before anyone who is well would have taken something.
+    let mut outlet = Portions([0].into());
+    let mut reason = None;
+    while reason.is_none() {
+        flood(&mut engine, &mut outlet, now);
+        engine.reap(|_, _, why| reason = Some(why));
+        now = engine.next_deadline().unwrap_or(now).max(now);
+        engine.tick(now);
+        engine.settle(true, now);
+        while engine.flush(&mut outlet, now) {}
+    }
+    assert_eq!(reason, Some(DisconnectReason::Lagged));
+    assert!(now - begun >= Duration::from_millis(900));
 }

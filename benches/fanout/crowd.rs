@@ -173,6 +173,7 @@ impl Crowd {
         // The head of a stream ends with a comment. hyper knows no stream that ends with its connection, so its events are chunks.
         let (end, framing): (&[u8], _) = match self.row.writer {
             Writer::Axum => (b":\n\n\r\n", Framing::chunked(self.row.frame)),
+            Writer::AxumSse => (b"\n\n\r\n", Framing::chunked_spaced(self.row.frame)),
             _ => (b":\n\n", Framing::plain(self.row.frame)),
         };
         read_head(&mut stream, end)?;

@@ -111,9 +111,18 @@ impl Framing {
     }
 
     pub(crate) fn chunked(bytes: usize) -> Self {
+        Self::in_chunks(FIRST, bytes)
+    }
+
+    /// As axum's `Sse` writes them, with a space after the colon.
+    pub(crate) fn chunked_spaced(bytes: usize) -> Self {
+        Self::in_chunks(b"data: ", bytes + 1)
+    }
+
+    fn in_chunks(first: &[u8], bytes: usize) -> Self {
         let size = format!("{bytes:X}\r\n");
         Self {
-            first: [size.as_bytes(), FIRST].concat(),
+            first: [size.as_bytes(), first].concat(),
             bytes: size.len() + bytes + "\r\n".len(),
         }
     }

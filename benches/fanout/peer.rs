@@ -1,19 +1,20 @@
-//! axum with a `tokio::sync::broadcast` channel on a current-thread runtime: the good version, which encodes each event once.
+//! axum with a `tokio::sync::broadcast` channel on a current-thread runtime: the good version, which encodes each event once and
+//! broadcasts bytes, and the usual one with axum's own events.
 
 use std::convert::Infallible;
 
 use axum::body::Body;
-use axum::extract::State;
-use axum::response::Response;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::Outcome;
 use crate::frame;
-use crate::worlds::Row;
+use crate::worlds::{Row, Writer};
 use crate::writers::{Order, Schedule, next_order, say, tell};
 
 /// A stream's head and first comment, for writers that have none of their own.
@@ -26,7 +27,7 @@ const CHANNEL: usize = 1024;
 /// Runs the peer in this process.
 pub(crate) fn axum(row: &Row) -> Outcome<()> {
     // Orders are read by a thread of its own: standard input would block the runtime.
-    let (order, mut orders) = mpsc::unbounded_channel();
+    let (order, orders) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         while let Ok(next) = next_order()
             && order.send(next).is_ok()
@@ -36,28 +37,66 @@ pub(crate) fn axum(row: &Row) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let (sender, _) = broadcast::channel::<Bytes>(CHANNEL);
-        let app = axum::Router::new()
-            .route("/subscribe/{*namespace}", axum::routing::get(subscribe))
-            .with_state(sender.clone());
-        let listener = tokio::net::TcpListener::from_std(listen()?)?;
-        say(listener.local_addr()?)?;
-        tokio::spawn(async move {
-            use axum::serve::ListenerExt;
-            let listener = listener.tap_io(|stream| {
-                let _ = stream.set_nodelay(true);
-            });
-            axum::serve(listener, app).await
+    match row.writer {
+        Writer::AxumSse => runtime.block_on(serve(row, orders, usual, usual_stream)),
+        _ => runtime.block_on(serve(row, orders, good, good_stream)),
+    }
+}
+
+fn good(number: u64, due: u64, bytes: usize) -> Bytes {
+    let mut run = Vec::with_capacity(bytes);
+    frame::append(&mut run, number, due, bytes);
+    run.into()
+}
+
+fn good_stream(frames: BroadcastStream<Bytes>) -> Response {
+    let hello = tokio_stream::once(Bytes::from_static(b":\n\n"));
+    let frames = hello.chain(frames.map_while(Result::ok));
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .header("cache-control", "no-cache")
+        .body(Body::from_stream(frames.map(Ok::<_, Infallible>)))
+        .expect("the head is well-formed")
+}
+
+fn usual(number: u64, due: u64, bytes: usize) -> Event {
+    Event::default().data(frame::data(number, due, bytes))
+}
+
+fn usual_stream(events: BroadcastStream<Event>) -> Response {
+    let hello = tokio_stream::once(Event::default().comment(""));
+    let events = hello.chain(events.map_while(Result::ok));
+    Sse::new(events.map(Ok::<_, Infallible>))
+        .keep_alive(KeepAlive::default())
+        .into_response()
+}
+
+/// Serves streams of what `make` makes of each event.
+async fn serve<T: Clone + Send + 'static>(
+    row: &Row,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    make: fn(u64, u64, usize) -> T,
+    respond: fn(BroadcastStream<T>) -> Response,
+) -> Outcome<()> {
+    let (sender, _) = broadcast::channel::<T>(CHANNEL);
+    let source = sender.clone();
+    let subscribe = move || std::future::ready(respond(BroadcastStream::new(source.subscribe())));
+    let app = axum::Router::new().route("/subscribe/{*namespace}", axum::routing::get(subscribe));
+    let listener = tokio::net::TcpListener::from_std(listen()?)?;
+    say(listener.local_addr()?)?;
+    tokio::spawn(async move {
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
         });
-        loop {
-            match orders.recv().await {
-                Some(Order::Tell) => tell()?,
-                Some(Order::Go) => say(publish(row, &sender).await)?,
-                _ => return Ok(()),
-            }
+        axum::serve(listener, app).await
+    });
+    loop {
+        match orders.recv().await {
+            Some(Order::Tell) => tell()?,
+            Some(Order::Go) => say(publish(row, &sender, make).await)?,
+            _ => return Ok(()),
         }
-    })
+    }
 }
 
 fn listen() -> Outcome<std::net::TcpListener> {
@@ -67,19 +106,11 @@ fn listen() -> Outcome<std::net::TcpListener> {
     Ok(listener)
 }
 
-async fn subscribe(State(sender): State<broadcast::Sender<Bytes>>) -> Response {
-    let frames = BroadcastStream::new(sender.subscribe()).map_while(
-        |frame: Result<Bytes, BroadcastStreamRecvError>| frame.ok().map(Ok::<_, Infallible>),
-    );
-    let hello = tokio_stream::once(Ok(Bytes::from_static(b":\n\n")));
-    Response::builder()
-        .header("content-type", "text/event-stream")
-        .header("cache-control", "no-cache")
-        .body(Body::from_stream(hello.chain(frames)))
-        .expect("the head is well-formed")
-}
-
-async fn publish(row: &Row, sender: &broadcast::Sender<Bytes>) -> u64 {
+async fn publish<T>(
+    row: &Row,
+    sender: &broadcast::Sender<T>,
+    make: fn(u64, u64, usize) -> T,
+) -> u64 {
     let mut schedule = Schedule::start(row);
     while let Some((number, due)) = schedule.next() {
         if let Some(wait) = schedule.wait(due) {
@@ -88,10 +119,8 @@ async fn publish(row: &Row, sender: &broadcast::Sender<Bytes>) -> u64 {
         while sender.len() >= CHANNEL / 2 {
             tokio::task::yield_now().await;
         }
-        let mut run = Vec::with_capacity(row.frame);
-        frame::append(&mut run, number, due, row.frame);
         // Nobody listening is no failure of the publisher.
-        let _ = sender.send(run.into());
+        let _ = sender.send(make(number, due, row.frame));
     }
     schedule.count()
 }

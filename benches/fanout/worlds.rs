@@ -9,8 +9,10 @@ pub(crate) enum Writer {
     Fanfare,
     /// Nothing but `write`, on blocking sockets.
     Bare,
-    /// What a Rust user would write today.
+    /// What a Rust user could write today: bytes that are encoded once, broadcast to bodies.
     Axum,
+    /// What a Rust user would write today, with axum's own type for event streams.
+    AxumSse,
 }
 
 /// Who listens to what.
@@ -181,20 +183,37 @@ pub(crate) const ROWS: &[Row] = &[
         ..SATURATED
     },
     Row {
+        name: "saturated/axum, Sse",
+        writer: Writer::AxumSse,
+        ..SATURATED
+    },
+    Row {
         name: "saturated/fanfare",
-        against: &["saturated/bare, 16 KiB", "saturated/axum"],
+        against: &[
+            "saturated/bare, 16 KiB",
+            "saturated/axum",
+            "saturated/axum, Sse",
+        ],
         ..SATURATED
     },
     Row {
         name: "saturated/fanfare, 16 KiB queue",
         queue_bytes: 16 << 10,
-        against: &["saturated/bare, 16 KiB", "saturated/axum"],
+        against: &[
+            "saturated/bare, 16 KiB",
+            "saturated/axum",
+            "saturated/axum, Sse",
+        ],
         ..SATURATED
     },
     Row {
         name: "saturated/fanfare, 64 KiB",
         budget: 64 << 10,
-        against: &["saturated/bare, 64 KiB", "saturated/axum"],
+        against: &[
+            "saturated/bare, 64 KiB",
+            "saturated/axum",
+            "saturated/axum, Sse",
+        ],
         ..SATURATED
     },
     Row {

@@ -17,7 +17,7 @@ pub(crate) fn run(row: &Row) -> Outcome<()> {
     match row.writer {
         Writer::Fanfare => fanfare(row),
         Writer::Bare => bare(row),
-        Writer::Axum => peer::axum(row),
+        Writer::Axum | Writer::AxumSse => peer::axum(row),
     }
 }
 
