@@ -130,6 +130,12 @@ impl Client {
         self.asks.iter().any(Ask::is_upload)
     }
 
+    /// Whether it may be late with a body, be it one that is refused in the end.
+    fn sends_bodies(&self) -> bool {
+        let has_body = |ask: &Ask| ask.bytes.len() > ask.head_bytes;
+        self.is_uploader() || self.asks.iter().any(has_body)
+    }
+
     pub(crate) fn unsent(&self) -> usize {
         self.script.len() - self.sent
     }
@@ -263,7 +269,7 @@ impl Client {
             return Ok(false);
         }
         let late = now >= self.waiting_since + rules.head_timeout
-            || (self.is_uploader() && self.was_silent(now) >= rules.write_timeout);
+            || (self.sends_bodies() && self.was_silent(now) >= rules.write_timeout);
         if !late {
             return Err(format!("408 in time: waited since {}", self.waiting_since));
         }
@@ -389,7 +395,7 @@ impl Client {
     fn was_late(&self, rules: &Rules, now: u64) -> bool {
         self.told_late
             || (self.follower.is_none() && now >= self.waiting_since + rules.head_timeout)
-            || (self.is_uploader() && self.was_silent(now) >= rules.write_timeout)
+            || (self.sends_bodies() && self.was_silent(now) >= rules.write_timeout)
     }
 
     pub(crate) fn broke_protocol(&self) -> bool {
