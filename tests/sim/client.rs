@@ -57,7 +57,9 @@ pub(crate) struct Client {
     pub(crate) judged: bool,
     /// When it was last answered in full, or else came; when it last sent something.
     waiting_since: u64,
-    pub(crate) heard_at: u64,
+    heard_at: u64,
+    /// The longest it sent nothing, since the last answer, before it sent more.
+    silence: u64,
 }
 
 /// How and when a connection ended.
@@ -107,6 +109,7 @@ impl Client {
             judged: false,
             waiting_since: now,
             heard_at: now,
+            silence: 0,
         }
     }
 
@@ -125,6 +128,12 @@ impl Client {
 
     pub(crate) fn is_uploader(&self) -> bool {
         self.asks.iter().any(Ask::is_upload)
+    }
+
+    /// Whether it may be late with a body, be it one that is refused in the end.
+    fn sends_bodies(&self) -> bool {
+        let has_body = |ask: &Ask| ask.bytes.len() > ask.head_bytes;
+        self.is_uploader() || self.asks.iter().any(has_body)
     }
 
     pub(crate) fn unsent(&self) -> usize {
@@ -244,6 +253,7 @@ impl Client {
         self.rest.drain(..body_end);
         self.answered += 1;
         self.waiting_since = now;
+        self.silence = 0;
         self.last_answer = head.closes;
         Ok(!self.rest.is_empty())
     }
@@ -259,7 +269,7 @@ impl Client {
             return Ok(false);
         }
         let late = now >= self.waiting_since + rules.head_timeout
-            || (self.is_uploader() && now >= self.heard_at + rules.write_timeout);
+            || (self.sends_bodies() && self.was_silent(now) >= rules.write_timeout);
         if !late {
             return Err(format!("408 in time: waited since {}", self.waiting_since));
         }
@@ -370,10 +380,22 @@ impl Client {
         Ok(())
     }
 
+    /// The engine took so many more of its bytes.
+    pub(crate) fn deliver(&mut self, bytes: usize, now: u64) {
+        self.delivered += bytes;
+        self.silence = self.was_silent(now);
+        self.heard_at = now;
+    }
+
+    /// The longest it sent nothing since the last answer. It may send more while it is being told that it was too late.
+    fn was_silent(&self, now: u64) -> u64 {
+        self.silence.max(now.saturating_sub(self.heard_at))
+    }
+
     fn was_late(&self, rules: &Rules, now: u64) -> bool {
         self.told_late
             || (self.follower.is_none() && now >= self.waiting_since + rules.head_timeout)
-            || (self.is_uploader() && now >= self.heard_at + rules.write_timeout)
+            || (self.sends_bodies() && self.was_silent(now) >= rules.write_timeout)
     }
 
     pub(crate) fn broke_protocol(&self) -> bool {

@@ -209,8 +209,7 @@ impl World {
                 };
                 let conn = client.conn;
                 let appetite = self.engine.receive(conn, &readable[..piece], now);
-                client.delivered += piece;
-                client.heard_at = self.now;
+                client.deliver(piece, self.now);
                 client.paused = appetite == Appetite::Pause;
                 self.note_stream(number)?;
                 if self.clients[number].follower.is_some() && self.clients[number].broke_protocol()
