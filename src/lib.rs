@@ -22,6 +22,7 @@
 //!
 //! # Features
 //! - `cli` (default): the `fanfare` program.
+//! - `client` (default, through `cli`): [`client`], which receives event streams from any server.
 //! - `publish` (default): publishing over HTTP.
 //!
 //! Without default features there is the engine alone, on mio, httparse, bytes, slab and crossbeam-channel, and on socket2
@@ -49,6 +50,9 @@ mod engine;
 mod publisher;
 mod server;
 mod subscription;
+
+#[cfg(feature = "client")]
+pub mod client;
 
 /// Compiles and runs what README.md shows.
 #[cfg(doctest)]
