@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use super::PATIENCE;
+/// Longer than anything takes that works.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The usual head of an event stream that ends with its connection.
 pub(crate) const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
