@@ -1,5 +1,6 @@
 //! The command line: what it takes, and the one line that says what was wrong.
 
+mod bench;
 mod demo;
 mod logging;
 mod options;
@@ -19,6 +20,7 @@ use crossbeam_channel::{Receiver, bounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use bench::Bench;
 use options::Options;
 use publish::Publish;
 use subscribe::Subscribe;
@@ -46,6 +48,11 @@ enum Command {
     /// A lost connection is made again; what happens is told on standard error. Ends with 0 when it has all it was asked for or is
     /// interrupted, and with 1 when the server refuses it.
     Subscribe(Subscribe),
+    /// Put a load of readers and publishers on a server and measure how it does.
+    ///
+    /// Every event carries its number, so that loss, doubles and disorder are seen, and the time at which it was due, so that a
+    /// server that makes publishers wait does not look faster for it. Ends with 1 unless every event came, once and in order.
+    Bench(Box<Bench>),
     /// Say whether a configuration file is right, and if not, what is wrong with it.
     CheckConfig {
         /// A file that ends in .yaml, .yml or .toml
@@ -117,7 +124,7 @@ fn parse() -> Result<Command, Failure> {
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             Err(Failure::Usage(
-                "a command is missing: serve, publish, subscribe, check-config or completions; --help tells more"
+                "a command is missing: serve, publish, subscribe, bench, check-config or completions; --help tells more"
                     .into(),
             ))
         }
@@ -220,6 +227,7 @@ fn carry_out(command: Command) -> Result<(), Failure> {
             })?;
             serve::serve(&serve.options.or(from_file))
         }
+        Command::Bench(bench) => bench::bench(&bench),
         Command::Publish(publish) => publish::publish(&publish),
         Command::Subscribe(subscribe) => subscribe::subscribe(&subscribe),
         Command::CheckConfig { file } => {
