@@ -440,3 +440,125 @@ fn other_servers_streams_are_read_too() {
     let expected = "{\"id\":\"1\",\"event\":\"message\",\"data\":\"first\"}\n{\"id\":\"1\",\"event\":\"message\",\"data\":\"second\"}\n";
     said(Subscribed::start(&mut command).end(), 0, expected, "");
 }
+
+#[test]
+fn a_load_is_measured_and_drawn() {
+    let server = serve(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("plot.svg");
+    let url = server.url();
+    let load = [
+        "bench",
+        "--url",
+        &url,
+        "--connections",
+        "60",
+        "--slow",
+        "2",
+        "--duration",
+        "300ms",
+    ];
+    let spread = [
+        "--namespaces",
+        "7",
+        "--publishers",
+        "2",
+        "--workers",
+        "2",
+        "--rate",
+        "1000",
+    ];
+    let mut command = fanfare();
+    command
+        .args(load)
+        .args(spread)
+        .args(["--size", "64", "--json", "--plot"])
+        .arg(&plot);
+    let (code, out, table) = feed(&mut command, b"");
+    assert_eq!(code, Some(0), "{table}");
+    assert_eq!(out.lines().count(), 1);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let number = |name: &str| report[name].as_u64().unwrap();
+    assert_eq!(number("connections"), 60);
+    for nothing in ["lost", "doubled", "disordered", "disconnected"] {
+        assert_eq!(number(nothing), 0, "{nothing}: {out}");
+    }
+    assert!(
+        number("published") > 0 && number("received") >= number("published") * (60 / 7),
+        "{out}"
+    );
+    let latency = |name: &str| report["latency_us"][name].as_f64().unwrap();
+    assert!(
+        latency("p50") > 0.0 && latency("p50") <= latency("p99.9"),
+        "{out}"
+    );
+    assert!(table.contains("latency p99.9"), "{table}");
+    let picture = std::fs::read_to_string(plot).unwrap();
+    assert!(
+        picture.starts_with("<svg") && picture.contains("p99"),
+        "{picture}"
+    );
+}
+
+#[test]
+fn a_load_sees_what_a_server_loses_doubles_and_disorders() {
+    let server = OddServer::start(|_, request, mut stream| {
+        if request.starts_with("POST") {
+            while stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_ok() {
+                let mut ignored = [0; 4096];
+                if stream.read(&mut ignored).unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+            return;
+        }
+        // 1 is lost, 2 comes twice, and 0 again out of order; what the publisher publishes never comes.
+        let _ = stream.write_all(STREAM.as_bytes());
+        for number in [0, 2, 2, 3, 0] {
+            std::thread::yield_now();
+            let _ = write!(stream, "data:@0 {number} 0 x\n\n");
+        }
+        hold(stream);
+    });
+    let (stream, post) = (server.url("/events/{n}"), server.url("/post/{n}"));
+    let mut command = fanfare();
+    command.args([
+        "bench",
+        "--stream",
+        &stream,
+        "--post",
+        &post,
+        "--connections",
+        "2",
+    ]);
+    command.args(["--duration", "200ms", "--rate", "100", "--json"]);
+    let (code, out, err) = feed(&mut command, b"");
+    assert_eq!(code, Some(1), "{err}");
+    assert!(
+        err.ends_with("fanfare: not every event came, once and in order\n"),
+        "{err}"
+    );
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(report["lost"].as_u64() > Some(0), "{out}");
+    assert!(server.next_request().starts_with("GET /events/0 "));
+}
+
+#[test]
+fn a_load_on_no_server_says_why() {
+    let gone = OddServer::saying("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let output = run(&["bench", "--url", &gone.url(""), "--connections", "3"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.ends_with("0 streams began at all: the server answered 404\n"),
+        "{stderr}"
+    );
+    for arguments in [
+        &["--connections", "0"][..],
+        &["--url", "https://127.0.0.1"],
+        &["--size", "1x"],
+    ] {
+        let output = fanfare().arg("bench").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+}

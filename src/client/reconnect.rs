@@ -233,6 +233,12 @@ mod tests {
                 head(200, "text/event-stream;charset=latin1"),
                 Ok(Verdict::Open),
             ),
+            (head(200, "text/event-stream;"), Ok(Verdict::Open)),
+            (head(200, "text/event-stream; x bogus"), Ok(Verdict::Open)),
+            (
+                head(200, "text/event-stream x"),
+                content_type("text/event-stream x"),
+            ),
             (head(200, ""), content_type("")),
             (head(200, "text/html"), content_type("text/html")),
             (
