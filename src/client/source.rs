@@ -22,7 +22,9 @@ use super::{Builder, State, Update};
 use crate::event_stream::decode::{Decoded, Decoder};
 
 /// Bytes of a refusal's body that are kept.
-const MAX_TEXT: u64 = 1024;
+const MAX_TEXT: usize = 1024;
+/// How long a body may trickle in before what came of it is enough.
+const TEXT_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes that one read takes at the most.
 const READ_BYTES: usize = 64 << 10;
 
@@ -351,6 +353,7 @@ fn agent(settings: &Settings) -> Agent {
         // A connection has one stream in its life; there is nothing to be kept for another.
         .max_idle_connections(0)
         .timeout_per_read(limit(settings.read_timeout))
+        .timeout_recv_response(limit(settings.read_timeout))
         .timeout_per_write(limit(settings.read_timeout))
         .timeout_resolve(limit(settings.connect_timeout))
         .timeout_connect(limit(settings.connect_timeout))
@@ -369,11 +372,10 @@ fn answer_of(response: Response<Body>) -> Answer {
     };
     let status = parts.status.as_u16();
     let mut body = body.into_reader();
-    let mut text = Vec::new();
-    if status >= 400 {
-        // What cannot be read of it is not needed either.
-        let _ = body.by_ref().take(MAX_TEXT).read_to_end(&mut text);
-    }
+    let text = match status {
+        400.. => read_text(&mut body),
+        _ => Vec::new(),
+    };
     let head = Head {
         status,
         content_type: text_of(header::CONTENT_TYPE),
@@ -381,6 +383,19 @@ fn answer_of(response: Response<Body>) -> Answer {
         text: String::from_utf8_lossy(&text).trim().into(),
     };
     (head, body)
+}
+
+/// The beginning of a refusal's body, or what comes of it in time; what cannot be read is not needed either.
+fn read_text(body: &mut impl Read) -> Vec<u8> {
+    let mut text = [0; MAX_TEXT];
+    let (mut length, began) = (0, now());
+    while now() - began < TEXT_PATIENCE {
+        match body.read(&mut text[length..]) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => length += count,
+        }
+    }
+    text[..length].to_vec()
 }
 
 #[expect(

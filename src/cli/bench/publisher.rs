@@ -14,7 +14,7 @@ use super::stream::write_data;
 
 /// Bytes that are sent at once at the most.
 const BATCH: usize = 32 << 10;
-/// How long the server may take to answer.
+/// How long the server may take to answer, and to take more.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one publisher is to do.
@@ -50,6 +50,7 @@ pub(super) fn run(plan: &Plan, stop: &Receiver<()>) -> io::Result<Vec<u64>> {
     let stream = TcpStream::connect_timeout(&plan.address, PATIENCE)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     let mut writer = &stream;
     let mut reader = BufReader::new(&stream);
     let mut sent = vec![0_u64; plan.targets.len()];
