@@ -18,10 +18,11 @@
 //! ```
 //!
 //! Start with [`Server`]; [`Publisher`] sends events, [`Handle`] controls a running server, [`Subscription`] receives
-//! events in the same process. How it works inside, and why, is told in the repository's `ARCHITECTURE.md`.
+//! events in the same process, and with the feature `client`, a `client::EventSource` does so from any server. How it works inside, and why, is told in the repository's `ARCHITECTURE.md`.
 //!
 //! # Features
 //! - `cli` (default): the `fanfare` program.
+//! - `client` (default, through `cli`): the module `client`, which receives event streams from any server.
 //! - `publish` (default): publishing over HTTP.
 //!
 //! Without default features there is the engine alone, on mio, httparse, bytes, slab and crossbeam-channel, and on socket2
@@ -49,6 +50,9 @@ mod engine;
 mod publisher;
 mod server;
 mod subscription;
+
+#[cfg(feature = "client")]
+pub mod client;
 
 /// Compiles and runs what README.md shows.
 #[cfg(doctest)]

@@ -5,113 +5,22 @@
 )]
 #![cfg(feature = "cli")]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn fanfare() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    fanfare().args(arguments).output().unwrap()
-}
+use program::{Serving, fanfare, read_until, run};
 
 /// Says where a file of this test is, with this text in it.
 fn file(folder: &Path, name: &str, text: &str) -> String {
     let path: PathBuf = folder.join(name);
     fs::write(&path, text).unwrap();
     path.to_str().unwrap().into()
-}
-
-/// Reads line by line, as a bare `read` may be interrupted, until something in the text is there.
-fn read_until(stream: &mut impl BufRead, wanted: &str) -> String {
-    let mut text = String::new();
-    while !text.contains(wanted) {
-        let count = stream.read_line(&mut text).unwrap();
-        assert!(count > 0, "the stream ended: {text}");
-    }
-    text
-}
-
-/// The program, serving on a port of its own.
-struct Serving {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    address: String,
-}
-
-impl Serving {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let address = line
-            .strip_prefix("fanfare listening on http://")
-            .expect("it says where it listens")
-            .trim();
-        Self {
-            child,
-            stdout,
-            address: address.into(),
-        }
-    }
-
-    fn request(&self, request: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        stream
-    }
-
-    /// Subscribes, and reads until something in the stream is there.
-    fn stream_until(&self, namespace: &str, wanted: &str) -> String {
-        let stream = self.request(&format!(
-            "GET /subscribe{namespace} HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        ));
-        read_until(&mut BufReader::new(stream), wanted)
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(
-            // The shell's own: a bare machine has no other.
-            Command::new("bash")
-                .args(["-c", &format!("kill {name} {}", self.child.id())])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    /// Waits for the end; returns the exit code and what was logged.
-    fn end(mut self) -> (Option<i32>, String) {
-        let mut log = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut log)
-            .unwrap();
-        (self.child.wait().unwrap().code(), log)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

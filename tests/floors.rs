@@ -14,7 +14,7 @@ fn floor(path: &str) -> u8 {
         "event_stream" | "http" | "trie.rs" | "event_log.rs" | "stats.rs" | "access.rs" => 1,
         "engine" => 2,
         "server" | "publisher.rs" | "subscription.rs" => 3,
-        "lib.rs" | "main.rs" | "cli" => 4,
+        "lib.rs" | "main.rs" | "cli" | "client" => 4,
         other => panic!("src/{other} is on no floor: name one here"),
     }
 }

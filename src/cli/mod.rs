@@ -1,9 +1,13 @@
 //! The command line: what it takes, and the one line that says what was wrong.
 
+mod bench;
 mod demo;
 mod logging;
 mod options;
+mod publish;
 mod serve;
+mod subscribe;
+mod target;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,10 +16,16 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
+use bench::Bench;
 use options::Options;
+use publish::Publish;
+use subscribe::Subscribe;
 
-/// A broadcast server for Server-Sent Events.
+/// A broadcast server for Server-Sent Events, and what to use with it.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare", version, disable_help_subcommand = true)]
 struct Cli {
@@ -31,6 +41,18 @@ enum Command {
     /// `FANFARE_MAX_LAG=4MiB`, and `max-lag: 4MiB` in YAML or `max-lag = "4MiB"` in TOML. Durations are written `500ms`, `15s`, `5m`, `1h`;
     /// sizes `64KiB`, `1MiB`, `1GiB`, or a number of bytes.
     Serve(Box<Serve>),
+    /// Publish an event, or each line of standard input.
+    Publish(Publish),
+    /// Receive the events of namespaces, or of any event stream.
+    ///
+    /// A lost connection is made again; what happens is told on standard error. Ends with 0 when it has all it was asked for or is
+    /// interrupted, and with 1 when the server refuses it.
+    Subscribe(Subscribe),
+    /// Put a load of readers and publishers on a server and measure how it does.
+    ///
+    /// Every event carries its number, so that loss, doubles and disorder are seen, and the time at which it was due, so that a
+    /// server that makes publishers wait does not look faster for it. Ends with 1 unless every event came, once and in order.
+    Bench(Box<Bench>),
     /// Say whether a configuration file is right, and if not, what is wrong with it.
     CheckConfig {
         /// A file that ends in .yaml, .yml or .toml
@@ -68,10 +90,29 @@ pub(crate) fn run() -> ExitCode {
         Err(Failure::Usage(message)) => (message, 2),
         Err(Failure::Failed(message)) => (message, 1),
     };
-    // One line, whatever a name in it is made of. Nobody is left to tell when standard error is gone.
+    tell(&message);
+    ExitCode::from(code)
+}
+
+/// Says something on standard error: one line, whatever a name in it is made of. Nobody is left to tell when that is gone.
+fn tell(message: &str) {
     let line = message.replace(char::is_control, "\u{fffd}");
     let _ = writeln!(io::stderr(), "fanfare: {line}");
-    ExitCode::from(code)
+}
+
+/// Says once that the user wants the program to end; a second time ends it.
+fn interruption() -> Result<Receiver<()>, Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))?;
+    let (sender, interrupted) = bounded(1);
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if sender.try_send(()).is_err() {
+                std::process::exit(0);
+            }
+        }
+    });
+    Ok(interrupted)
 }
 
 fn parse() -> Result<Command, Failure> {
@@ -83,7 +124,7 @@ fn parse() -> Result<Command, Failure> {
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             Err(Failure::Usage(
-                "a command is missing: serve, check-config or completions; --help tells more"
+                "a command is missing: serve, publish, subscribe, bench, check-config or completions; --help tells more"
                     .into(),
             ))
         }
@@ -186,6 +227,9 @@ fn carry_out(command: Command) -> Result<(), Failure> {
             })?;
             serve::serve(&serve.options.or(from_file))
         }
+        Command::Bench(bench) => bench::bench(&bench),
+        Command::Publish(publish) => publish::publish(&publish),
+        Command::Subscribe(subscribe) => subscribe::subscribe(&subscribe),
         Command::CheckConfig { file } => {
             let config = options::read_file(&file).map_err(Failure::Usage)?.config();
             config

@@ -60,7 +60,7 @@ pub(super) fn serve(options: &Options) -> Result<(), Failure> {
 }
 
 /// Connections are descriptors; the limit that programs start with is low for the sake of very old ones.
-fn raise_descriptor_limit() {
+pub(super) fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -109,6 +109,13 @@ impl Decoder {
         }
     }
 
+    /// The same decoder for a stream that goes on after the event with this ID: it is the last event ID until the stream sets another.
+    pub fn resuming(mut self, last_event_id: &str) -> Self {
+        last_event_id.clone_into(&mut self.id_buffer);
+        last_event_id.clone_into(&mut self.last_event_id);
+        self
+    }
+
     /// Takes the next bytes of the stream and hands what they complete to `out`, in order.
     ///
     /// # Errors
@@ -444,6 +451,23 @@ mod tests {
             let (_, last_event_id, _) = decode_every_way(usize::MAX, stream.as_bytes());
             assert_eq!(last_event_id, id, "{stream:?}");
         }
+    }
+
+    #[test]
+    fn a_stream_that_goes_on_keeps_the_last_event_id_until_it_sets_another() {
+        let mut decoder = Decoder::new().resuming("7");
+        assert_eq!(decoder.last_event_id(), "7");
+        let mut ids = Vec::new();
+        let stream = b"\ndata:x\n\nid:8\ndata:y\n\nid\ndata:z\n\n";
+        let taken = decoder.push(stream, &mut |decoded| {
+            if let Decoded::Event(event) = decoded {
+                ids.push(event.last_event_id);
+            }
+        });
+        assert_eq!(
+            (taken, ids),
+            (Ok(()), vec!["7".into(), "8".into(), String::new()])
+        );
     }
 
     #[test]

@@ -1,0 +1,479 @@
+//! `fanfare bench`: a load of readers and publishers on a server, and honest figures of how it does.
+
+mod plot;
+mod publisher;
+mod report;
+mod stream;
+mod worker;
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, after, bounded, select, tick};
+use indicatif::{ProgressBar, ProgressStyle};
+use ureq::http::Uri;
+
+use super::options::{Size, Span};
+use super::target::{Target, parse_url};
+use super::{Failure, interruption, print};
+use publisher::Form;
+use report::{Latency, Point, Report, short, time};
+use stream::Tally;
+use worker::{Connection, Interval, Shared};
+
+/// How often figures are taken.
+const TICK: Duration = Duration::from_millis(250);
+/// How long all connections may take to get their streams.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
+/// How long nothing more may come at the end before what is missing is lost.
+const QUIET: Duration = Duration::from_secs(2);
+/// What stands for a namespace's number in a URL.
+const PLACE: &str = "{n}";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Bench {
+    #[command(flatten)]
+    target: Target,
+    /// The streams of another server, {n} standing for the namespace's number: http://127.0.0.1:3000/events/{n}
+    #[arg(long, value_name = "URL")]
+    stream: Option<String>,
+    /// Where another server takes an event as the body of a POST, likewise
+    #[arg(long, value_name = "URL")]
+    post: Option<String>,
+    /// Connections that read
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = at_least_one())]
+    connections: u64,
+    /// Namespaces that they are spread over, and events with them
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = at_least_one())]
+    namespaces: u64,
+    /// Events published a second, in all; 0 is as fast as the server takes them
+    #[arg(long, value_name = "EVENTS", default_value_t = 1000)]
+    rate: u64,
+    /// Bytes of data of an event
+    #[arg(long, value_name = "SIZE", default_value = "100")]
+    size: Size,
+    /// How long to publish
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    duration: Span,
+    /// Threads that publish; with 0 what others publish is received
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    publishers: usize,
+    /// Further connections that read far too slowly
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    slow: u64,
+    /// Threads that read
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = at_least_one())]
+    workers: u64,
+    /// Write the figures to standard output as one line of JSON, and the table to standard error
+    #[arg(long)]
+    json: bool,
+    /// Draw throughput and latency over time into this file
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+fn at_least_one() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..)
+}
+
+/// The time since the load began, the same for all its threads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock(Instant);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the load's threads measure time themselves"
+)]
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn now(self) -> Duration {
+        Instant::now() - self.0
+    }
+
+    pub(super) fn now_us(self) -> u64 {
+        self.now().as_micros() as u64
+    }
+}
+
+/// Where a URL of the load leads: the address, and the path with a place for the namespace's number.
+struct Endpoint {
+    address: SocketAddr,
+    host: String,
+    path: String,
+}
+
+impl Endpoint {
+    fn parse(url: &str) -> Result<Self, Failure> {
+        // What stands for the number is no character of a URL.
+        let uri: Uri = parse_url(&url.replace(PLACE, "%7Bn%7D"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(Failure::Usage(format!(
+                "`{url}`: the load is for http alone"
+            )));
+        }
+        let host = uri.host().unwrap_or_default();
+        let port = uri.port_u16().unwrap_or(80);
+        let name = host.trim_start_matches('[').trim_end_matches(']');
+        let mut addresses = (name, port)
+            .to_socket_addrs()
+            .map_err(|error| Failure::Failed(format!("{host}: {error}")))?;
+        let address = addresses
+            .next()
+            .ok_or_else(|| Failure::Failed(format!("{host} has no address")))?;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        Ok(Self {
+            address,
+            host: format!("{host}:{port}"),
+            path: path.replace("%7Bn%7D", PLACE),
+        })
+    }
+
+    fn path(&self, namespace: usize) -> String {
+        self.path.replace(PLACE, &namespace.to_string())
+    }
+}
+
+type Reader = (Arc<Shared>, JoinHandle<io::Result<Vec<Connection>>>);
+
+/// The readers of a load, and what they have brought.
+struct Load {
+    readers: Vec<Reader>,
+    slow: Reader,
+    clock: Clock,
+    total: Interval,
+    points: Vec<Point>,
+    /// When publishing began and ended, figures were last taken, and an event last came.
+    began: Duration,
+    ended: Duration,
+    taken: Duration,
+    last_event: Duration,
+}
+
+/// Puts the load on the server and tells what came of it.
+pub(super) fn bench(options: &Bench) -> Result<(), Failure> {
+    super::serve::raise_descriptor_limit();
+    let interrupted = interruption()?;
+    let clock = Clock::start();
+    let mut load = Load::start(options, clock)?;
+    load.wait_for_streams(options, &interrupted)?;
+    let (stop, stopped) = bounded(0);
+    let publishers = start_publishers(options, clock, &stopped)?;
+    load.watch(options, &interrupted);
+    drop::<Sender<()>>(stop);
+    let published = publishers
+        .into_iter()
+        .map(|publisher| joined(publisher, "a publisher"))
+        .collect::<Result<Vec<_>, _>>()?;
+    load.wait_for_the_rest(options, &published, &interrupted);
+    let report = load.finish(options, &published)?;
+    if let Some(path) = &options.plot {
+        plot::draw(path, &load.points)
+            .map_err(|error| Failure::Failed(format!("cannot draw {}: {error}", path.display())))?;
+    }
+    show(options, &report)
+}
+
+fn joined<T>(thread: JoinHandle<io::Result<T>>, what: &str) -> Result<T, Failure> {
+    let result = thread
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+    result.map_err(|error| Failure::Failed(format!("{what}: {error}")))
+}
+
+fn show(options: &Bench, report: &Report) -> Result<(), Failure> {
+    if options.json {
+        // Nobody is left to tell when standard error is gone.
+        let _ = io::stderr().write_all(report.table().as_bytes());
+        let json = serde_json::to_string(report)
+            .map_err(|error| Failure::Failed(format!("cannot write JSON: {error}")))?;
+        print(&format!("{json}\n"))?;
+    } else {
+        print(&report.table())?;
+    }
+    if report.is_clean() {
+        return Ok(());
+    }
+    Err(Failure::Failed(
+        "not every event came, once and in order".into(),
+    ))
+}
+
+fn headers(options: &Bench, endpoint: &Endpoint) -> String {
+    let mut headers = format!("Host: {}\r\n", endpoint.host);
+    if let Some(token) = &options.target.token {
+        headers.push_str(&format!("Authorization: Bearer {token}\r\n"));
+    }
+    headers
+}
+
+fn start_publishers(
+    options: &Bench,
+    clock: Clock,
+    stopped: &Receiver<()>,
+) -> Result<Vec<JoinHandle<io::Result<Vec<u64>>>>, Failure> {
+    let base = options.target.url.trim_end_matches('/');
+    let (form, url) = match (&options.post, &options.stream) {
+        (Some(url), _) => (Form::Posts, url.clone()),
+        (None, None) => (Form::Lines, format!("{base}/publish")),
+        // Nothing is said of how events get to that server.
+        (None, Some(_)) => return Ok(Vec::new()),
+    };
+    let endpoint = Endpoint::parse(&url)?;
+    let targets = (0..options.namespaces as usize).map(|namespace| match form {
+        Form::Lines => format!("/bench/{namespace}"),
+        Form::Posts => endpoint.path(namespace),
+    });
+    let plan = publisher::Plan {
+        address: endpoint.address,
+        form,
+        path: endpoint.path.clone(),
+        headers: headers(options, &endpoint),
+        number: 0,
+        targets: targets.collect(),
+        size: options.size.0,
+        rate: options.rate as f64 / options.publishers.max(1) as f64,
+        clock,
+    };
+    let start = |number| {
+        let plan = publisher::Plan {
+            number,
+            ..plan.clone()
+        };
+        let stopped = stopped.clone();
+        std::thread::spawn(move || publisher::run(&plan, &stopped))
+    };
+    Ok((0..options.publishers).map(start).collect())
+}
+
+impl Load {
+    /// Starts the threads that read.
+    fn start(options: &Bench, clock: Clock) -> Result<Self, Failure> {
+        let base = options.target.url.trim_end_matches('/');
+        let fanfare = format!("{base}/subscribe/bench/{PLACE}");
+        let endpoint = Endpoint::parse(options.stream.as_deref().unwrap_or(&fanfare))?;
+        let headers = headers(options, &endpoint);
+        let request = |number: u64| {
+            let namespace = (number % options.namespaces) as usize;
+            let path = endpoint.path(namespace);
+            let request =
+                format!("GET {path} HTTP/1.1\r\n{headers}Accept: text/event-stream\r\n\r\n");
+            (request, namespace)
+        };
+        let start = |numbers: std::ops::Range<u64>, slow| -> Reader {
+            let plan = worker::Plan {
+                address: endpoint.address,
+                first: numbers.start as usize,
+                requests: numbers.map(request).collect(),
+                slow,
+                publishers: options.publishers,
+                clock,
+            };
+            let shared = Shared::new();
+            let sharing = Arc::clone(&shared);
+            let thread = std::thread::spawn(move || worker::run(&plan, &sharing));
+            (shared, thread)
+        };
+        let share = |worker: u64| options.connections * worker / options.workers;
+        let readers =
+            (0..options.workers).map(|worker| start(share(worker)..share(worker + 1), false));
+        let all = options.connections + options.slow;
+        Ok(Self {
+            readers: readers.collect(),
+            slow: start(options.connections..all, true),
+            clock,
+            total: Interval::new(),
+            points: Vec::new(),
+            began: Duration::ZERO,
+            ended: Duration::ZERO,
+            taken: Duration::ZERO,
+            last_event: Duration::ZERO,
+        })
+    }
+
+    /// Waits until every connection has its stream or has failed.
+    fn wait_for_streams(
+        &mut self,
+        options: &Bench,
+        interrupted: &Receiver<()>,
+    ) -> Result<(), Failure> {
+        let progress = progress(options.connections, "{pos} of {len} streams {wide_bar}");
+        let (ticks, timeout) = (tick(TICK), after(CONNECT_PATIENCE));
+        loop {
+            select! {
+                recv(ticks) -> _ => {}
+                recv(timeout) -> _ => return Err(self.too_few("in time")),
+                recv(interrupted) -> _ => return Err(Failure::Failed("interrupted".into())),
+            }
+            let open = self.count(|shared| &shared.open);
+            progress.set_position(open as u64);
+            if open + self.count(|shared| &shared.gone) >= options.connections as usize {
+                progress.finish_and_clear();
+                if open == 0 {
+                    return Err(self.too_few("at all"));
+                }
+                break;
+            }
+        }
+        // What came with the streams is no part of the load.
+        self.take_figures();
+        self.total = Interval::new();
+        self.points.clear();
+        self.began = self.taken;
+        self.last_event = self.taken;
+        Ok(())
+    }
+
+    fn count(&self, of: fn(&Shared) -> &AtomicUsize) -> usize {
+        let counts = self.readers.iter();
+        counts
+            .map(|(shared, _)| of(shared).load(Ordering::Relaxed))
+            .sum()
+    }
+
+    fn too_few(&self, when: &str) -> Failure {
+        let mut problems = self
+            .readers
+            .iter()
+            .filter_map(|(shared, _)| shared.problem());
+        let problem = problems.next().unwrap_or_else(|| "no answer".into());
+        let open = self.count(|shared| &shared.open);
+        Failure::Failed(format!("{open} streams began {when}: {problem}"))
+    }
+
+    /// Takes what came since the last time.
+    fn take_figures(&mut self) {
+        let mut interval = Interval::new();
+        for (shared, _) in &self.readers {
+            interval.drain(&mut shared.interval());
+        }
+        let now = self.clock.now();
+        if interval.tally.events > 0 {
+            self.last_event = now;
+        }
+        let point = Point::of(&interval, now - self.began, now - self.taken);
+        self.points.push(point);
+        self.total.drain(&mut interval);
+        self.taken = now;
+    }
+
+    /// Takes figures and shows them until the time is over.
+    fn watch(&mut self, options: &Bench, interrupted: &Receiver<()>) {
+        let span_ms = options.duration.0.as_millis() as u64;
+        let progress = progress(span_ms, "{msg} {wide_bar} {eta}");
+        let (ticks, end) = (tick(TICK), after(options.duration.0));
+        loop {
+            select! {
+                recv(ticks) -> _ => {}
+                recv(end) -> _ => break,
+                recv(interrupted) -> _ => break,
+            }
+            self.take_figures();
+            progress.set_position((self.taken - self.began).as_millis() as u64);
+            if let Some(point) = self.points.last() {
+                let (rate, p99) = (short(point.per_second), time(point.latency.p99 as f64));
+                let lost = self.total.tally.lost;
+                progress.set_message(format!("{rate}events/s, p99 {p99}, {lost} lost"));
+            }
+        }
+        progress.finish_and_clear();
+        self.ended = self.clock.now();
+    }
+
+    /// Waits until every event has come, or nothing more does.
+    fn wait_for_the_rest(
+        &mut self,
+        options: &Bench,
+        published: &[Vec<u64>],
+        interrupted: &Receiver<()>,
+    ) {
+        let readers_of = |namespace: u64| {
+            let (all, namespaces) = (options.connections, options.namespaces);
+            all / namespaces + u64::from(namespace < all % namespaces)
+        };
+        let expected: u64 = published
+            .iter()
+            .flat_map(|counts| (0..).zip(counts))
+            .map(|(namespace, count)| count * readers_of(namespace))
+            .sum();
+        let ticks = tick(TICK);
+        let waiting_since = self.clock.now();
+        loop {
+            self.take_figures();
+            let quiet = self.taken - self.last_event.max(waiting_since);
+            if self.total.tally.events >= expected || quiet > QUIET {
+                return;
+            }
+            select! {
+                recv(ticks) -> _ => {}
+                recv(interrupted) -> _ => return,
+            }
+        }
+    }
+
+    /// Ends the readers; what they have not got by now is lost.
+    fn finish(&mut self, options: &Bench, published: &[Vec<u64>]) -> Result<Report, Failure> {
+        let slow_cut = self.slow.0.gone.load(Ordering::Relaxed);
+        let disconnected = self.count(|shared| &shared.gone);
+        self.take_figures();
+        self.slow.0.end();
+        self.readers.iter().for_each(|(shared, _)| shared.end());
+        let mut missing = 0;
+        for (_, thread) in self.readers.drain(..) {
+            for connection in joined(thread, "a reader")? {
+                let namespace = connection.namespace;
+                let published: Vec<u64> =
+                    published.iter().map(|counts| counts[namespace]).collect();
+                missing += connection.stream.missing(&published);
+            }
+        }
+        let Tally {
+            events,
+            lost,
+            doubled,
+            disordered,
+        } = self.total.tally;
+        let (publishing, receiving) = (self.ended - self.began, self.last_event - self.began);
+        let per_second = |count: u64, time: Duration| match time.as_secs_f64() {
+            0.0 => 0.0,
+            seconds => (count as f64 / seconds).round(),
+        };
+        let published = published.iter().flatten().sum();
+        Ok(Report {
+            connections: options.connections as usize,
+            disconnected,
+            slow_cut,
+            published,
+            received: events,
+            lost: lost + missing,
+            doubled,
+            disordered,
+            seconds: publishing.as_secs_f64(),
+            published_per_second: per_second(published, publishing),
+            received_per_second: per_second(events, receiving),
+            bytes_per_second: per_second(self.total.bytes, receiving),
+            latency_us: Latency::of(&self.total.latency_us),
+        })
+    }
+}
+
+impl Drop for Load {
+    /// No reader is left behind, whatever went wrong.
+    fn drop(&mut self) {
+        self.slow.0.end();
+        self.readers.iter().for_each(|(shared, _)| shared.end());
+    }
+}
+
+/// A bar on standard error, if that is a terminal.
+fn progress(length: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,201 @@
+//! A thread that publishes at a rate, each event with the time at which it was due.
+//!
+//! That time counts, and not when the event could at last be sent: a server that makes publishers wait would otherwise look faster
+//! for it (coordinated omission). Flat out, an event is due when it is made.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::Clock;
+use super::stream::write_data;
+
+/// Bytes that are sent at once at the most.
+const BATCH: usize = 32 << 10;
+/// How long the server may take to answer, and to take more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What one publisher is to do.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) address: SocketAddr,
+    pub(super) form: Form,
+    /// The path of the one request of NDJSON.
+    pub(super) path: String,
+    /// `Host` and further headers.
+    pub(super) headers: String,
+    /// Its number among all publishers.
+    pub(super) number: usize,
+    /// Where the events go, one after the other in turn: a namespace, or the path of a URL.
+    pub(super) targets: Vec<String>,
+    pub(super) size: usize,
+    /// Events a second; zero is flat out.
+    pub(super) rate: f64,
+    pub(super) clock: Clock,
+}
+
+/// How events are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As NDJSON, all in one request.
+    Lines,
+    /// Each as the body of a POST.
+    Posts,
+}
+
+/// Publishes until `stop` ends; returns how many events went to each target.
+pub(super) fn run(plan: &Plan, stop: &Receiver<()>) -> io::Result<Vec<u64>> {
+    let stream = TcpStream::connect_timeout(&plan.address, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut writer = &stream;
+    let mut reader = BufReader::new(&stream);
+    let mut sent = vec![0_u64; plan.targets.len()];
+    let mut batch = Vec::with_capacity(2 * BATCH);
+    let mut count = 0_u64;
+    if plan.form == Form::Lines {
+        let Plan { path, headers, .. } = plan;
+        write!(
+            writer,
+            "POST {path} HTTP/1.1\r\n{headers}Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )?;
+    }
+    let start_us = plan.clock.now_us();
+    while wait_until(plan, start_us, count, stop) {
+        let now_us = plan.clock.now_us();
+        batch.clear();
+        while batch.len() < BATCH && due_us(plan, start_us, count, now_us) <= now_us {
+            let due = due_us(plan, start_us, count, now_us);
+            let target = (count % plan.targets.len() as u64) as usize;
+            add(plan, &mut batch, target, sent[target], due);
+            sent[target] += 1;
+            count += 1;
+            if plan.form == Form::Posts {
+                break;
+            }
+        }
+        match plan.form {
+            Form::Lines => {
+                write!(writer, "{:x}\r\n", batch.len())?;
+                batch.extend_from_slice(b"\r\n");
+                writer.write_all(&batch)?;
+            }
+            Form::Posts => {
+                writer.write_all(&batch)?;
+                read_answer(&mut reader)?;
+            }
+        }
+    }
+    if plan.form == Form::Lines {
+        writer.write_all(b"0\r\n\r\n")?;
+        read_answer(&mut reader)?;
+    }
+    Ok(sent)
+}
+
+/// When an event is due.
+fn due_us(plan: &Plan, start_us: u64, count: u64, now_us: u64) -> u64 {
+    if plan.rate == 0.0 {
+        return now_us;
+    }
+    start_us + (count as f64 * 1e6 / plan.rate) as u64
+}
+
+/// Waits for the next event to be due; `false` when it is over.
+fn wait_until(plan: &Plan, start_us: u64, count: u64, stop: &Receiver<()>) -> bool {
+    let now_us = plan.clock.now_us();
+    let wait_us = due_us(plan, start_us, count, now_us).saturating_sub(now_us);
+    let stopped = stop.recv_timeout(Duration::from_micros(wait_us));
+    stopped == Err(RecvTimeoutError::Timeout)
+}
+
+fn add(plan: &Plan, batch: &mut Vec<u8>, target: usize, sequence: u64, due_us: u64) {
+    let name = &plan.targets[target];
+    match plan.form {
+        Form::Lines => {
+            batch.extend_from_slice(b"{\"namespace\":\"");
+            batch.extend_from_slice(name.as_bytes());
+            batch.extend_from_slice(b"\",\"data\":\"");
+            write_data(batch, plan.number, sequence, due_us, plan.size);
+            batch.extend_from_slice(b"\"}\n");
+        }
+        Form::Posts => {
+            let mut data = Vec::with_capacity(plan.size);
+            write_data(&mut data, plan.number, sequence, due_us, plan.size);
+            let (headers, length) = (&plan.headers, data.len());
+            let head = format!(
+                "POST {name} HTTP/1.1\r\n{headers}Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
+            );
+            batch.extend_from_slice(head.as_bytes());
+            batch.append(&mut data);
+        }
+    }
+}
+
+/// Reads an answer, which must be one of success.
+fn read_answer(reader: &mut impl BufRead) -> io::Result<()> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Err(io::Error::other(
+                "the server ended the connection of a publisher",
+            ));
+        }
+    }
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse().ok())?
+    });
+    let mut body = String::new();
+    reader.take(length.unwrap_or(0)).read_to_string(&mut body)?;
+    match head.split(' ').nth(1) {
+        Some(status) if status.starts_with('2') => Ok(()),
+        status => {
+            let status = status.unwrap_or_default();
+            let problem = format!("publishing was answered {status}: {}", body.trim());
+            Err(io::Error::other(problem))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_to_its_end_and_no_further() {
+        let mut two: &[u8] =
+            b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabcHTTP/1.1 204 No\r\n\r\n";
+        assert!(read_answer(&mut two).is_ok());
+        assert!(read_answer(&mut two).is_ok());
+        assert!(two.is_empty());
+        let mut refused: &[u8] = b"HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nwho?";
+        let error = read_answer(&mut refused).unwrap_err().to_string();
+        assert!(error.ends_with("401: who?"), "{error}");
+        let mut cut: &[u8] = b"HTTP/1.1 200 OK\r\n";
+        assert!(read_answer(&mut cut).is_err());
+    }
+
+    #[test]
+    fn events_are_due_at_even_times() {
+        let mut plan = Plan {
+            address: ([127, 0, 0, 1], 1).into(),
+            form: Form::Posts,
+            path: String::new(),
+            headers: String::new(),
+            number: 0,
+            targets: vec!["/a".into()],
+            size: 0,
+            rate: 4.0,
+            clock: Clock::start(),
+        };
+        let due: Vec<u64> = (0..3).map(|count| due_us(&plan, 10, count, 99)).collect();
+        assert_eq!(due, [10, 250_010, 500_010]);
+        plan.rate = 0.0;
+        assert_eq!(due_us(&plan, 10, 7, 99), 99);
+    }
+}

@@ -1,0 +1,369 @@
+//! When to connect, when to wait and when to give up: an event source without its sockets.
+//!
+//! Owns the rules of the WHATWG specification for what a response's head and a lost connection lead to, and the backoff.
+//! The time and the random numbers are arguments, so that tests need neither network nor patience.
+//!
+//! ```text
+//!            due            200, text/event-stream
+//! Waiting ─────────► Connecting ─────────────────► Open
+//!    ▲                  │    │                      │ │
+//!    └──────────────────┴────┼──────── lost ────────┘ │
+//!                            └──► Closed ◄── close ───┘
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::State;
+use super::error::Error;
+
+/// Redirects that one attempt follows.
+const MAX_REDIRECTS: u32 = 10;
+/// What the random part of a first wait may come to; it doubles with each failure.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// A reconnection time that is longer is as good as none; a mistyped one must not silence a client for good.
+const MAX_RECONNECTION_TIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where an event source stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Waiting { until: Instant },
+    Connecting { redirects: u32 },
+    Open,
+    Closed,
+}
+
+/// What is to be done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Wait(Duration),
+    Connect,
+    Read,
+    Stop,
+}
+
+/// What the head of a response says that matters here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) status: u16,
+    pub(super) content_type: Option<String>,
+    pub(super) location: Option<String>,
+    /// The beginning of the body, if it is no event stream.
+    pub(super) text: String,
+}
+
+/// What the head of a response leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The body is the event stream.
+    Open,
+    /// Another request is due, to this location.
+    Redirect(String),
+}
+
+#[derive(Debug)]
+pub(super) struct Reconnect {
+    phase: Phase,
+    reconnection_time: Duration,
+    max_backoff: Duration,
+    /// Connections in a row that brought no event, failed ones included.
+    failures: u32,
+    /// The connection at hand brought an event.
+    fruitful: bool,
+}
+
+impl Reconnect {
+    /// An event source that connects at once.
+    pub(super) fn new(now: Instant, reconnection_time: Duration, max_backoff: Duration) -> Self {
+        Self {
+            phase: Phase::Waiting { until: now },
+            reconnection_time,
+            max_backoff,
+            failures: 0,
+            fruitful: false,
+        }
+    }
+
+    /// What to do now.
+    pub(super) fn step(&mut self, now: Instant) -> Step {
+        match self.phase {
+            Phase::Waiting { until } if now < until => Step::Wait(until - now),
+            Phase::Waiting { .. } => {
+                self.phase = Phase::Connecting { redirects: 0 };
+                self.fruitful = false;
+                Step::Connect
+            }
+            Phase::Connecting { .. } => Step::Connect,
+            Phase::Open => Step::Read,
+            Phase::Closed => Step::Stop,
+        }
+    }
+
+    /// The head of a response came.
+    ///
+    /// # Errors
+    /// It ends the event source for good.
+    pub(super) fn head(&mut self, head: Head) -> Result<Verdict, Error> {
+        let verdict = self.judge(head);
+        match &verdict {
+            Ok(Verdict::Open) => self.phase = Phase::Open,
+            Ok(Verdict::Redirect(_)) => {}
+            Err(_) => self.close(),
+        }
+        verdict
+    }
+
+    fn judge(&mut self, head: Head) -> Result<Verdict, Error> {
+        match (head.status, head.location) {
+            (200, _) => {
+                let given = head.content_type.unwrap_or_default();
+                let essence = given.split(';').next().unwrap_or_default().trim();
+                if essence.eq_ignore_ascii_case("text/event-stream") {
+                    return Ok(Verdict::Open);
+                }
+                Err(Error::ContentType(given))
+            }
+            (204, _) => Err(Error::NoContent),
+            (301 | 302 | 303 | 307 | 308, Some(location)) => {
+                let Phase::Connecting { redirects } = &mut self.phase else {
+                    return Err(Error::Redirect("nobody asked".into()));
+                };
+                *redirects += 1;
+                if *redirects > MAX_REDIRECTS {
+                    return Err(Error::Redirect(format!(
+                        "more than {MAX_REDIRECTS} in a row"
+                    )));
+                }
+                Ok(Verdict::Redirect(location))
+            }
+            (status, _) => Err(Error::Status {
+                status,
+                body: head.text,
+            }),
+        }
+    }
+
+    /// A whole event came: the connection was worth its while.
+    pub(super) fn event(&mut self) {
+        self.fruitful = true;
+    }
+
+    /// The stream set the reconnection time.
+    pub(super) fn retry(&mut self, reconnection_time: Duration) {
+        self.reconnection_time = reconnection_time.min(MAX_RECONNECTION_TIME);
+    }
+
+    /// The connection failed or ended; returns how long to wait before the next.
+    ///
+    /// That is the reconnection time, as specified, and a random time on top (full jitter): up to a second at first and twice as much
+    /// after each failure, as far as the cap. Clients that lost a server together so come back spread out.
+    pub(super) fn lost(&mut self, now: Instant, random: u64) -> Duration {
+        self.failures = if self.fruitful { 0 } else { self.failures + 1 };
+        let backoff = FIRST_BACKOFF
+            .saturating_mul(2_u32.saturating_pow(self.failures))
+            .min(self.max_backoff);
+        let wait = self.reconnection_time + backoff.mul_f64(random as f64 / u64::MAX as f64);
+        self.phase = Phase::Waiting { until: now + wait };
+        wait
+    }
+
+    pub(super) fn close(&mut self) {
+        self.phase = Phase::Closed;
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self.phase {
+            Phase::Waiting { .. } | Phase::Connecting { .. } => State::Connecting,
+            Phase::Open => State::Open,
+            Phase::Closed => State::Closed,
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "any point in time will do to start from"
+)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn head(status: u16, content_type: &str) -> Head {
+        Head {
+            status,
+            content_type: (!content_type.is_empty()).then(|| content_type.into()),
+            ..Head::default()
+        }
+    }
+
+    fn redirect(status: u16) -> Head {
+        Head {
+            status,
+            location: Some("/b".into()),
+            ..Head::default()
+        }
+    }
+
+    /// One that is connecting.
+    fn connecting(now: Instant) -> Reconnect {
+        let mut reconnect = Reconnect::new(now, 3 * SECOND, 30 * SECOND);
+        assert_eq!(reconnect.step(now), Step::Connect);
+        reconnect
+    }
+
+    #[test]
+    fn a_head_opens_redirects_or_ends_it() {
+        let now = Instant::now();
+        let content_type = |given: &str| Err(Error::ContentType(given.into()));
+        let status = |status| {
+            Err(Error::Status {
+                status,
+                body: String::new(),
+            })
+        };
+        let to_b = || Ok(Verdict::Redirect("/b".into()));
+        for (head, expected) in [
+            (head(200, "text/event-stream"), Ok(Verdict::Open)),
+            (
+                head(200, "Text/Event-Stream ; charset=utf-8"),
+                Ok(Verdict::Open),
+            ),
+            (
+                head(200, "text/event-stream;charset=latin1"),
+                Ok(Verdict::Open),
+            ),
+            (head(200, "text/event-stream;"), Ok(Verdict::Open)),
+            (head(200, "text/event-stream; x bogus"), Ok(Verdict::Open)),
+            (
+                head(200, "text/event-stream x"),
+                content_type("text/event-stream x"),
+            ),
+            (head(200, ""), content_type("")),
+            (head(200, "text/html"), content_type("text/html")),
+            (
+                head(200, "text/event-streams"),
+                content_type("text/event-streams"),
+            ),
+            (
+                head(200, "x/y; text/event-stream"),
+                content_type("x/y; text/event-stream"),
+            ),
+            (head(204, ""), Err(Error::NoContent)),
+            (head(204, "text/event-stream"), Err(Error::NoContent)),
+            (head(201, "text/event-stream"), status(201)),
+            (head(205, "text/event-stream"), status(205)),
+            (head(304, ""), status(304)),
+            (head(301, ""), status(301)),
+            (head(401, ""), status(401)),
+            (head(500, "text/event-stream"), status(500)),
+            (head(503, "text/event-stream"), status(503)),
+            (redirect(301), to_b()),
+            (redirect(302), to_b()),
+            (redirect(303), to_b()),
+            (redirect(307), to_b()),
+            (redirect(308), to_b()),
+            (redirect(300), status(300)),
+        ] {
+            let mut reconnect = connecting(now);
+            let next = match &expected {
+                Ok(Verdict::Open) => Step::Read,
+                Ok(Verdict::Redirect(_)) => Step::Connect,
+                Err(_) => Step::Stop,
+            };
+            assert_eq!(reconnect.head(head.clone()), expected, "{head:?}");
+            assert_eq!(reconnect.step(now), next, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn redirects_are_counted_for_each_attempt() {
+        let now = Instant::now();
+        let mut reconnect = connecting(now);
+        for _ in 0..2 {
+            for _ in 0..MAX_REDIRECTS {
+                assert!(reconnect.head(redirect(307)).is_ok());
+            }
+            let wait = reconnect.lost(now, 0);
+            assert_eq!(reconnect.step(now + wait), Step::Connect);
+        }
+        for _ in 0..MAX_REDIRECTS {
+            assert!(reconnect.head(redirect(302)).is_ok());
+        }
+        assert!(matches!(
+            reconnect.head(redirect(302)),
+            Err(Error::Redirect(_))
+        ));
+        assert_eq!(reconnect.step(now), Step::Stop);
+    }
+
+    #[test]
+    fn it_waits_the_reconnection_time_and_a_random_time_that_doubles() {
+        let now = Instant::now();
+        let mut reconnect = connecting(now);
+        for seconds in [2, 4, 8, 16, 30, 30] {
+            assert_eq!(reconnect.lost(now, 0), 3 * SECOND);
+            reconnect.failures -= 1; // The same failure, with other luck.
+            assert_eq!(reconnect.lost(now, u64::MAX), (3 + seconds) * SECOND);
+            reconnect.failures -= 1;
+            let half = reconnect.lost(now, u64::MAX / 2).as_secs_f64();
+            assert!(
+                (half - 3.0 - f64::from(seconds) / 2.0).abs() < 1e-6,
+                "{half}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_event_ends_the_row_of_failures_and_a_stream_without_one_does_not() {
+        let now = Instant::now();
+        let mut reconnect = connecting(now);
+        for (brings_event, seconds) in [(false, 2), (false, 4), (true, 1), (true, 1), (false, 2)] {
+            assert_eq!(
+                reconnect.head(head(200, "text/event-stream")),
+                Ok(Verdict::Open)
+            );
+            if brings_event {
+                reconnect.event();
+            }
+            let wait = reconnect.lost(now, u64::MAX);
+            assert_eq!(wait, (3 + seconds) * SECOND);
+            assert_eq!(reconnect.step(now + wait), Step::Connect);
+        }
+    }
+
+    #[test]
+    fn it_connects_when_the_wait_is_over_and_not_before() {
+        let now = Instant::now();
+        let mut reconnect = connecting(now);
+        reconnect.retry(7 * SECOND);
+        assert_eq!(reconnect.lost(now, 0), 7 * SECOND);
+        assert_eq!(reconnect.step(now), Step::Wait(7 * SECOND));
+        assert_eq!(reconnect.step(now + 6 * SECOND), Step::Wait(SECOND));
+        assert_eq!(reconnect.step(now + 7 * SECOND), Step::Connect);
+        assert_eq!(reconnect.step(now), Step::Connect);
+    }
+
+    #[test]
+    fn no_reconnection_time_is_for_ever_and_none_is_in_vain() {
+        let now = Instant::now();
+        let mut reconnect = connecting(now);
+        reconnect.retry(Duration::from_millis(u64::MAX));
+        assert_eq!(reconnect.lost(now, 0), MAX_RECONNECTION_TIME);
+        reconnect.retry(Duration::ZERO);
+        assert_eq!(reconnect.lost(now, 0), Duration::ZERO);
+        assert_eq!(reconnect.step(now), Step::Connect);
+        for _ in 0..100 {
+            reconnect.lost(now, u64::MAX);
+        }
+        assert_eq!(reconnect.lost(now, u64::MAX), 30 * SECOND);
+    }
+
+    #[test]
+    fn closed_is_closed() {
+        let now = Instant::now();
+        let mut reconnect = connecting(now);
+        reconnect.close();
+        assert_eq!(reconnect.step(now + 1000 * SECOND), Step::Stop);
+    }
+}

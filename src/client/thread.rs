@@ -1,0 +1,79 @@
+//! An event source on a thread of its own, for those who wait for several things at once.
+
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+
+use super::error::Error;
+use super::source::{Closer, EventSource};
+use super::{State, Update};
+
+/// An [`EventSource`] that reads on a thread of its own; its updates wait in a channel.
+///
+/// It is an iterator too. Dropping it closes it.
+#[derive(Debug)]
+pub struct EventSourceThread {
+    updates: Receiver<Update>,
+    closer: Closer,
+}
+
+impl EventSourceThread {
+    pub(super) fn start(source: EventSource, buffer: usize) -> Result<Self, Error> {
+        let (sender, updates) = bounded(buffer.max(1));
+        let closer = source.closer();
+        closer.set_updates(updates.clone());
+        thread::Builder::new()
+            .name("event-source".into())
+            .spawn(move || hand_out(source, &sender))
+            .map_err(|error| Error::Network(error.to_string()))?;
+        Ok(Self { updates, closer })
+    }
+
+    /// The channel of updates, to select on; it ends when the event source does.
+    pub fn receiver(&self) -> &Receiver<Update> {
+        &self.updates
+    }
+
+    /// What closes it from another thread.
+    pub fn closer(&self) -> Closer {
+        self.closer.clone()
+    }
+
+    /// Ends it; see [`Closer::close`].
+    pub fn close(&self) {
+        self.closer.close();
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> State {
+        self.closer.state()
+    }
+}
+
+impl Iterator for EventSourceThread {
+    type Item = Update;
+
+    fn next(&mut self) -> Option<Update> {
+        self.updates.recv().ok()
+    }
+}
+
+impl Drop for EventSourceThread {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn hand_out(source: EventSource, sender: &Sender<Update>) {
+    let closed = source.closed().clone();
+    for update in source {
+        // Selecting costs more than sending, so it is left for when there is no room.
+        let Err(TrySendError::Full(update)) = sender.try_send(update) else {
+            continue;
+        };
+        select! {
+            send(sender, update) -> _ => {}
+            recv(closed) -> _ => return,
+        }
+    }
+}

@@ -1,0 +1,669 @@
+//! The client against servers that misbehave, over real sockets.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in a test's helper fails the test"
+)]
+#![cfg(feature = "client")]
+
+mod support;
+
+#[path = "support/odd.rs"]
+mod odd;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use fanfare::client::{Builder, Error, EventSource, GapReason, State, StreamEvent, Update};
+use odd::{CuttingProxy, OddServer, STREAM, hold, value_of};
+use support::PATIENCE;
+
+const GONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+/// An event source that loses no time between connections.
+fn source(url: &str) -> Builder {
+    EventSource::builder(url)
+        .reconnection_time(Duration::ZERO)
+        .max_backoff(Duration::ZERO)
+        .proxy(None)
+}
+
+/// All that comes until it is over, with the reason; a loss of the connection is left out.
+fn run(builder: Builder) -> (Vec<StreamEvent>, Error) {
+    let mut events = Vec::new();
+    for update in builder.build().unwrap() {
+        match update {
+            Update::Event(event) => events.push(event),
+            Update::Closed(error) => return (events, error),
+            Update::Open | Update::Lost { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("it ended without a reason after {events:?}");
+}
+
+fn closed(builder: Builder) -> Error {
+    run(builder).1
+}
+
+fn data(events: &[StreamEvent]) -> Vec<&str> {
+    events.iter().map(|event| &*event.data).collect()
+}
+
+fn status(status: u16, body: &str) -> Error {
+    Error::Status {
+        status,
+        body: body.into(),
+    }
+}
+
+#[test]
+fn a_stream_cut_at_any_byte_goes_on_where_it_was_cut() {
+    let events = [
+        "id:1\ndata:a\n\n",
+        "id:2\nevent:e\ndata:b\ndata:c\n\n",
+        "id:3\r\ndata:d\r\n\r\n",
+    ];
+    let whole = format!("{STREAM}retry:0\n:\n\n{}", events.concat());
+    for cut in 0..=whole.len() {
+        let first = whole[..cut].to_owned();
+        let server = OddServer::start(move |number, request, mut stream| {
+            let seen = value_of(request, "last-event-id").map_or(0, |id| id.parse().unwrap());
+            let text = match number {
+                0 => first.clone(),
+                1 => format!("{STREAM}{}", events[seen..].concat()),
+                _ => GONE.into(),
+            };
+            stream.write_all(text.as_bytes()).unwrap();
+        });
+        let (events, error) = run(source(&server.url("/")));
+        assert_eq!(data(&events), ["a", "b\nc", "d"], "cut at {cut}");
+        assert_eq!(error, Error::NoContent);
+    }
+}
+
+#[test]
+fn what_is_no_stream_ends_it_and_says_why() {
+    for (response, expected) in [
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\ndata:x\n\n",
+            Error::ContentType("text/html".into()),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\n\r\ndata:x\n\n",
+            Error::ContentType(String::new()),
+        ),
+        (GONE, Error::NoContent),
+        (
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            status(404, ""),
+        ),
+        (
+            "HTTP/1.1 500 Oh\r\nContent-Type: text/event-stream\r\n\r\ndata:x\n\n",
+            status(500, "data:x"),
+        ),
+        (
+            "HTTP/1.1 503 Later\r\nContent-Length: 9\r\n\r\nnot now\r\n",
+            status(503, "not now"),
+        ),
+        // A body that is shorter than it says.
+        (
+            "HTTP/1.1 401 No\r\nContent-Length: 99\r\n\r\nwho?",
+            status(401, "who?"),
+        ),
+        (
+            "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n",
+            status(302, ""),
+        ),
+    ] {
+        let server = OddServer::saying(response);
+        assert_eq!(closed(source(&server.url("/"))), expected, "{response}");
+    }
+}
+
+#[test]
+fn a_refusal_keeps_no_more_than_a_part_of_an_endless_body() {
+    let server = OddServer::start(|_, _, mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 400 No\r\n\r\n");
+        while stream.write_all(&[b'x'; 1000]).is_ok() {}
+    });
+    assert_eq!(
+        closed(source(&server.url("/"))),
+        status(400, &"x".repeat(1024))
+    );
+}
+
+#[test]
+fn what_is_no_http_is_tried_again() {
+    let server = OddServer::start(|number, _, mut stream| {
+        let text = match number {
+            0 => "SSH-2.0-OpenSSH_9.2\r\n",
+            1 => {
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\nzz\r\n"
+            }
+            2 => "\r\n\r\n\r\n",
+            _ => GONE,
+        };
+        let _ = stream.write_all(text.as_bytes());
+    });
+    let source = source(&server.url("/")).build().unwrap();
+    let updates: Vec<Update> = source.filter(|update| *update != Update::Open).collect();
+    let (last, lost) = updates.split_last().unwrap();
+    assert_eq!(*last, Update::Closed(Error::NoContent));
+    assert_eq!(lost.len(), 3);
+    assert!(
+        lost.iter()
+            .all(|update| matches!(update, Update::Lost { .. }))
+    );
+}
+
+#[test]
+fn bodies_of_every_framing_are_read() {
+    for response in [
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 16\r\n\r\ndata:a\n\ndata:b\n\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3\r\ndat\r\n1\r\na\r\nb\r\n:a\n\ndata:b\n\r\n1\r\n\n\r\n0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\u{feff}data:a\n\ndata:b\n\n",
+    ] {
+        let server = OddServer::start(move |number, _, mut stream| {
+            let text = if number == 0 { response } else { GONE };
+            let _ = stream.write_all(text.as_bytes());
+        });
+        let (events, _) = run(source(&server.url("/")));
+        assert_eq!(data(&events), ["a", "b"], "{response}");
+    }
+}
+
+#[test]
+fn a_slow_server_is_as_good_as_a_fast_one() {
+    let server = OddServer::start(|number, _, mut stream| {
+        let text = if number == 0 {
+            format!("{STREAM}data:a\n\nid:7\ndata:b\n\n")
+        } else {
+            GONE.into()
+        };
+        stream.set_nodelay(true).unwrap();
+        for byte in text.bytes() {
+            if stream.write_all(&[byte]).is_err() {
+                return;
+            }
+            thread::yield_now();
+        }
+    });
+    assert_eq!(data(&run(source(&server.url("/"))).0), ["a", "b"]);
+}
+
+#[test]
+fn a_silent_server_is_given_up_and_asked_again() {
+    let server = OddServer::start(|number, _, mut stream| {
+        let text = match number {
+            0 => "",
+            1 => STREAM,
+            2 => "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata:half",
+            _ => GONE,
+        };
+        let _ = stream.write_all(text.as_bytes());
+        if number < 3 {
+            hold(stream);
+        }
+    });
+    let source = source(&server.url("/")).read_timeout(Duration::from_millis(50));
+    let updates: Vec<Update> = source.build().unwrap().collect();
+    let timeout = || Update::Lost {
+        error: Error::Timeout,
+        wait: Duration::ZERO,
+    };
+    assert_eq!(
+        updates,
+        [
+            timeout(),
+            Update::Open,
+            timeout(),
+            Update::Open,
+            timeout(),
+            Update::Closed(Error::NoContent)
+        ]
+    );
+}
+
+#[test]
+fn a_line_without_end_ends_it() {
+    let server = OddServer::start(|_, _, mut stream| {
+        let _ = stream.write_all(STREAM.as_bytes());
+        let _ = stream.write_all(b"data:a\n\n");
+        while stream.write_all(&[b'x'; 1000]).is_ok() {}
+    });
+    let (events, error) = run(source(&server.url("/")).max_event(100_000));
+    assert_eq!(data(&events), ["a"]);
+    assert_eq!(error, Error::TooLarge(100_000));
+}
+
+#[test]
+fn an_event_without_end_ends_it() {
+    let server = OddServer::start(|_, _, mut stream| {
+        let _ = stream.write_all(STREAM.as_bytes());
+        while stream.write_all(b"data:0123456789\n").is_ok() {}
+    });
+    assert_eq!(
+        closed(source(&server.url("/")).max_event(10_000)),
+        Error::TooLarge(10_000)
+    );
+}
+
+#[test]
+fn secrets_go_along_within_an_origin_and_no_further() {
+    let elsewhere = OddServer::saying(GONE);
+    let target = elsewhere.url("/b");
+    let server = OddServer::start(move |_, request, mut stream| {
+        let location = if request.starts_with("GET /a ") {
+            "here?x=1"
+        } else {
+            &target
+        };
+        let _ = write!(
+            stream,
+            "HTTP/1.1 307 Go\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+        );
+    });
+    let source = source(&server.url("/a"))
+        .bearer("secret")
+        .header("X-Key", "secret");
+    assert_eq!(closed(source.last_event_id("7")), Error::NoContent);
+
+    let first = server.next_request();
+    assert!(first.starts_with("GET /a HTTP/1.1\r\n"), "{first}");
+    let second = server.next_request();
+    assert!(second.starts_with("GET /here?x=1 HTTP/1.1\r\n"), "{second}");
+    for request in [&first, &second] {
+        assert_eq!(value_of(request, "authorization"), Some("Bearer secret"));
+        assert_eq!(value_of(request, "x-key"), Some("secret"));
+    }
+    let third = elsewhere.next_request();
+    assert!(third.starts_with("GET /b HTTP/1.1\r\n"), "{third}");
+    assert!(!third.contains("secret"), "{third}");
+    for request in [&first, &second, &third] {
+        assert_eq!(value_of(request, "accept"), Some("text/event-stream"));
+        assert_eq!(value_of(request, "cache-control"), Some("no-cache"));
+        assert_eq!(value_of(request, "last-event-id"), Some("7"));
+    }
+}
+
+#[test]
+fn redirects_that_lead_nowhere_end_it() {
+    for (location, says) in [
+        ("/again", "in a row"),
+        ("ftp://a/", "ftp"),
+        ("http://", "no URL"),
+    ] {
+        let response =
+            format!("HTTP/1.1 302 Go\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+        let server = OddServer::saying(response);
+        let Error::Redirect(problem) = closed(source(&server.url("/"))) else {
+            panic!("no redirect of {location}");
+        };
+        assert!(problem.contains(says), "{problem}");
+    }
+}
+
+#[test]
+fn after_a_redirect_it_comes_back_to_where_it_began() {
+    let server = OddServer::start(|number, request, mut stream| {
+        let text = match (number, request.starts_with("GET /a ")) {
+            (0 | 2, true) => "HTTP/1.1 301 Go\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n".into(),
+            (1, false) => format!("{STREAM}data:x\n\n"),
+            _ => GONE.into(),
+        };
+        let _ = stream.write_all(text.as_bytes());
+    });
+    assert_eq!(data(&run(source(&server.url("/a"))).0), ["x"]);
+    for path in ["/a", "/b", "/a", "/b"] {
+        let request = server.next_request();
+        assert!(request.starts_with(&format!("GET {path} ")), "{request}");
+    }
+}
+
+#[test]
+fn a_post_is_sent_each_time() {
+    let server = OddServer::start(|number, _, mut stream| {
+        let _ = stream.write_all(if number == 0 { STREAM } else { GONE }.as_bytes());
+    });
+    closed(source(&server.url("/")).post("application/json", r#"{"ask":1}"#));
+    for _ in 0..2 {
+        let request = server.next_request();
+        assert!(request.starts_with("POST / HTTP/1.1\r\n"), "{request}");
+        assert_eq!(value_of(&request, "content-type"), Some("application/json"));
+        assert!(request.ends_with("\r\n\r\n{\"ask\":1}"), "{request}");
+    }
+}
+
+#[test]
+fn the_last_event_id_outlives_connections_and_events_without_one() {
+    let server = OddServer::start(|number, _, mut stream| {
+        let text = match number {
+            0 => format!("{STREAM}id:é1\ndata:a\n\ndata:b\n\nid:lost\ndata:incomplete\n"),
+            1 => format!("{STREAM}data:c\n\n"),
+            2 => format!("{STREAM}id\ndata:d\n\n"),
+            _ => GONE.into(),
+        };
+        let _ = stream.write_all(text.as_bytes());
+    });
+    let (events, _) = run(source(&server.url("/")));
+    let ids: Vec<&str> = events.iter().map(|event| &*event.last_event_id).collect();
+    assert_eq!(
+        (data(&events), ids),
+        (vec!["a", "b", "c", "d"], vec!["é1", "é1", "é1", ""])
+    );
+    let asked: Vec<String> = (0..4).map(|_| server.next_request()).collect();
+    let asked: Vec<_> = asked
+        .iter()
+        .map(|it| value_of(it, "last-event-id"))
+        .collect();
+    assert_eq!(asked, [None, Some("é1"), Some("é1"), None]);
+}
+
+#[test]
+fn the_stream_sets_the_reconnection_time() {
+    let server = OddServer::saying(format!("{STREAM}retry:3600000\n"));
+    let source = EventSource::builder(&server.url("/"))
+        .max_backoff(Duration::ZERO)
+        .build()
+        .unwrap();
+    let closer = source.closer();
+    let mut states = Vec::new();
+    for update in source {
+        states.push(closer.state());
+        if let Update::Lost { error, wait } = update {
+            assert_eq!((error, wait), (Error::Ended, Duration::from_secs(3600)));
+            closer.close();
+        }
+    }
+    assert_eq!(states, [State::Open, State::Connecting]);
+    assert_eq!(closer.state(), State::Closed);
+}
+
+#[test]
+fn a_gap_is_told_as_such_at_the_beginning_of_a_stream_alone() {
+    let gap = "event:gap\ndata:{\"reason\":\"expired\",\"lastEventId\":\"a-1\",\"resumedAt\":\"a-9\"}\n\n";
+    let server = OddServer::start(move |number, _, mut stream| {
+        let text = match number {
+            0 => format!("{STREAM}{gap}{gap}"),
+            1 => format!("{STREAM}event:gap\ndata:mind it\n\n"),
+            _ => GONE.into(),
+        };
+        let _ = stream.write_all(text.as_bytes());
+    });
+    let source = source(&server.url("/")).build().unwrap();
+    let told: Vec<String> = source
+        .filter_map(|update| match update {
+            Update::Gap(gap) => {
+                assert_eq!(
+                    (gap.reason, &*gap.last_event_id),
+                    (GapReason::Expired, "a-1")
+                );
+                Some("a gap".into())
+            }
+            Update::Event(event) => Some(event.data),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.len(), 3);
+    assert_eq!((&*told[0], &*told[2]), ("a gap", "mind it"));
+    assert!(told[1].starts_with('{'));
+}
+
+#[test]
+fn an_explicit_proxy_is_used() {
+    let proxy = OddServer::start(|_, _, mut stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let mut request = [0; 16];
+        stream.read_exact(&mut request).unwrap();
+        stream.write_all(GONE.as_bytes()).unwrap();
+    });
+    let error = closed(source("http://events.invalid/x").proxy(Some(&proxy.url(""))));
+    assert_eq!(error, Error::NoContent);
+    let request = proxy.next_request();
+    assert!(
+        request.starts_with("CONNECT events.invalid:80 "),
+        "{request}"
+    );
+}
+
+#[test]
+fn what_cannot_be_asked_is_said_before_anything_is_done() {
+    let url = "http://127.0.0.1:1/";
+    for builder in [
+        EventSource::builder("localhost:80"),
+        source(url).header("a b", "c"),
+        source(url).header("a", "b\r\nc: d"),
+        source(url).bearer("a\nb"),
+        source(url).proxy(Some("::")),
+    ] {
+        assert!(matches!(builder.build(), Err(Error::Request(_))));
+    }
+}
+
+/// Runs it on a thread and tells when it has ended, with what came.
+fn on_a_thread(
+    source: EventSource,
+    mut each: impl FnMut(&Update) + Send + 'static,
+) -> std::sync::mpsc::Receiver<usize> {
+    let (sender, ended) = channel();
+    thread::spawn(move || {
+        let count = source.inspect(|update| each(update)).count();
+        let _ = sender.send(count);
+    });
+    ended
+}
+
+#[test]
+fn it_is_closed_at_once_while_it_reads() {
+    let server = OddServer::start(|_, _, mut stream| {
+        let _ = stream.write_all(STREAM.as_bytes());
+        hold(stream);
+    });
+    let source = source(&server.url("/"))
+        .read_timeout(Duration::ZERO)
+        .build()
+        .unwrap();
+    let closer = source.closer();
+    let (sender, open) = channel();
+    let ended = on_a_thread(source, move |_| sender.send(()).unwrap());
+    open.recv_timeout(PATIENCE).unwrap();
+    closer.close();
+    closer.close();
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(1));
+}
+
+#[test]
+fn it_is_closed_at_once_while_it_waits_for_a_head() {
+    let server = OddServer::start(|_, _, stream| hold(stream));
+    let source = source(&server.url("/"))
+        .read_timeout(Duration::ZERO)
+        .build()
+        .unwrap();
+    let closer = source.closer();
+    let ended = on_a_thread(source, |_| {});
+    server.next_request();
+    closer.close();
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(0));
+}
+
+/// An address at which connecting gets no answer: the queue of connections is full, and nobody takes them.
+fn deaf() -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
+    let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let listener = new();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let queued = (0..4).map(|_| {
+        let socket = new();
+        socket.set_nonblocking(true).unwrap();
+        let _ = socket.connect(&address);
+        socket
+    });
+    (listener, queued.collect(), address.as_socket().unwrap())
+}
+
+#[test]
+fn it_is_closed_at_once_while_it_connects() {
+    let (_listener, _queued, address) = deaf();
+    let source = source(&format!("http://{address}/")).connect_timeout(Duration::ZERO);
+    let source = source.build().unwrap();
+    let closer = source.closer();
+    let ended = on_a_thread(source, |_| {});
+    closer.close();
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(0));
+}
+
+#[test]
+fn connecting_does_not_take_for_ever() {
+    let (_listener, _queued, address) = deaf();
+    let url = format!("http://{address}/");
+    let mut source = source(&url)
+        .connect_timeout(Duration::from_millis(50))
+        .build()
+        .unwrap();
+    let lost = Update::Lost {
+        error: Error::Timeout,
+        wait: Duration::ZERO,
+    };
+    assert_eq!(source.next(), Some(lost));
+}
+
+#[test]
+fn nobody_there_is_tried_again_until_somebody_is() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let mut source = source(&format!("http://{address}/")).build().unwrap();
+    for _ in 0..3 {
+        let update = source.next();
+        assert!(
+            matches!(
+                &update,
+                Some(Update::Lost {
+                    error: Error::Network(_),
+                    ..
+                })
+            ),
+            "{update:?}"
+        );
+    }
+    let listener = TcpListener::bind(address).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(GONE.as_bytes()).unwrap();
+        hold(stream);
+    });
+    assert_eq!(source.last(), Some(Update::Closed(Error::NoContent)));
+}
+
+#[test]
+fn a_thread_hands_out_through_a_channel_that_ends_when_it_is_closed() {
+    let server = OddServer::start(|_, _, mut stream| {
+        let _ = stream.write_all(STREAM.as_bytes());
+        while stream.write_all(b"data:x\n\n").is_ok() {}
+    });
+    let source = source(&server.url("/")).buffer(4).spawn().unwrap();
+    let updates = source.receiver().clone();
+    assert_eq!(updates.recv_timeout(PATIENCE), Ok(Update::Open));
+    for _ in 0..1000 {
+        assert!(matches!(
+            updates.recv_timeout(PATIENCE),
+            Ok(Update::Event(_))
+        ));
+    }
+    assert_eq!(source.state(), State::Open);
+    source.close();
+    // What was on its way at that moment may still come, and no more.
+    assert!(updates.iter().count() <= 1);
+}
+
+#[test]
+fn a_thread_ends_with_its_owner_and_with_its_source() {
+    let server = OddServer::saying(GONE);
+    let source = source(&server.url("/")).spawn().unwrap();
+    let updates = source.receiver().clone();
+    assert_eq!(source.last(), Some(Update::Closed(Error::NoContent)));
+    assert!(updates.recv_timeout(PATIENCE).is_err());
+}
+
+#[test]
+fn through_a_proxy_that_cuts_at_random_nothing_comes_twice_or_out_of_order() {
+    let server = support::start(support::builder().retry(Duration::ZERO));
+    // Cuts fall in heads, in events and between them.
+    let proxy = CuttingProxy::start(server.address, |number| (number as u64 * 7919) % 997 + 1);
+    let source = source(&proxy.url("/subscribe/a")).build().unwrap();
+    let (publisher, closer) = (server.publisher.clone(), source.closer());
+    let publishing = thread::spawn(move || {
+        for number in 0_u64.. {
+            if closer.state() == State::Closed
+                || publisher
+                    .send(fanfare::Event::new("/a", number.to_string()))
+                    .is_err()
+            {
+                return number;
+            }
+            thread::yield_now();
+        }
+        0
+    });
+    let (mut lost, mut seen) = (0, Vec::new());
+    for update in source {
+        match update {
+            Update::Lost { .. } => lost += 1,
+            Update::Event(event) => seen.push(event.data.parse::<u64>().unwrap()),
+            Update::Open => {}
+            other => panic!("{other:?}"),
+        }
+        if lost == 200 {
+            break;
+        }
+    }
+    let published = publishing.join().unwrap();
+    assert!(!seen.is_empty() && seen.iter().all(|number| *number < published));
+    assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+}
+
+#[test]
+fn a_server_that_is_killed_and_comes_back_is_found_again() {
+    let server = support::start(support::builder().retry(Duration::ZERO));
+    let address = server.address;
+    let mut source = source(&format!("http://{address}/subscribe/a"))
+        .build()
+        .unwrap();
+    let mut wait_for_open = || while source.next() != Some(Update::Open) {};
+    wait_for_open();
+    drop(server);
+    let server = support::start_at(
+        support::builder().retry(Duration::ZERO),
+        &address.to_string(),
+    );
+    wait_for_open();
+    server.publish("/a", "back");
+    let update = source.next();
+    assert!(
+        matches!(&update, Some(Update::Event(event)) if event.data == "back"),
+        "{update:?}"
+    );
+}
+
+#[test]
+fn dropping_it_cuts_the_connection() {
+    let (sender, cut) = channel();
+    let server = OddServer::start(move |_, _, mut stream| {
+        let _ = stream.write_all(STREAM.as_bytes());
+        hold(stream);
+        let _ = sender.send(());
+    });
+    let mut source = source(&server.url("/")).build().unwrap();
+    assert_eq!(source.next(), Some(Update::Open));
+    drop(source);
+    cut.recv_timeout(PATIENCE).unwrap();
+    // It listens on: a client that left is no reason to end.
+    TcpStream::connect(server.address()).unwrap();
+}

@@ -1,0 +1,576 @@
+//! `fanfare publish` and `fanfare subscribe` as a user meets them.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in a test's helper fails the test"
+)]
+#![cfg(feature = "cli")]
+
+#[path = "support/odd.rs"]
+mod odd;
+#[path = "support/program.rs"]
+mod program;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+
+use odd::{OddServer, STREAM, hold, value_of};
+use program::{Serving, fanfare, read_until, run};
+
+fn serve(arguments: &[&str]) -> Serving {
+    let mut command = fanfare();
+    command.env("FANFARE_ADDR", "127.0.0.1:0");
+    command.args(["serve", "--retry", "1ms", "--log-level", "off"]);
+    Serving::start(command.args(arguments))
+}
+
+impl Serving {
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// `fanfare publish` with these arguments, on this server.
+    fn publish(&self, arguments: &[&str]) -> Command {
+        let mut command = fanfare();
+        command
+            .args(["publish", "--url", &self.url()])
+            .args(arguments);
+        command
+    }
+
+    /// `fanfare subscribe` with these arguments, once it is connected.
+    fn subscribe(&self, arguments: &[&str]) -> Subscribed {
+        let url = self.url();
+        let mut all = vec!["subscribe", "--url", &url];
+        all.extend(arguments);
+        Subscribed::start(fanfare().args(all))
+    }
+}
+
+/// `fanfare subscribe`, connected.
+struct Subscribed {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Subscribed {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        read_until(&mut stderr, "fanfare: connected to http://");
+        Self {
+            stdout: child.stdout.take().map(BufReader::new),
+            child,
+            stderr,
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        line
+    }
+
+    /// Waits for the end: the exit code, and what was not yet read of both outputs.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        let (mut out, mut err) = (String::new(), String::new());
+        if let Some(mut stdout) = self.stdout.take() {
+            stdout.read_to_string(&mut out).unwrap();
+        }
+        self.stderr.read_to_string(&mut err).unwrap();
+        (self.child.wait().unwrap().code(), out, err)
+    }
+}
+
+/// Runs a command with this on its standard input: exit code and both outputs.
+fn feed(command: &mut Command, input: &[u8]) -> (Option<i32>, String, String) {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // It need not read all, if it finds something wrong.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+fn said(output: (Option<i32>, String, String), code: i32, stdout: &str, stderr: &str) {
+    assert_eq!(output, (Some(code), stdout.into(), stderr.into()));
+}
+
+#[test]
+fn what_is_published_is_received_in_every_format() {
+    let server = serve(&[]);
+    for (format, expected) in [
+        ("text", "Corgi\n two\nlines\n"),
+        (
+            "json",
+            "{\"id\":null,\"event\":\"message\",\"data\":\"Corgi\"}\n{\"id\":\"7\",\"event\":\"new-dog\",\"data\":\" two\\nlines\"}\n",
+        ),
+        (
+            "raw",
+            "data:Corgi\n\nid:7\nevent:new-dog\ndata:  two\ndata:lines\n\n",
+        ),
+    ] {
+        let subscribed = server.subscribe(&["/pets", "--format", format, "--count", "2"]);
+        let published = "published to 1 subscriber\n";
+        said(
+            feed(&mut server.publish(&["/pets/dogs", "Corgi"]), b""),
+            0,
+            published,
+            "",
+        );
+        let second = [
+            "/pets",
+            " two\r\nlines",
+            "--event",
+            "new-dog",
+            "--id",
+            "7",
+            "--retry",
+            "5",
+        ];
+        said(feed(&mut server.publish(&second), b""), 0, published, "");
+        said(subscribed.end(), 0, expected, "");
+    }
+    let none = ["pets and more/é", "x"];
+    said(
+        feed(&mut server.publish(&none), b""),
+        0,
+        "published to 0 subscribers\n",
+        "",
+    );
+}
+
+#[test]
+fn several_namespaces_are_one_stream() {
+    let server = serve(&[]);
+    let subscribed = server.subscribe(&["/a b", "/c&d", "--count", "2"]);
+    for (namespace, data) in [("/a b/x", "1"), ("/b", "2"), ("/c&d", "3")] {
+        assert!(
+            server
+                .publish(&[namespace, data])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    said(subscribed.end(), 0, "1\n3\n", "");
+}
+
+#[test]
+fn lines_are_published_as_they_come() {
+    let server = serve(&[]);
+    let mut subscribed = server.subscribe(&["/a", "--format", "json", "--count", "4"]);
+    let mut child = server
+        .publish(&["/a", "-", "--event", "e"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // Each has arrived before the next is sent.
+    for (line, data) in [("one\n", "one"), ("\"two\"\r\n", "\\\"two\\\""), ("\n", "")] {
+        stdin.write_all(line.as_bytes()).unwrap();
+        let expected = format!("{{\"id\":null,\"event\":\"e\",\"data\":\"{data}\"}}\n");
+        assert_eq!(subscribed.line(), expected);
+    }
+    stdin.write_all(b"no line end").unwrap();
+    drop(stdin);
+    assert!(subscribed.line().contains("no line end"));
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"published 4 events\n");
+    said(subscribed.end(), 0, "", "");
+}
+
+#[test]
+fn many_lines_arrive_in_order_and_once() {
+    let server = serve(&[]);
+    let lines: String = (0..200_000).map(|number| format!("{number}\n")).collect();
+    let subscribed = server.subscribe(&["/a", "--count", "200000"]);
+    let receiving = std::thread::spawn(move || subscribed.end());
+    let output = feed(&mut server.publish(&["/a", "-"]), lines.as_bytes());
+    said(output, 0, "published 200000 events\n", "");
+    assert!(receiving.join().unwrap() == (Some(0), lines, String::new()));
+}
+
+#[test]
+fn a_refused_line_is_named_and_nothing_is_lost_in_silence() {
+    let server = serve(&[]);
+    let good = "{\"namespace\":\"/a\",\"data\":\"x\"}\n";
+    let refused = |input: &[u8], says: &str| {
+        let (code, out, err) = feed(&mut server.publish(&["--ndjson"]), input);
+        assert_eq!((code, &*out), (Some(1), ""), "{err}");
+        assert!(err.starts_with(says), "{err}");
+        assert!(
+            err.ends_with("; published 2 events before it, and none after\n"),
+            "{err}"
+        );
+    };
+    let bad = "{\"namespace\":\"/a\",\"dta\":1}\n";
+    refused(
+        format!("{good}{good}{bad}").as_bytes(),
+        "fanfare: line 3 was refused: ",
+    );
+    refused(
+        format!("{good}\n{good}{bad}{good}").as_bytes(),
+        "fanfare: line 4 was refused: ",
+    );
+    // So much follows that the server has cut the connection long before it is sent.
+    let flood = good.repeat(500_000);
+    refused(
+        format!("{good}{good}{bad}{flood}").as_bytes(),
+        "fanfare: line 3 was refused: ",
+    );
+
+    let input = b"one\ntwo\nth\xffree\nfour\n";
+    let (code, _, err) = feed(&mut server.publish(&["/a", "-"]), input);
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        err,
+        "fanfare: line 3 is not UTF-8; published 2 events before it, and none after\n"
+    );
+    said(
+        feed(&mut server.publish(&["--ndjson"]), good.trim().as_bytes()),
+        0,
+        "published 1 event\n",
+        "",
+    );
+}
+
+#[test]
+fn a_refused_line_is_noticed_while_standard_input_is_still_open() {
+    let server = serve(&[]);
+    let mut child = server
+        .publish(&["--ndjson"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stdin.write_all(b"wrong\n").unwrap();
+    // The producer goes on until the program has ended, which no end of input tells it to.
+    while stdin.write_all(b"{\"namespace\":\"/a\"}\n").is_ok() {
+        std::thread::yield_now();
+    }
+    let line = read_until(&mut stderr, "\n");
+    assert!(line.starts_with("fanfare: line 1 was refused: "), "{line}");
+    assert!(
+        line.ends_with("; published 0 events before it, and none after\n"),
+        "{line}"
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_token_is_shown_and_asked_for() {
+    let server = serve(&["--publish-token", "secret"]);
+    let output = feed(&mut server.publish(&["/a", "x"]), b"");
+    assert_eq!(output.0, Some(1));
+    assert!(
+        output
+            .2
+            .contains("the server answered 401: publishing needs"),
+        "{}",
+        output.2
+    );
+    let output = feed(&mut server.publish(&["/a", "-"]), b"x\n");
+    assert_eq!(output.0, Some(1));
+    assert!(
+        output
+            .2
+            .contains("the server answered 401: publishing needs"),
+        "{}",
+        output.2
+    );
+    let published = "published to 0 subscribers\n";
+    said(
+        feed(&mut server.publish(&["/a", "x", "--token", "secret"]), b""),
+        0,
+        published,
+        "",
+    );
+    let mut with_variable = server.publish(&["/a", "x"]);
+    said(
+        feed(with_variable.env("FANFARE_TOKEN", "secret"), b""),
+        0,
+        published,
+        "",
+    );
+
+    let odd = OddServer::saying("HTTP/1.1 403 No\r\nContent-Length: 8\r\n\r\nnot you\n");
+    let output = run(&[
+        "subscribe",
+        &odd.url("/x?y"),
+        "--token",
+        "secret",
+        "--last-event-id",
+        "9",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.ends_with(": the server answered 403: not you\n"),
+        "{stderr}"
+    );
+    let request = odd.next_request();
+    assert!(request.starts_with("GET /x?y HTTP/1.1\r\n"), "{request}");
+    assert_eq!(value_of(&request, "authorization"), Some("Bearer secret"));
+    assert_eq!(value_of(&request, "last-event-id"), Some("9"));
+}
+
+#[test]
+fn nobody_there_is_said_in_one_line() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let output = run(&["publish", "/a", "x", "--url", &format!("http://{address}")]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr.contains("refused") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
+}
+
+#[test]
+fn what_cannot_be_is_a_question_of_usage() {
+    for arguments in [
+        &["publish"][..],
+        &["publish", "/a/../b", "x"],
+        &["publish", "/a", "-", "--id", "7"],
+        &["publish", "/a", "--ndjson"],
+        &["publish", "/a", "x", "--url", "localhost"],
+        &["publish", "/a", "x", "--retry", "soon"],
+        &["publish", "/a", "-", "--token", "a\nb"],
+        &["subscribe"],
+        &["subscribe", "/a", "--url", "localhost"],
+        &["subscribe", "/a", "http://127.0.0.1:1/"],
+        &["subscribe", "/a", "--format", "xml"],
+        &["subscribe", "/a", "--timeout", "5"],
+        &["subscribe", "/a", "--token", "a\nb"],
+    ] {
+        let output = run(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(
+            stderr.starts_with("fanfare: ") && stderr.lines().count() == 1,
+            "{stderr}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn time_runs_out() {
+    let server = serve(&[]);
+    let url = server.url();
+    let soon = ["subscribe", "/a", "--url", &url, "--timeout", "50ms"];
+    let output = run(&soon);
+    assert_eq!((output.status.code(), output.stdout), (Some(0), Vec::new()));
+    let output = fanfare()
+        .args(soon)
+        .args(["--count", "3"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
+    assert!(
+        stderr.ends_with("fanfare: 0 of 3 events came in time\n"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn it_ends_quietly_when_nobody_reads_it() {
+    let server = serve(&[]);
+    let mut subscribed = server.subscribe(&["/a"]);
+    drop(subscribed.stdout.take());
+    while subscribed.child.try_wait().unwrap().is_none() {
+        server.publish(&["/a", "x"]).output().unwrap();
+    }
+    said(subscribed.end(), 0, "", "");
+}
+
+#[test]
+fn it_ends_quietly_when_it_is_interrupted() {
+    let server = serve(&[]);
+    for signal in ["-INT", "-TERM"] {
+        let mut subscribed = server.subscribe(&["/a"]);
+        server.publish(&["/a", "x"]).output().unwrap();
+        assert_eq!(subscribed.line(), "x\n");
+        let kill = format!("kill {signal} {}", subscribed.child.id());
+        assert!(
+            Command::new("bash")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+        said(subscribed.end(), 0, "", "");
+    }
+}
+
+#[test]
+fn it_comes_back_to_a_server_that_was_killed() {
+    let server = serve(&[]);
+    let address = server.address.clone();
+    let mut subscribed = server.subscribe(&["/a", "--count", "2"]);
+    server.publish(&["/a", "before"]).output().unwrap();
+    assert_eq!(subscribed.line(), "before\n");
+    drop(server);
+    let told = read_until(&mut subscribed.stderr, "again in");
+    assert!(told.contains("fanfare: http://"), "{told}");
+    let server = serve(&["--addr", &address]);
+    read_until(&mut subscribed.stderr, "connected to");
+    server.publish(&["/a", "after"]).output().unwrap();
+    said(subscribed.end(), 0, "after\n", "");
+}
+
+#[test]
+fn other_servers_streams_are_read_too() {
+    let odd = OddServer::start(|_, _, mut stream| {
+        let text =
+            format!("{STREAM}: hello\n\nid: 1\r\ndata: first\r\n\r\ndata: second\n\ndata: half");
+        stream.write_all(text.as_bytes()).unwrap();
+        hold(stream);
+    });
+    let mut command = fanfare();
+    command.args([
+        "subscribe",
+        &odd.url("/events"),
+        "--count",
+        "2",
+        "--format",
+        "json",
+    ]);
+    let expected = "{\"id\":\"1\",\"event\":\"message\",\"data\":\"first\"}\n{\"id\":\"1\",\"event\":\"message\",\"data\":\"second\"}\n";
+    said(Subscribed::start(&mut command).end(), 0, expected, "");
+}
+
+#[test]
+fn a_load_is_measured_and_drawn() {
+    let server = serve(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("plot.svg");
+    let url = server.url();
+    let load = [
+        "bench",
+        "--url",
+        &url,
+        "--connections",
+        "60",
+        "--slow",
+        "2",
+        "--duration",
+        "300ms",
+    ];
+    let spread = [
+        "--namespaces",
+        "7",
+        "--publishers",
+        "2",
+        "--workers",
+        "2",
+        "--rate",
+        "1000",
+    ];
+    let mut command = fanfare();
+    command
+        .args(load)
+        .args(spread)
+        .args(["--size", "64", "--json", "--plot"])
+        .arg(&plot);
+    let (code, out, table) = feed(&mut command, b"");
+    assert_eq!(code, Some(0), "{table}");
+    assert_eq!(out.lines().count(), 1);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let number = |name: &str| report[name].as_u64().unwrap();
+    assert_eq!(number("connections"), 60);
+    for nothing in ["lost", "doubled", "disordered", "disconnected"] {
+        assert_eq!(number(nothing), 0, "{nothing}: {out}");
+    }
+    assert!(
+        number("published") > 0 && number("received") >= number("published") * (60 / 7),
+        "{out}"
+    );
+    let latency = |name: &str| report["latency_us"][name].as_f64().unwrap();
+    assert!(
+        latency("p50") > 0.0 && latency("p50") <= latency("p99.9"),
+        "{out}"
+    );
+    assert!(table.contains("latency p99.9"), "{table}");
+    let picture = std::fs::read_to_string(plot).unwrap();
+    assert!(
+        picture.starts_with("<svg") && picture.contains("p99"),
+        "{picture}"
+    );
+}
+
+#[test]
+fn a_load_on_any_server_sees_what_is_lost() {
+    let server = OddServer::start(|_, request, mut stream| {
+        if request.starts_with("POST") {
+            while stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_ok() {
+                let mut ignored = [0; 4096];
+                if stream.read(&mut ignored).unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+            return;
+        }
+        // What the publisher publishes never comes.
+        let _ = stream.write_all(STREAM.as_bytes());
+        hold(stream);
+    });
+    let (stream, post) = (server.url("/events/{n}"), server.url("/post/{n}"));
+    let mut command = fanfare();
+    command.args([
+        "bench",
+        "--stream",
+        &stream,
+        "--post",
+        &post,
+        "--connections",
+        "2",
+    ]);
+    command.args(["--duration", "200ms", "--rate", "100", "--json"]);
+    let (code, out, err) = feed(&mut command, b"");
+    assert_eq!(code, Some(1), "{err}");
+    assert!(
+        err.ends_with("fanfare: not every event came, once and in order\n"),
+        "{err}"
+    );
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let number = |name: &str| report[name].as_u64().unwrap();
+    assert!(number("published") > 0, "{out}");
+    assert_eq!(
+        (number("received"), number("lost")),
+        (0, 2 * number("published")),
+        "{out}"
+    );
+    assert!(server.next_request().starts_with("GET /events/0 "));
+}
+
+#[test]
+fn a_load_on_no_server_says_why() {
+    let gone = OddServer::saying("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let output = run(&["bench", "--url", &gone.url(""), "--connections", "3"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.ends_with("0 streams began at all: the server answered 404\n"),
+        "{stderr}"
+    );
+    for arguments in [
+        &["--connections", "0"][..],
+        &["--url", "https://127.0.0.1"],
+        &["--size", "1x"],
+    ] {
+        let output = fanfare().arg("bench").args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+}

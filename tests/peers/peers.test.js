@@ -1,0 +1,86 @@
+// npm's `eventsource` reads fanfare, and fanfare reads npm's `better-sse`: what one says, the other hears.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { test } from "node:test";
+import { createSession } from "better-sse";
+import { EventSource } from "eventsource";
+
+const events = JSON.parse(readFileSync(new URL("events.json", import.meta.url)));
+
+/** The events with an ID only where it changes: the last one holds for those that follow. */
+const sent = events.map(({ event, id, data }, index) => ({
+  event,
+  data,
+  id: id === (events[index - 1]?.id ?? "") ? undefined : id,
+}));
+
+async function serve() {
+  const program = spawn(process.env.FANFARE, ["serve", "--addr", "127.0.0.1:0", "--log-level", "off"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const [line] = await once(program.stdout, "data");
+  return { url: /http:\S+/.exec(line.toString())[0], stop: () => program.kill("SIGKILL") };
+}
+
+test("eventsource reads fanfare", async () => {
+  const { url, stop } = await serve();
+  const source = new EventSource(`${url}/subscribe/a`);
+  try {
+    await once(source, "open");
+    const seen = [];
+    const done = new Promise((resolve) => {
+      const hear = ({ type, lastEventId, data }) => {
+        seen.push({ event: type, id: lastEventId, data });
+        if (seen.length === events.length) resolve();
+      };
+      new Set(events.map(({ event }) => event)).forEach((type) => source.addEventListener(type, hear));
+    });
+    const lines = sent.map(({ event, id, data }) =>
+      JSON.stringify({ namespace: "/a/b", data, id, event: event === "message" ? undefined : event }));
+    const reply = await fetch(`${url}/publish`, {
+      method: "POST",
+      body: lines.join("\n"),
+      headers: { "Content-Type": "application/x-ndjson" },
+    });
+    assert.deepEqual(await reply.json(), { published: events.length });
+    await done;
+    // It tells an ID with the event that sets it alone.
+    assert.deepEqual(seen, sent.map((event) => ({ ...event, id: event.id ?? "" })));
+  } finally {
+    source.close();
+    stop();
+  }
+});
+
+test("fanfare reads better-sse, over two connections", async () => {
+  const asked = [];
+  const server = createServer(async (request, response) => {
+    asked.push(request.headers["last-event-id"]);
+    const session = await createSession(request, response, { retry: 1 });
+    const [from, to] = asked.length === 1 ? [0, 3] : [3, events.length];
+    for (const { event, id, data } of events.slice(from, to)) session.push(data, event, id);
+    if (asked.length === 1) response.end();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  try {
+    const url = `http://127.0.0.1:${server.address().port}/events`;
+    const program = spawn(process.env.FANFARE, ["subscribe", url, "--format", "json", "--count", `${events.length}`]);
+    let output = "";
+    program.stdout.on("data", (text) => (output += text));
+    const [code] = await once(program, "close");
+    assert.equal(code, 0);
+    const seen = output.trimEnd().split("\n")
+      .map((line) => JSON.parse(line))
+      // It sends all data as JSON.
+      .map((event) => ({ ...event, data: JSON.parse(event.data) }));
+    assert.deepEqual(seen, events.map((event) => ({ ...event, id: event.id || null })));
+    assert.deepEqual(asked, [undefined, "7"]);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+});

@@ -1,0 +1,168 @@
+//! A server that behaves as a test wants it to, however badly; and a proxy that cuts connections at random.
+
+#![allow(dead_code, reason = "each test program uses a part of what they share")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Longer than anything takes that works.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The usual head of an event stream that ends with its connection.
+pub(crate) const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+
+/// A listener whose connections are each given to a handler, on a thread of its own, with their number from 0.
+struct Listening {
+    address: SocketAddr,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Listening {
+    fn start(handle: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound socket");
+        let ended = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&ended);
+        let handle = Arc::new(handle);
+        let thread = thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                if is_over.load(Ordering::Acquire) {
+                    return;
+                }
+                let stream = stream.expect("a connection");
+                let handle = Arc::clone(&handle);
+                thread::spawn(move || handle(number, stream));
+            }
+        });
+        Self {
+            address,
+            ended,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        // It looks up when somebody comes.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A server that hands each connection to the test once its request is there.
+pub(crate) struct OddServer {
+    listening: Listening,
+    requests: Receiver<String>,
+}
+
+impl OddServer {
+    /// Connections are answered by `answer`, with their number from 0 and the request: the head, and the body if it has a length.
+    pub(crate) fn start(answer: impl Fn(usize, &str, TcpStream) + Send + Sync + 'static) -> Self {
+        let (sender, requests) = channel();
+        let listening = Listening::start(move |number, stream| {
+            let request = read_request(&stream);
+            // A test that no longer listens does not care.
+            let _ = sender.send(request.clone());
+            answer(number, &request, stream);
+        });
+        Self {
+            listening,
+            requests,
+        }
+    }
+
+    /// One that says the same to everyone, and ends the connection.
+    pub(crate) fn saying(response: impl Into<Vec<u8>>) -> Self {
+        let response = response.into();
+        Self::start(move |_, _, mut stream| {
+            let _ = stream.write_all(&response);
+        })
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.listening.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listening.address
+    }
+
+    /// The next request that came.
+    pub(crate) fn next_request(&self) -> String {
+        self.requests.recv_timeout(PATIENCE).expect("a request")
+    }
+}
+
+/// Reads a request: its head, and its body if that has a length.
+fn read_request(stream: &TcpStream) -> String {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let mut reader = BufReader::new(stream);
+    let mut request = String::new();
+    while !request.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut request).unwrap_or(0) == 0 {
+            return request;
+        }
+    }
+    let length = value_of(&request, "content-length").and_then(|value| value.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).expect("a whole body");
+    request.push_str(&String::from_utf8_lossy(&body));
+    request
+}
+
+/// The value of a request's header.
+pub(crate) fn value_of<'a>(request: &'a str, name: &str) -> Option<&'a str> {
+    let lines = request.lines().take_while(|line| !line.is_empty());
+    lines
+        .filter_map(|line| line.split_once(": "))
+        .find(|(given, _)| given.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+}
+
+/// Holds the connection until the other side ends it.
+pub(crate) fn hold(mut stream: TcpStream) {
+    let _ = stream.set_read_timeout(None);
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+/// A proxy before a server that cuts each connection after a number of bytes that `budget` gives for its number.
+pub(crate) struct CuttingProxy {
+    listening: Listening,
+}
+
+impl CuttingProxy {
+    pub(crate) fn start(
+        server: SocketAddr,
+        budget: impl Fn(usize) -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        let listening = Listening::start(move |number, client| {
+            let upstream = TcpStream::connect(server).expect("a server that listens");
+            let (mut from_client, mut to_server) = (
+                client.try_clone().expect("a socket"),
+                upstream.try_clone().expect("a socket"),
+            );
+            let up = thread::spawn(move || {
+                let _ = std::io::copy(&mut from_client, &mut to_server);
+            });
+            let _ = std::io::copy(&mut (&upstream).take(budget(number)), &mut (&client));
+            let _ = client.shutdown(Shutdown::Both);
+            let _ = upstream.shutdown(Shutdown::Both);
+            let _ = up.join();
+        });
+        Self { listening }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.listening.address)
+    }
+}
