@@ -151,27 +151,33 @@ impl Engine {
         }
         *budget = writer.budget;
         self.report = self.take_report(writer.report);
-        let half_lag = self.limits.max_lag / 2;
-        let subscribers = self.stats.subscribers;
         let pass = self.pass_of(audience).expect("nobody has left in between");
         if pass.unvisited > 0 {
             return false;
         }
-        let more = pass.turn == Turn::Passing(true);
+        let again = pass.turn == Turn::Passing(true);
         pass.turn = Turn::Clean;
-        if pass.held > 0 {
-            // Were nearly all cut at once, that would help nobody.
-            let most = pass.held > subscribers / 2;
-            let reaction_ms = REACTION_MS * if most { 10 } else { 1 };
-            let until = pass.began_at + pass.carried * reaction_ms / half_lag;
-            let held = pass.held.div_ceil(2);
-            self.pause = Pause { until, held };
+        let (held, began_at, carried) = (pass.held, pass.began_at, pass.carried);
+        if held > 0 {
+            self.pause_for(held, began_at, carried);
         }
-        if more {
+        if again {
             self.mark(audience, 0);
         }
         self.list_untrimmed(audience);
         true
+    }
+
+    /// Makes publishers wait after a pass that found some with full sockets and much to take.
+    fn pause_for(&mut self, held: usize, began_at: u64, carried: u64) {
+        // Were nearly all of them cut at once, that would help nobody.
+        let most = held > self.stats.subscribers / 2;
+        let reaction_ms = if most { 10 * REACTION_MS } else { REACTION_MS };
+        let until = began_at + carried * reaction_ms / (self.limits.max_lag / 2);
+        if until > self.pause.until {
+            let held = held.div_ceil(2);
+            self.pause = Pause { until, held };
+        }
     }
 
     fn take_report(&mut self, mut report: Report) -> Report {
