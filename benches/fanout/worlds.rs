@@ -197,8 +197,8 @@ pub(crate) const ROWS: &[Row] = &[
         ..SATURATED
     },
     Row {
-        name: "saturated/fanfare, 16 KiB queue",
-        queue_bytes: 16 << 10,
+        name: "saturated/fanfare, 8 KiB queue",
+        queue_bytes: 8 << 10,
         against: &[
             "saturated/bare, 16 KiB",
             "saturated/axum",
