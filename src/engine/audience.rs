@@ -59,6 +59,13 @@ pub(super) struct Limits {
     pub(super) max_lag: u64,
 }
 
+impl Limits {
+    /// Lacking more than this, somebody with a full socket is held back: what one write gives, or half of what may be.
+    fn held_from(&self) -> u64 {
+        (self.write_most as u64).min(self.max_lag / 2)
+    }
+}
+
 /// One subscriber: all that a delivery reads and writes.
 #[derive(Debug)]
 pub(super) struct Subscriber<P> {
@@ -102,7 +109,7 @@ pub(super) struct Pass {
     /// Bytes of events that came since then, and that had come when it began.
     pub(super) news: u64,
     pub(super) carried: u64,
-    /// How many it found with a full socket and lacking more than half of what they may.
+    /// How many it found held back: with a full socket, and lacking more than one write gives.
     pub(super) held: usize,
     /// How many subscribers the running one has yet to visit. It goes downwards, so that `swap_remove` in
     /// the middle of it moves only visited ones.
@@ -184,7 +191,7 @@ impl<O> Writer<'_, O> {
 
 impl<O: Outlet> Writer<'_, O> {
     /// One write to one of a cohort, if its socket takes it; whoever lacks too much all the same is cut. Returns whether it is
-    /// close to that, as its socket is full.
+    /// held back.
     fn give<S: Source>(
         &mut self,
         subscriber: &mut Subscriber<S::Place>,
@@ -218,7 +225,7 @@ impl<O: Outlet> Writer<'_, O> {
             self.end(subscriber, DisconnectReason::Lagged);
             return false;
         }
-        !subscriber.seat.direct && lag > self.limits.max_lag / 2
+        !subscriber.seat.direct && lag > self.limits.held_from()
     }
 }
 

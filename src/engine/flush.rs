@@ -14,8 +14,8 @@ use super::selection::{Merge, Selection, end_of};
 use super::topic::{Reader, Topic};
 use super::{Appetite, ConnId, Engine, GATHER_MS, Outlet, Pause};
 
-/// How long it takes at the least until somebody who lacks half of `max_lag` lacks all of it, however fast events come: who is
-/// well reads in that time. Ten times as long, if most are as far behind: then it is not they who are slow.
+/// How long half of `max_lag` lasts somebody who is held back, however fast events come: who is well reads in that time. Ten times as
+/// long, if most are: then it is not they who are slow.
 const REACTION_MS: u64 = 100;
 
 /// What events may cost in one call of [`Engine::flush`], and as much again all else, in bytes that could have been copied in that time:
@@ -168,7 +168,7 @@ impl Engine {
         true
     }
 
-    /// Makes publishers wait after a pass that found some with full sockets and much to take.
+    /// Makes publishers wait after a pass that found some held back.
     fn pause_for(&mut self, held: usize, began_at: u64, carried: u64) {
         // Were nearly all of them cut at once, that would help nobody.
         let most = held > self.stats.subscribers / 2;

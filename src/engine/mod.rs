@@ -408,7 +408,7 @@ impl Engine {
         self.due.is_empty() && self.behind.is_empty() && !self.intake_paused()
     }
 
-    /// Whether events have to wait for a moment of [`Engine::next_deadline`], as somebody is close to lacking too much.
+    /// Whether events have to wait, until [`Engine::next_deadline`] at the latest, as some subscribers are held back.
     pub fn intake_paused(&self) -> bool {
         self.pause.held > 0 && self.now_ms < self.pause.until
     }
@@ -709,7 +709,7 @@ impl Engine {
     }
 }
 
-/// A time in which no events are taken, as some subscribers are close to lacking too much.
+/// A time in which no events are taken, as some subscribers are held back.
 #[derive(Debug, Default)]
 struct Pause {
     /// In milliseconds of the engine's time.
