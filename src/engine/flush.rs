@@ -174,7 +174,7 @@ impl Engine {
         let most = held > self.stats.subscribers / 2;
         let reaction_ms = if most { 10 * REACTION_MS } else { REACTION_MS };
         let until = began_at + carried * reaction_ms / (self.limits.max_lag / 2);
-        if until > self.pause.until {
+        if until > self.now_ms && (until > self.pause.until || !self.intake_paused()) {
             let held = held.div_ceil(2);
             self.pause = Pause { until, held };
         }
