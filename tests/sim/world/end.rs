@@ -9,17 +9,22 @@ use crate::net::Policy;
 
 impl World {
     pub(super) fn begin_drain(&mut self) -> Result<(), String> {
-        if let Some(witness) = self.witness {
-            // It may be the first to go, so nothing must come after that only it could tell.
-            self.close_uploaders()?;
-            self.witness = None;
-            self.clients[witness].witness = false;
-        }
+        self.dismiss_witness()?;
         let grace = *self.dice.pick(&[0, 1, 50, 1000, 10_000]);
         self.rules.draining = true;
         self.rules.grace = grace;
         self.engine.announce_drain();
         self.drain = Some((self.intake.len(), self.now + grace));
+        Ok(())
+    }
+
+    /// It may be the first to go, so nothing must come after that only it could tell.
+    fn dismiss_witness(&mut self) -> Result<(), String> {
+        if let Some(witness) = self.witness {
+            self.close_uploaders()?;
+            self.witness = None;
+            self.clients[witness].witness = false;
+        }
         Ok(())
     }
 
@@ -143,11 +148,11 @@ impl World {
     }
 
     pub(super) fn close_everyone(&mut self) -> Result<(), String> {
+        self.dismiss_witness()?;
         for index in 0..self.live.len() {
             let number = self.live[index];
             let client = &mut self.clients[number];
             client.closes = true;
-            client.witness = false;
             if !client.remote && self.engine.disconnect_id(client.id, Reason::Client) {
                 self.must_end(number, Reason::Client);
             }
