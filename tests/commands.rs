@@ -526,7 +526,7 @@ fn a_load_on_any_server_sees_what_is_lost() {
         let _ = stream.write_all(STREAM.as_bytes());
         hold(stream);
     });
-    let (stream, post) = (server.url("/events/{n}"), server.url("/post/{n}"));
+    let (stream, post) = (server.url("/events/{}"), server.url("/post/{}"));
     let mut command = fanfare();
     command.args([
         "bench",
@@ -562,7 +562,7 @@ fn a_load_on_no_server_says_why() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.ends_with("0 streams began at all: the server answered 404\n"),
+        stderr.ends_with("0 of 3 streams began: the server answered 404\n"),
         "{stderr}"
     );
     for arguments in [

@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(100);
 /// Bytes that a slow reader reads in that time.
 const SLOW_READ: usize = 1024;
+/// How often slow readers look once more at the end.
+const LAST_LOOKS: usize = 20;
 const READ: usize = 256 << 10;
 
 /// What one worker is to do.
@@ -172,6 +174,22 @@ pub(super) fn run(plan: &Plan, shared: &Shared) -> io::Result<Vec<Connection>> {
                 let slot = &mut connections[readiness.token().0];
                 while read(plan, slot, &mut buffer, &mut interval, shared) {}
             }
+        }
+    }
+    if plan.slow {
+        // That the server has cut them is seen only behind all that the socket still holds.
+        let mut buffer = vec![0; READ];
+        for _ in 0..LAST_LOOKS {
+            let mut interval = shared.interval();
+            let before = interval.bytes;
+            for slot in &mut connections {
+                read(plan, slot, &mut buffer, &mut interval, shared);
+            }
+            if interval.bytes == before {
+                break;
+            }
+            drop(interval);
+            poll.poll(&mut readable, Some(TICK))?;
         }
     }
     Ok(connections.into_iter().flatten().collect())
