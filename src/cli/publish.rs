@@ -99,6 +99,9 @@ fn publish_one(options: &Publish, namespace: &Namespace, data: &str) -> Result<(
     }
     let agent = Agent::new_with_config(config(&url)?);
     let answer = post(&agent, &options.target, &url, "text/plain", data)?;
+    if let Some(refusal) = answer.error {
+        return Err(Failure::Failed(format!("{url}: {refusal}")));
+    }
     let id = answer.id.map_or_else(String::new, |id| format!(" as {id}"));
     let subscribers = counted(answer.subscribers.unwrap_or(0), "subscriber");
     print(&format!("published{id} to {subscribers}\n"))
@@ -134,6 +137,9 @@ fn publish_lines(options: &Publish, template: Option<LineEvent<'static>>) -> Res
     match (answer.error, answer.line, lines.problem) {
         (Some(error), Some(line), _) => Err(Failure::Failed(format!(
             "line {line} was refused: {error}; published {published} before it, and none after"
+        ))),
+        (Some(refusal), None, _) => Err(Failure::Failed(format!(
+            "{url}: {refusal}; nothing was published"
         ))),
         (_, _, Some(problem)) => Err(Failure::Failed(format!(
             "{problem}; published {published} before it, and none after"
@@ -175,15 +181,15 @@ fn post(
     let request = request
         .body(body)
         .map_err(|error| Failure::Usage(error.to_string()))?;
-    let failed = |problem: String| Failure::Failed(format!("{url}: {problem}"));
-    match agent.run(request) {
-        Ok(response) => answer_of(response).map_err(failed),
-        Err(ureq::Error::Io(error)) => Err(failed(error.to_string())),
-        Err(error) => Err(failed(error.to_string())),
-    }
+    let answer = match agent.run(request) {
+        Ok(response) => answer_of(response),
+        Err(ureq::Error::Io(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    answer.map_err(|problem| Failure::Failed(format!("{url}: {problem}")))
 }
 
-/// The server's answer. One that refuses a line is an answer too; any other refusal is a failure.
+/// The server's answer. A refusal of a line, or of the request before any, is an answer too; any other refusal is a failure.
 fn answer_of(mut response: Response<Body>) -> Result<Answer, String> {
     let status = response.status().as_u16();
     let text = response.body_mut().read_to_string().unwrap_or_default();
@@ -191,8 +197,14 @@ fn answer_of(mut response: Response<Body>) -> Result<Answer, String> {
     if status == 200 || answer.line.is_some() {
         return Ok(answer);
     }
-    let why = target::refusal(&text);
-    Err(format!("the server answered {status}: {why}"))
+    let refusal = format!("the server answered {status}: {}", target::refusal(&text));
+    if matches!(status, 401 | 403 | 404 | 405 | 415) {
+        return Ok(Answer {
+            error: Some(refusal),
+            ..Answer::default()
+        });
+    }
+    Err(refusal)
 }
 
 /// The JSON form of a line.

@@ -83,7 +83,7 @@ fn chart(
     chart
         .configure_mesh()
         .x_desc("seconds")
-        .y_label_formatter(&|value| label(*value).replace(".00", ""))
+        .y_label_formatter(&|value| round(&label(*value)))
         .axis_style(BLACK.mix(0.4))
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
@@ -96,6 +96,17 @@ fn chart(
         legend(area, lines)?;
     }
     Ok(())
+}
+
+/// A figure without digits that say nothing: 4.5 ms for 4.50 ms.
+fn round(figure: &str) -> String {
+    match figure.split_once(' ') {
+        Some((number, unit)) if number.contains('.') => {
+            let number = number.trim_end_matches('0').trim_end_matches('.');
+            format!("{number} {unit}")
+        }
+        _ => figure.into(),
+    }
 }
 
 /// Names the lines beside the title, where they hide nothing.
@@ -112,4 +123,23 @@ fn legend(
         x += width;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_as_short_as_they_can_be() {
+        for (figure, label) in [
+            ("4.50 ms", "4.5 ms"),
+            ("0.00 ", "0 "),
+            ("50.00 k", "50 k"),
+            ("1.25 M", "1.25 M"),
+            ("200 k", "200 k"),
+            ("500 µs", "500 µs"),
+        ] {
+            assert_eq!(round(figure), label);
+        }
+    }
 }

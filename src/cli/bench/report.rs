@@ -93,6 +93,10 @@ impl Report {
 
     pub(super) fn table(&self) -> String {
         let latency = &self.latency_us;
+        let time = |us: f64| match latency.max {
+            0 => "not measured".into(),
+            _ => time(us),
+        };
         let rows = [
             ("connections", self.connections.to_string()),
             ("disconnected", self.disconnected.to_string()),

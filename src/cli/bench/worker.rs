@@ -262,3 +262,35 @@ fn connect(address: SocketAddr, number: usize, request: &str) -> io::Result<TcpS
     stream.set_nonblocking(true)?;
     Ok(stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_slow_reader_that_was_cut_is_seen_behind_all_that_it_has_not_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = Plan {
+            address: listener.local_addr().unwrap(),
+            requests: vec![("GET / HTTP/1.1\r\n\r\n".into(), 0)],
+            first: 0,
+            slow: true,
+            publishers: 1,
+            clock: Clock::start(),
+        };
+        let shared = Shared::new();
+        let sharing = Arc::clone(&shared);
+        let reader = std::thread::spawn(move || run(&plan, &sharing).unwrap());
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]).unwrap();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&[b':'; 100 << 10]).unwrap();
+        drop(stream);
+        shared.end();
+        assert!(reader.join().unwrap().is_empty());
+        assert_eq!(shared.gone.load(Ordering::Relaxed), 1);
+    }
+}
