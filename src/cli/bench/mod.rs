@@ -362,9 +362,7 @@ impl Load {
             interval.drain(&mut shared.interval());
         }
         let now = self.clock.now();
-        if interval.tally.events > 0 {
-            self.last_event = now;
-        }
+        self.last_event = self.last_event.max(Duration::from_micros(interval.last_us));
         // The rate of a moment would be noise.
         if now - self.taken > TICK / 2 {
             let point = Point::of(&interval, now - self.began, now - self.taken);

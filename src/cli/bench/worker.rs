@@ -19,6 +19,8 @@ const SOURCES: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a worker with nothing to read looks whether it is over, and a slow reader reads.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a worker tells what came.
+const TELL: Duration = Duration::from_millis(50);
 /// Bytes that a slow reader reads in that time.
 const SLOW_READ: usize = 1024;
 /// How often slow readers look once more at the end.
@@ -45,6 +47,8 @@ pub(super) struct Interval {
     pub(super) latency_us: Histogram<u64>,
     pub(super) tally: Tally,
     pub(super) bytes: u64,
+    /// When an event last came.
+    pub(super) last_us: u64,
 }
 
 impl Interval {
@@ -54,6 +58,7 @@ impl Interval {
             latency_us: Histogram::new(3).expect("a histogram may have three digits"),
             tally: Tally::default(),
             bytes: 0,
+            last_us: 0,
         }
     }
 
@@ -73,6 +78,7 @@ impl Interval {
         self.tally.doubled += doubled;
         self.tally.disordered += disordered;
         self.bytes += std::mem::take(&mut other.bytes);
+        self.last_us = self.last_us.max(other.last_us);
     }
 }
 
@@ -158,13 +164,13 @@ pub(super) fn run(plan: &Plan, shared: &Shared) -> io::Result<Vec<Connection>> {
     }
     let mut readable = mio::Events::with_capacity(1024);
     let mut buffer = vec![0; if plan.slow { SLOW_READ } else { READ }];
+    let (mut interval, mut told) = (Interval::new(), plan.clock.now());
     while !shared.is_over.load(Ordering::Relaxed) {
         if let Err(error) = poll.poll(&mut readable, Some(TICK))
             && error.kind() != ErrorKind::Interrupted
         {
             return Err(error);
         }
-        let mut interval = shared.interval();
         if plan.slow {
             for slot in &mut connections {
                 read(plan, slot, &mut buffer, &mut interval, shared);
@@ -175,12 +181,17 @@ pub(super) fn run(plan: &Plan, shared: &Shared) -> io::Result<Vec<Connection>> {
                 while read(plan, slot, &mut buffer, &mut interval, shared) {}
             }
         }
+        // Seldom, so that nobody waits for the lock.
+        let now = plan.clock.now();
+        if now - told >= TELL {
+            shared.interval().drain(&mut interval);
+            told = now;
+        }
     }
     if plan.slow {
         // That the server has cut them is seen only behind all that the socket still holds.
         let mut buffer = vec![0; READ];
         for _ in 0..LAST_LOOKS {
-            let mut interval = shared.interval();
             let before = interval.bytes;
             for slot in &mut connections {
                 read(plan, slot, &mut buffer, &mut interval, shared);
@@ -188,7 +199,6 @@ pub(super) fn run(plan: &Plan, shared: &Shared) -> io::Result<Vec<Connection>> {
             if interval.bytes == before {
                 break;
             }
-            drop(interval);
             poll.poll(&mut readable, Some(TICK))?;
         }
     }
@@ -215,7 +225,9 @@ fn read(
                 latency_us,
                 tally,
                 bytes,
+                last_us,
             } = interval;
+            let before = tally.events;
             *bytes += count as u64;
             let taken = connection
                 .stream
@@ -223,6 +235,9 @@ fn read(
                     // It grows as it needs to, so no value is out of range.
                     let _ = latency_us.record(now_us.saturating_sub(sent_us));
                 });
+            if tally.events > before {
+                *last_us = now_us;
+            }
             match taken {
                 Ok(()) => {
                     if !was_open && connection.stream.is_open() {
