@@ -281,7 +281,8 @@ fn a_token_is_shown_and_asked_for() {
     assert!(
         output
             .2
-            .contains("the server answered 401: publishing needs"),
+            .contains("the server answered 401: publishing needs")
+            && output.2.ends_with("; nothing was published\n"),
         "{}",
         output.2
     );
@@ -298,6 +299,13 @@ fn a_token_is_shown_and_asked_for() {
         0,
         published,
         "",
+    );
+
+    let output = run(&["subscribe", &format!("{}/nowhere", server.url())]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.ends_with("/nowhere: the server answered 404: nothing lives at this path\n"),
+        "{stderr}"
     );
 
     let odd = OddServer::saying("HTTP/1.1 403 No\r\nContent-Length: 8\r\n\r\nnot you\n");
@@ -343,11 +351,14 @@ fn what_cannot_be_is_a_question_of_usage() {
         &["publish", "/a/../b", "x"],
         &["publish", "/a", "-", "--id", "7"],
         &["publish", "/a", "--ndjson"],
+        &["publish", "/a", "--evnt=x"],
         &["publish", "/a", "x", "--url", "localhost"],
+        &["publish", "/a", "x", "--url", "http://127.0.0.1:65536"],
         &["publish", "/a", "x", "--retry", "soon"],
         &["publish", "/a", "-", "--token", "a\nb"],
         &["subscribe"],
         &["subscribe", "/a", "--url", "localhost"],
+        &["subscribe", "/a", "--url", "http://127.0.0.1:65536"],
         &["subscribe", "/a", "http://127.0.0.1:1/"],
         &["subscribe", "/a", "--format", "xml"],
         &["subscribe", "/a", "--timeout", "5"],
@@ -526,7 +537,7 @@ fn a_load_on_any_server_sees_what_is_lost() {
         let _ = stream.write_all(STREAM.as_bytes());
         hold(stream);
     });
-    let (stream, post) = (server.url("/events/{n}"), server.url("/post/{n}"));
+    let (stream, post) = (server.url("/events/{}"), server.url("/post/{}"));
     let mut command = fanfare();
     command.args([
         "bench",
@@ -562,15 +573,25 @@ fn a_load_on_no_server_says_why() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.ends_with("0 streams began at all: the server answered 404\n"),
+        stderr.ends_with("0 of 3 streams began: the server answered 404\n"),
         "{stderr}"
     );
     for arguments in [
         &["--connections", "0"][..],
         &["--url", "https://127.0.0.1"],
         &["--size", "1x"],
+        &["--token", "a\nb"],
     ] {
         let output = fanfare().arg("bench").args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
+    let nowhere = tempfile::tempdir().unwrap().path().join("gone/plot.svg");
+    let output = fanfare()
+        .args(["bench", "--plot"])
+        .arg(nowhere)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("fanfare: cannot draw "), "{stderr}");
 }

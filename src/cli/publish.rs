@@ -28,8 +28,8 @@ pub(super) struct Publish {
     /// The namespace; with --ndjson each line names its own
     #[arg(required_unless_present = "ndjson", conflicts_with = "ndjson")]
     namespace: Option<String>,
-    /// The data; - reads standard input, one event a line
-    #[arg(allow_hyphen_values = true, conflicts_with = "ndjson")]
+    /// The data, empty by default; - reads standard input, one event a line
+    #[arg(allow_negative_numbers = true, conflicts_with = "ndjson")]
     data: Option<String>,
     #[command(flatten)]
     target: Target,
@@ -42,7 +42,7 @@ pub(super) struct Publish {
     /// The reconnection time of those who receive it, in milliseconds
     #[arg(long, value_name = "MS", conflicts_with = "ndjson")]
     retry: Option<u64>,
-    /// Read standard input, one event a line as JSON: {"namespace":…,"data":…,"event":…,"id":…,"retry":…}
+    /// Read standard input, one event a line, as JSON: {"namespace":…,"data":…,"event":…,"id":…,"retry":…}
     #[arg(long)]
     ndjson: bool,
 }
@@ -83,7 +83,7 @@ pub(super) fn publish(options: &Publish) -> Result<(), Failure> {
 }
 
 fn publish_one(options: &Publish, namespace: &Namespace, data: &str) -> Result<(), Failure> {
-    let mut url = options.target.at("publish", namespace);
+    let mut url = options.target.at("publish", namespace)?;
     let retry = options.retry.map(|ms| ms.to_string());
     let query = [
         ("event", &options.event),
@@ -98,19 +98,21 @@ fn publish_one(options: &Publish, namespace: &Namespace, data: &str) -> Result<(
         url.push_str(&format!("{separator}{name}={}", target::encode(value)));
     }
     let agent = Agent::new_with_config(config(&url)?);
-    let response = post(&agent, &options.target, &url, "text/plain", data)?;
-    let answer = answer_of(response)?;
+    let answer = post(&agent, &options.target, &url, "text/plain", data)?;
+    if let Some(refusal) = answer.error {
+        return Err(Failure::Failed(format!("{url}: {refusal}")));
+    }
     let id = answer.id.map_or_else(String::new, |id| format!(" as {id}"));
     let subscribers = counted(answer.subscribers.unwrap_or(0), "subscriber");
     print(&format!("published{id} to {subscribers}\n"))
 }
 
 fn publish_lines(options: &Publish, template: Option<LineEvent<'static>>) -> Result<(), Failure> {
-    let base = options.target.url.trim_end_matches('/');
-    let url = format!("{base}/publish");
+    let url = options.target.at("publish", &Namespace::root())?;
+    let url = url.trim_end_matches('/');
     let answered = Answered::default();
     let agent = Agent::with_parts(
-        config(&url)?,
+        config(url)?,
         DefaultConnector::new().chain(answered.clone()),
         DefaultResolver::default(),
     );
@@ -123,10 +125,9 @@ fn publish_lines(options: &Publish, template: Option<LineEvent<'static>>) -> Res
         problem: None,
     };
     let body = SendBody::from_reader(&mut lines);
-    let response = post(&agent, &options.target, &url, "application/x-ndjson", body);
-    let sent = counted(lines.count, "line");
-    let answer = match response.and_then(answer_of) {
-        Err(Failure::Failed(problem)) => {
+    let answer = match post(&agent, &options.target, url, "application/x-ndjson", body) {
+        Err(Failure::Failed(problem)) if lines.count > 0 => {
+            let sent = counted(lines.count, "line");
             let problem = format!("{problem}; how much was published of {sent} is not known");
             return Err(Failure::Failed(problem));
         }
@@ -136,6 +137,9 @@ fn publish_lines(options: &Publish, template: Option<LineEvent<'static>>) -> Res
     match (answer.error, answer.line, lines.problem) {
         (Some(error), Some(line), _) => Err(Failure::Failed(format!(
             "line {line} was refused: {error}; published {published} before it, and none after"
+        ))),
+        (Some(refusal), None, _) => Err(Failure::Failed(format!(
+            "{url}: {refusal}; nothing was published"
         ))),
         (_, _, Some(problem)) => Err(Failure::Failed(format!(
             "{problem}; published {published} before it, and none after"
@@ -169,31 +173,38 @@ fn post(
     url: &str,
     content_type: &str,
     body: impl AsSendBody,
-) -> Result<Response<Body>, Failure> {
+) -> Result<Answer, Failure> {
     let mut request = Request::post(url).header("Content-Type", content_type);
-    if let Some(token) = &target.token {
+    if let Some(token) = target.token()? {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
     let request = request
         .body(body)
         .map_err(|error| Failure::Usage(error.to_string()))?;
-    agent
-        .run(request)
-        .map_err(|error| Failure::Failed(format!("{url}: {error}")))
+    let answer = match agent.run(request) {
+        Ok(response) => answer_of(response),
+        Err(ureq::Error::Io(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    answer.map_err(|problem| Failure::Failed(format!("{url}: {problem}")))
 }
 
-/// The server's answer. One that refuses a line is an answer too; any other refusal is a failure.
-fn answer_of(mut response: Response<Body>) -> Result<Answer, Failure> {
+/// The server's answer. A refusal of a line, or of the request before any, is an answer too; any other refusal is a failure.
+fn answer_of(mut response: Response<Body>) -> Result<Answer, String> {
     let status = response.status().as_u16();
     let text = response.body_mut().read_to_string().unwrap_or_default();
     let answer: Answer = serde_json::from_str(&text).unwrap_or_default();
     if status == 200 || answer.line.is_some() {
         return Ok(answer);
     }
-    let why = answer.error.unwrap_or_else(|| text.trim().into());
-    Err(Failure::Failed(format!(
-        "the server answered {status}: {why}"
-    )))
+    let refusal = format!("the server answered {status}: {}", target::refusal(&text));
+    if matches!(status, 401 | 403 | 404 | 405 | 415) {
+        return Ok(Answer {
+            error: Some(refusal),
+            ..Answer::default()
+        });
+    }
+    Err(refusal)
 }
 
 /// The JSON form of a line.
@@ -225,8 +236,13 @@ impl Lines {
     /// Reads and encodes a line; `false` if there is none.
     fn take_line(&mut self) -> io::Result<bool> {
         let mut line = Vec::new();
-        if self.input.read_until(b'\n', &mut line)? == 0 {
-            return Ok(false);
+        match self.input.read_until(b'\n', &mut line) {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(error) => {
+                self.problem = Some(format!("cannot read standard input: {error}"));
+                return Ok(false);
+            }
         }
         self.count += 1;
         let Some(template) = &self.template else {

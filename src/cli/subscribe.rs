@@ -3,11 +3,11 @@
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use crossbeam_channel::{Receiver, after, never, select};
-use fanfare::client::{EventSource, StreamEvent, Update};
+use fanfare::client::{Error, EventSource, StreamEvent, Update};
 use serde::Serialize;
 
 use super::options::Span;
-use super::target::Target;
+use super::target::{self, Target};
 use super::{Failure, interruption, tell};
 
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub(super) struct Subscribe {
     /// End after this many events
     #[arg(long, value_name = "COUNT")]
     count: Option<u64>,
-    /// End after this time; a failure if there is a count that was not reached
+    /// End after this time, such as 500ms, 30s or 5m; a failure if there is a count that was not reached
     #[arg(long, value_name = "DURATION")]
     timeout: Option<Span>,
 }
@@ -53,7 +53,7 @@ enum Next {
 pub(super) fn subscribe(options: &Subscribe) -> Result<(), Failure> {
     let url = options.target.stream(&options.namespaces)?;
     let mut source = EventSource::builder(&url);
-    if let Some(token) = &options.target.token {
+    if let Some(token) = options.target.token()? {
         source = source.bearer(token);
     }
     if let Some(id) = &options.last_event_id {
@@ -104,7 +104,10 @@ fn copy(
                 "events after {} are gone for good ({:?})",
                 gap.last_event_id, gap.reason
             )),
-            Next::Update(Update::Closed(error)) => {
+            Next::Update(Update::Closed(mut error)) => {
+                if let Error::Status { body, .. } = &mut error {
+                    *body = target::refusal(body);
+                }
                 return Err(Failure::Failed(format!("{url}: {error}")));
             }
             Next::Update(_) => {}

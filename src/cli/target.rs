@@ -1,14 +1,16 @@
 //! Where a command goes: a server's URL, and the namespaces in it.
 
 use fanfare::Namespace;
-use ureq::http::Uri;
+use serde::Deserialize;
+use ureq::http::uri::Authority;
+use ureq::http::{HeaderValue, Uri};
 
 use super::Failure;
 
 /// The server that a command talks to.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Target {
-    /// The server
+    /// The server's URL
     #[arg(long, env = "FANFARE_URL", default_value = "http://127.0.0.1:8001")]
     pub(super) url: String,
     /// What to show it as `Authorization: Bearer TOKEN`
@@ -21,9 +23,9 @@ impl Target {
     pub(super) fn stream(&self, namespaces: &[String]) -> Result<String, Failure> {
         match namespaces {
             [url] if is_url(url) => Ok(url.clone()),
-            [one] => Ok(self.at("subscribe", &namespace(one)?)),
+            [one] => self.at("subscribe", &namespace(one)?),
             several => {
-                let mut url = self.at("subscribe", &Namespace::root());
+                let mut url = self.at("subscribe", &Namespace::root())?;
                 for (index, one) in several.iter().enumerate() {
                     url.push_str(if index == 0 { "?ns=" } else { "&ns=" });
                     url.push_str(&encode(namespace(one)?.as_str()));
@@ -34,9 +36,20 @@ impl Target {
     }
 
     /// The URL of this endpoint for a namespace.
-    pub(super) fn at(&self, endpoint: &str, namespace: &Namespace) -> String {
+    pub(super) fn at(&self, endpoint: &str, namespace: &Namespace) -> Result<String, Failure> {
+        parse_url(&self.url)?;
         let base = self.url.trim_end_matches('/');
-        format!("{base}/{endpoint}{}", encode(namespace.as_str()))
+        Ok(format!("{base}/{endpoint}{}", encode(namespace.as_str())))
+    }
+
+    /// The token, if there is one and a header can carry it.
+    pub(super) fn token(&self) -> Result<Option<&str>, Failure> {
+        match &self.token {
+            Some(token) if HeaderValue::from_str(token).is_err() => Err(Failure::Usage(
+                "the token has characters that no header can carry".into(),
+            )),
+            token => Ok(token.as_deref()),
+        }
     }
 }
 
@@ -61,7 +74,21 @@ pub(super) fn parse_url(text: &str) -> Result<Uri, Failure> {
     if !is_http || url.host().is_none_or(str::is_empty) {
         return Err(wrong());
     }
+    // A port that is none would otherwise be passed over for that of the scheme.
+    let authority = url.authority().map_or("", Authority::as_str);
+    if url.port().is_none() && !authority.ends_with(url.host().unwrap_or_default()) {
+        return Err(wrong());
+    }
     Ok(url)
+}
+
+/// What a refusal's body says: a fanfare server says it as JSON.
+pub(super) fn refusal(body: &str) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    serde_json::from_str(body).map_or_else(|_| body.trim().into(), |refusal: Refusal| refusal.error)
 }
 
 /// Whether it is on this machine, where no proxy leads.
@@ -134,7 +161,17 @@ mod tests {
         for url in ["http://a", "https://a:1/b", "http://[::1]:80/"] {
             assert!(parse_url(url).is_ok(), "{url}");
         }
-        for url in ["", "a", "a:80", "/a", "ftp://a", "http://", "http://a b"] {
+        for url in [
+            "",
+            "a",
+            "a:80",
+            "/a",
+            "ftp://a",
+            "http://",
+            "http://a b",
+            "http://a:65536",
+            "http://a:b",
+        ] {
             assert!(parse_url(url).is_err(), "{url}");
         }
     }

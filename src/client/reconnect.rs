@@ -76,7 +76,7 @@ impl Reconnect {
     pub(super) fn new(now: Instant, reconnection_time: Duration, max_backoff: Duration) -> Self {
         Self {
             phase: Phase::Waiting { until: now },
-            reconnection_time,
+            reconnection_time: reconnection_time.min(MAX_RECONNECTION_TIME),
             max_backoff,
             failures: 0,
             fruitful: false,
@@ -357,6 +357,8 @@ mod tests {
             reconnect.lost(now, u64::MAX);
         }
         assert_eq!(reconnect.lost(now, u64::MAX), 30 * SECOND);
+        let mut patient = Reconnect::new(now, Duration::MAX, Duration::MAX);
+        assert_eq!(patient.lost(now, 0), MAX_RECONNECTION_TIME);
     }
 
     #[test]

@@ -125,6 +125,10 @@ fn parse_url(text: &str) -> Result<Uri, Error> {
     if url.authority().is_some_and(|it| it.as_str().contains('@')) {
         return Err(wrong("has credentials, which belong in a header"));
     }
+    // A port that is none would otherwise be passed over for that of the scheme.
+    if url.port().is_none() && url.authority().map(Authority::as_str) != url.host() {
+        return Err(wrong("has a port that is no number up to 65535"));
+    }
     Ok(url)
 }
 
@@ -221,6 +225,7 @@ mod tests {
             ("http://", "no URL"),
             ("http://a b/", "no URL"),
             ("http://:80/", "no host"),
+            ("http://a:65536/", "port"),
             ("http://me:secret@a/", "credentials"),
         ] {
             let error = Template::new(url).err().unwrap().to_string();

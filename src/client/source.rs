@@ -64,7 +64,7 @@ impl Default for Settings {
 /// is closed. [`Builder::spawn`] makes one that reads on a thread of its own. Dropping it closes it.
 #[derive(Debug)]
 pub struct EventSource {
-    template: Arc<Template>,
+    template: Template,
     settings: Settings,
     agent: Agent,
     closer: Closer,
@@ -167,7 +167,7 @@ impl EventSource {
             updates: OnceLock::new(),
         };
         Self {
-            template: Arc::new(template),
+            template,
             reconnect: Reconnect::new(now(), settings.reconnection_time, settings.max_backoff),
             last_event_id: settings.last_event_id.clone(),
             settings,

@@ -6,9 +6,10 @@ mod report;
 mod stream;
 mod worker;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -33,16 +34,16 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long nothing more may come at the end before what is missing is lost.
 const QUIET: Duration = Duration::from_secs(2);
 /// What stands for a namespace's number in a URL.
-const PLACE: &str = "{n}";
+const PLACE: &str = "{}";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Bench {
     #[command(flatten)]
     target: Target,
-    /// The streams of another server, {n} standing for the namespace's number: http://127.0.0.1:3000/events/{n}
+    /// The streams of another server, {} standing for the namespace's number: http://127.0.0.1:3000/events/{}
     #[arg(long, value_name = "URL")]
     stream: Option<String>,
-    /// Where another server takes an event as the body of a POST, likewise
+    /// Where another server takes an event as the body of a POST, likewise: http://127.0.0.1:3000/publish/{}
     #[arg(long, value_name = "URL")]
     post: Option<String>,
     /// Connections that read
@@ -54,10 +55,10 @@ pub(super) struct Bench {
     /// Events published a second, in all; 0 is as fast as the server takes them
     #[arg(long, value_name = "EVENTS", default_value_t = 1000)]
     rate: u64,
-    /// Bytes of data of an event
+    /// Bytes of data of an event, such as 64KiB
     #[arg(long, value_name = "SIZE", default_value = "100")]
     size: Size,
-    /// How long to publish
+    /// How long to publish, such as 500ms, 10s or 5m
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     duration: Span,
     /// Threads that publish; with 0 what others publish is received
@@ -112,8 +113,7 @@ struct Endpoint {
 
 impl Endpoint {
     fn parse(url: &str) -> Result<Self, Failure> {
-        // What stands for the number is no character of a URL.
-        let uri: Uri = parse_url(&url.replace(PLACE, "%7Bn%7D"))?;
+        let uri: Uri = parse_url(url)?;
         if uri.scheme_str() != Some("http") {
             return Err(Failure::Usage(format!(
                 "`{url}`: the load is for http alone"
@@ -132,7 +132,7 @@ impl Endpoint {
         Ok(Self {
             address,
             host: format!("{host}:{port}"),
-            path: path.replace("%7Bn%7D", PLACE),
+            path: path.into(),
         })
     }
 
@@ -146,7 +146,7 @@ type Reader = (Arc<Shared>, JoinHandle<io::Result<Vec<Connection>>>);
 /// The readers of a load, and what they have brought.
 struct Load {
     readers: Vec<Reader>,
-    slow: Reader,
+    slow: Option<Reader>,
     clock: Clock,
     total: Interval,
     points: Vec<Point>,
@@ -159,6 +159,8 @@ struct Load {
 
 /// Puts the load on the server and tells what came of it.
 pub(super) fn bench(options: &Bench) -> Result<(), Failure> {
+    // A file that cannot be is found out before the load, not after it.
+    let plot = options.plot.as_deref().map(create).transpose()?;
     super::serve::raise_descriptor_limit();
     let interrupted = interruption()?;
     let clock = Clock::start();
@@ -166,7 +168,7 @@ pub(super) fn bench(options: &Bench) -> Result<(), Failure> {
     load.wait_for_streams(options, &interrupted)?;
     let (stop, stopped) = bounded(0);
     let publishers = start_publishers(options, clock, &stopped)?;
-    load.watch(options, &interrupted);
+    load.watch(options, &publishers, &interrupted);
     drop::<Sender<()>>(stop);
     let published = publishers
         .into_iter()
@@ -174,11 +176,19 @@ pub(super) fn bench(options: &Bench) -> Result<(), Failure> {
         .collect::<Result<Vec<_>, _>>()?;
     load.wait_for_the_rest(options, &published, &interrupted);
     let report = load.finish(options, &published)?;
-    if let Some(path) = &options.plot {
-        plot::draw(path, &load.points)
-            .map_err(|error| Failure::Failed(format!("cannot draw {}: {error}", path.display())))?;
-    }
-    show(options, &report)
+    let drawn = plot.map_or(Ok(()), |(path, file)| {
+        plot::draw(&file, &load.points).map_err(|error| undrawn(path, &error))
+    });
+    show(options, &report).and(drawn)
+}
+
+fn create(path: &Path) -> Result<(&Path, File), Failure> {
+    let file = File::create(path).map_err(|error| undrawn(path, &error))?;
+    Ok((path, file))
+}
+
+fn undrawn(path: &Path, error: &impl std::fmt::Display) -> Failure {
+    Failure::Failed(format!("cannot draw {}: {error}", path.display()))
 }
 
 fn joined<T>(thread: JoinHandle<io::Result<T>>, what: &str) -> Result<T, Failure> {
@@ -198,20 +208,15 @@ fn show(options: &Bench, report: &Report) -> Result<(), Failure> {
     } else {
         print(&report.table())?;
     }
-    if report.is_clean() {
-        return Ok(());
-    }
-    Err(Failure::Failed(
-        "not every event came, once and in order".into(),
-    ))
+    report.verdict().map_err(Failure::Failed)
 }
 
-fn headers(options: &Bench, endpoint: &Endpoint) -> String {
+fn headers(options: &Bench, endpoint: &Endpoint) -> Result<String, Failure> {
     let mut headers = format!("Host: {}\r\n", endpoint.host);
-    if let Some(token) = &options.target.token {
+    if let Some(token) = options.target.token()? {
         headers.push_str(&format!("Authorization: Bearer {token}\r\n"));
     }
-    headers
+    Ok(headers)
 }
 
 fn start_publishers(
@@ -235,7 +240,7 @@ fn start_publishers(
         address: endpoint.address,
         form,
         path: endpoint.path.clone(),
-        headers: headers(options, &endpoint),
+        headers: headers(options, &endpoint)?,
         number: 0,
         targets: targets.collect(),
         size: options.size.0,
@@ -259,7 +264,7 @@ impl Load {
         let base = options.target.url.trim_end_matches('/');
         let fanfare = format!("{base}/subscribe/bench/{PLACE}");
         let endpoint = Endpoint::parse(options.stream.as_deref().unwrap_or(&fanfare))?;
-        let headers = headers(options, &endpoint);
+        let headers = headers(options, &endpoint)?;
         let request = |number: u64| {
             let namespace = (number % options.namespaces) as usize;
             let path = endpoint.path(namespace);
@@ -287,7 +292,7 @@ impl Load {
         let all = options.connections + options.slow;
         Ok(Self {
             readers: readers.collect(),
-            slow: start(options.connections..all, true),
+            slow: (options.slow > 0).then(|| start(options.connections..all, true)),
             clock,
             total: Interval::new(),
             points: Vec::new(),
@@ -309,7 +314,7 @@ impl Load {
         loop {
             select! {
                 recv(ticks) -> _ => {}
-                recv(timeout) -> _ => return Err(self.too_few("in time")),
+                recv(timeout) -> _ => return Err(self.too_few(options)),
                 recv(interrupted) -> _ => return Err(Failure::Failed("interrupted".into())),
             }
             let open = self.count(|shared| &shared.open);
@@ -317,7 +322,7 @@ impl Load {
             if open + self.count(|shared| &shared.gone) >= options.connections as usize {
                 progress.finish_and_clear();
                 if open == 0 {
-                    return Err(self.too_few("at all"));
+                    return Err(self.too_few(options));
                 }
                 break;
             }
@@ -338,14 +343,16 @@ impl Load {
             .sum()
     }
 
-    fn too_few(&self, when: &str) -> Failure {
-        let mut problems = self
-            .readers
-            .iter()
-            .filter_map(|(shared, _)| shared.problem());
-        let problem = problems.next().unwrap_or_else(|| "no answer".into());
-        let open = self.count(|shared| &shared.open);
-        Failure::Failed(format!("{open} streams began {when}: {problem}"))
+    fn too_few(&self, options: &Bench) -> Failure {
+        let (open, all) = (self.count(|shared| &shared.open), options.connections);
+        let problem = self.problem().unwrap_or_else(|| "no answer".into());
+        Failure::Failed(format!("{open} of {all} streams began: {problem}"))
+    }
+
+    /// What went wrong with a reader that was to keep up.
+    fn problem(&self) -> Option<String> {
+        let mut readers = self.readers.iter();
+        readers.find_map(|(shared, _)| shared.problem())
     }
 
     /// Takes what came since the last time.
@@ -355,17 +362,23 @@ impl Load {
             interval.drain(&mut shared.interval());
         }
         let now = self.clock.now();
-        if interval.tally.events > 0 {
-            self.last_event = now;
+        self.last_event = self.last_event.max(Duration::from_micros(interval.last_us));
+        // The rate of a moment would be noise.
+        if now - self.taken > TICK / 2 {
+            let point = Point::of(&interval, now - self.began, now - self.taken);
+            self.points.push(point);
         }
-        let point = Point::of(&interval, now - self.began, now - self.taken);
-        self.points.push(point);
         self.total.drain(&mut interval);
         self.taken = now;
     }
 
-    /// Takes figures and shows them until the time is over.
-    fn watch(&mut self, options: &Bench, interrupted: &Receiver<()>) {
+    /// Takes figures and shows them until the time is over, or a publisher has failed.
+    fn watch<T>(
+        &mut self,
+        options: &Bench,
+        publishers: &[JoinHandle<T>],
+        interrupted: &Receiver<()>,
+    ) {
         let span_ms = options.duration.0.as_millis() as u64;
         let progress = progress(span_ms, "{msg} {wide_bar} {eta}");
         let (ticks, end) = (tick(TICK), after(options.duration.0));
@@ -374,6 +387,9 @@ impl Load {
                 recv(ticks) -> _ => {}
                 recv(end) -> _ => break,
                 recv(interrupted) -> _ => break,
+            }
+            if publishers.iter().any(JoinHandle::is_finished) {
+                break;
             }
             self.take_figures();
             progress.set_position((self.taken - self.began).as_millis() as u64);
@@ -420,10 +436,10 @@ impl Load {
 
     /// Ends the readers; what they have not got by now is lost.
     fn finish(&mut self, options: &Bench, published: &[Vec<u64>]) -> Result<Report, Failure> {
-        let slow_cut = self.slow.0.gone.load(Ordering::Relaxed);
+        let slow_cut = self.slow.take().map_or(Ok(0), slow_cut)?;
+        let problem = self.problem();
         let disconnected = self.count(|shared| &shared.gone);
         self.take_figures();
-        self.slow.0.end();
         self.readers.iter().for_each(|(shared, _)| shared.end());
         let mut missing = 0;
         for (_, thread) in self.readers.drain(..) {
@@ -440,7 +456,8 @@ impl Load {
             doubled,
             disordered,
         } = self.total.tally;
-        let (publishing, receiving) = (self.ended - self.began, self.last_event - self.began);
+        let publishing = self.ended - self.began;
+        let receiving = self.last_event.max(self.ended) - self.began;
         let per_second = |count: u64, time: Duration| match time.as_secs_f64() {
             0.0 => 0.0,
             seconds => (count as f64 / seconds).round(),
@@ -449,6 +466,7 @@ impl Load {
         Ok(Report {
             connections: options.connections as usize,
             disconnected,
+            problem,
             slow_cut,
             published,
             received: events,
@@ -464,11 +482,18 @@ impl Load {
     }
 }
 
+/// Ends the slow readers; returns how many the server had cut.
+fn slow_cut((shared, thread): Reader) -> Result<usize, Failure> {
+    shared.end();
+    joined(thread, "a slow reader")?;
+    Ok(shared.gone.load(Ordering::Relaxed))
+}
+
 impl Drop for Load {
     /// No reader is left behind, whatever went wrong.
     fn drop(&mut self) {
-        self.slow.0.end();
-        self.readers.iter().for_each(|(shared, _)| shared.end());
+        let readers = self.readers.iter().chain(&self.slow);
+        readers.for_each(|(shared, _)| shared.end());
     }
 }
 

@@ -1,7 +1,8 @@
 //! Throughput and latency over time, as a picture.
 
 use std::error::Error;
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
 
 use plotters::prelude::*;
 
@@ -12,63 +13,133 @@ const SIZE: (u32, u32) = (960, 640);
 /// A line of a chart: its name, its colour and what it shows of a point.
 type Line = (&'static str, RGBColor, fn(&Point) -> f64);
 
-const THROUGHPUT: [Line; 1] = [("events received a second", BLUE, |point| point.per_second)];
+const CALM_BLUE: RGBColor = RGBColor(31, 119, 180);
+const ORANGE: RGBColor = RGBColor(240, 140, 20);
+const CALM_RED: RGBColor = RGBColor(200, 40, 50);
+const GRID: RGBColor = RGBColor(224, 224, 224);
+
+const THROUGHPUT: [Line; 1] = [("all", CALM_BLUE, |point| point.per_second)];
 const LATENCY: [Line; 3] = [
-    ("p50", GREEN, |point| point.latency.p50 as f64),
-    ("p99", MAGENTA, |point| point.latency.p99 as f64),
-    ("max", RED, |point| point.latency.max as f64),
+    ("p50", CALM_BLUE, |point| point.latency.p50 as f64),
+    ("p99", ORANGE, |point| point.latency.p99 as f64),
+    ("max", CALM_RED, |point| point.latency.max as f64),
 ];
 
 /// Draws both charts into an SVG file.
-pub(super) fn draw(path: &Path, points: &[Point]) -> Result<(), Box<dyn Error>> {
+pub(super) fn draw(mut file: &File, points: &[Point]) -> Result<(), Box<dyn Error>> {
+    let until = points.last().map_or(1.0, |point| point.at);
+    // Where nothing came there is no latency, which is not a latency of nothing.
+    let heard: Vec<Point> = points
+        .iter()
+        .copied()
+        .filter(|point| point.latency.max > 0)
+        .collect();
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
         let (upper, lower) = root.split_vertically(SIZE.1 / 2);
-        chart(&upper, "throughput", points, &THROUGHPUT, &short)?;
-        chart(&lower, "latency", points, &LATENCY, &time)?;
+        chart(
+            &upper,
+            "events received per second",
+            until,
+            points,
+            &THROUGHPUT,
+            short,
+        )?;
+        chart(
+            &lower,
+            "latency, from due to received",
+            until,
+            &heard,
+            &LATENCY,
+            time,
+        )?;
         root.present()?;
     }
-    std::fs::write(path, svg)?;
+    file.write_all(svg.as_bytes())?;
     Ok(())
 }
 
 fn chart(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     title: &str,
+    until: f64,
     points: &[Point],
     lines: &[Line],
-    label: &dyn Fn(f64) -> String,
+    label: fn(f64) -> String,
 ) -> Result<(), Box<dyn Error>> {
-    let until = points.last().map_or(1.0, |point| point.at);
     let values = points
         .iter()
         .flat_map(|point| lines.iter().map(move |(_, _, value)| value(point)));
     let most = values.fold(1.0, f64::max) * 1.1;
     let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 20))
+        .caption(title, ("sans-serif", 18))
         .margin(12)
-        .x_label_area_size(32)
-        .y_label_area_size(80)
+        .margin_right(24)
+        .x_label_area_size(36)
+        .y_label_area_size(72)
         .build_cartesian_2d(0.0..until, 0.0..most)?;
     chart
         .configure_mesh()
         .x_desc("seconds")
-        .y_label_formatter(&|value| label(*value))
+        .y_label_formatter(&|value| round(&label(*value)))
+        .axis_style(BLACK.mix(0.4))
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
         .draw()?;
-    for (name, colour, value) in lines {
-        let colour = *colour;
+    for (_, colour, value) in lines {
         let line = points.iter().map(|point| (point.at, value(point)));
-        chart
-            .draw_series(LineSeries::new(line, colour.stroke_width(2)))?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
+        chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
     }
-    chart
-        .configure_series_labels()
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK)
-        .draw()?;
+    if lines.len() > 1 {
+        legend(area, lines)?;
+    }
     Ok(())
+}
+
+/// A figure without digits that say nothing: 4.5 ms for 4.50 ms.
+fn round(figure: &str) -> String {
+    match figure.split_once(' ') {
+        Some((number, unit)) if number.contains('.') => {
+            let number = number.trim_end_matches('0').trim_end_matches('.');
+            format!("{number} {unit}")
+        }
+        _ => figure.into(),
+    }
+}
+
+/// Names the lines beside the title, where they hide nothing.
+fn legend(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    lines: &[Line],
+) -> Result<(), Box<dyn Error>> {
+    let width = 64;
+    let mut x = SIZE.0 as i32 - 24 - width * lines.len() as i32;
+    for (name, colour, _) in lines {
+        let stroke = PathElement::new([(x, 22), (x + 20, 22)], colour.stroke_width(2));
+        area.draw(&stroke)?;
+        area.draw(&Text::new(*name, (x + 26, 16), ("sans-serif", 13)))?;
+        x += width;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_as_short_as_they_can_be() {
+        for (figure, label) in [
+            ("4.50 ms", "4.5 ms"),
+            ("0.00 ", "0 "),
+            ("50.00 k", "50 k"),
+            ("1.25 M", "1.25 M"),
+            ("200 k", "200 k"),
+            ("500 µs", "500 µs"),
+        ] {
+            assert_eq!(round(figure), label);
+        }
+    }
 }

@@ -3,12 +3,13 @@
 //! That time counts, and not when the event could at last be sent: a server that makes publishers wait would otherwise look faster
 //! for it (coordinated omission). Flat out, an event is due when it is made.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::super::target::refusal;
 use super::Clock;
 use super::stream::write_data;
 
@@ -51,8 +52,24 @@ pub(super) fn run(plan: &Plan, stop: &Receiver<()>) -> io::Result<Vec<u64>> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut writer = &stream;
     let mut reader = BufReader::new(&stream);
+    let published = publish(plan, stop, &stream, &mut reader);
+    match published {
+        // A server that takes no more may have said why.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => match read_answer(&mut reader) {
+            Err(refusal) if refusal.kind() == ErrorKind::Other => Err(refusal),
+            _ => Err(error),
+        },
+        published => published,
+    }
+}
+
+fn publish(
+    plan: &Plan,
+    stop: &Receiver<()>,
+    mut writer: &TcpStream,
+    reader: &mut impl BufRead,
+) -> io::Result<Vec<u64>> {
     let mut sent = vec![0_u64; plan.targets.len()];
     let mut batch = Vec::with_capacity(2 * BATCH);
     let mut count = 0_u64;
@@ -85,13 +102,13 @@ pub(super) fn run(plan: &Plan, stop: &Receiver<()>) -> io::Result<Vec<u64>> {
             }
             Form::Posts => {
                 writer.write_all(&batch)?;
-                read_answer(&mut reader)?;
+                read_answer(reader)?;
             }
         }
     }
     if plan.form == Form::Lines {
         writer.write_all(b"0\r\n\r\n")?;
-        read_answer(&mut reader)?;
+        read_answer(reader)?;
     }
     Ok(sent)
 }
@@ -140,24 +157,41 @@ fn read_answer(reader: &mut impl BufRead) -> io::Result<()> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if reader.read_line(&mut head)? == 0 {
-            return Err(io::Error::other(
-                "the server ended the connection of a publisher",
-            ));
+            return Err(io::Error::other("the server ended the connection"));
         }
     }
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse().ok())?
-    });
+    let value = |name: &str| {
+        let mut headers = head.lines().filter_map(|line| line.split_once(':'));
+        let header = headers.find(|header| header.0.eq_ignore_ascii_case(name))?;
+        Some(header.1.trim())
+    };
     let mut body = String::new();
-    reader.take(length.unwrap_or(0)).read_to_string(&mut body)?;
+    if value("transfer-encoding").is_some() {
+        read_chunks(reader, &mut body)?;
+    } else {
+        let length = value("content-length").and_then(|length| length.parse().ok());
+        reader.take(length.unwrap_or(0)).read_to_string(&mut body)?;
+    }
     match head.split(' ').nth(1) {
         Some(status) if status.starts_with('2') => Ok(()),
         status => {
             let status = status.unwrap_or_default();
-            let problem = format!("publishing was answered {status}: {}", body.trim());
+            let problem = format!("the server answered {status}: {}", refusal(&body));
             Err(io::Error::other(problem))
+        }
+    }
+}
+
+fn read_chunks(reader: &mut impl BufRead, body: &mut String) -> io::Result<()> {
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let size = line.split(';').next().unwrap_or_default().trim();
+        let size = u64::from_str_radix(size, 16).map_err(io::Error::other)?;
+        reader.take(size).read_to_string(body)?;
+        reader.read_line(&mut line)?;
+        if size == 0 {
+            return Ok(());
         }
     }
 }
@@ -168,11 +202,13 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_to_its_end_and_no_further() {
-        let mut two: &[u8] =
-            b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabcHTTP/1.1 204 No\r\n\r\n";
-        assert!(read_answer(&mut two).is_ok());
-        assert!(read_answer(&mut two).is_ok());
-        assert!(two.is_empty());
+        let mut three: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc\
+            HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nA;b=c\r\n0123\r\n\r\n89\r\n0\r\n\r\n\
+            HTTP/1.1 204 No\r\n\r\n";
+        for _ in 0..3 {
+            read_answer(&mut three).unwrap();
+        }
+        assert!(three.is_empty());
         let mut refused: &[u8] = b"HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nwho?";
         let error = read_answer(&mut refused).unwrap_err().to_string();
         assert!(error.ends_with("401: who?"), "{error}");

@@ -13,6 +13,8 @@ pub(super) struct Report {
     pub(super) connections: usize,
     /// Connections that were not made, or ended before the load did; slow readers are not among them.
     pub(super) disconnected: usize,
+    /// What the first of these failed of.
+    pub(super) problem: Option<String>,
     /// Slow readers that the server cut.
     pub(super) slow_cut: usize,
     pub(super) published: u64,
@@ -74,12 +76,27 @@ impl Point {
 
 impl Report {
     /// Whether every reader that was to keep up got every event, once and in order.
-    pub(super) fn is_clean(&self) -> bool {
-        self.disconnected == 0 && self.lost == 0 && self.doubled == 0 && self.disordered == 0
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub(super) fn verdict(&self) -> Result<(), String> {
+        if self.disconnected > 0 {
+            let (count, all) = (self.disconnected, self.connections);
+            let problem = self.problem.as_deref().unwrap_or("no answer");
+            return Err(format!("{count} of {all} connections failed: {problem}"));
+        }
+        if self.lost + self.doubled + self.disordered > 0 {
+            return Err("not every event came, once and in order".into());
+        }
+        Ok(())
     }
 
     pub(super) fn table(&self) -> String {
         let latency = &self.latency_us;
+        let time = |us: f64| match latency.max {
+            0 => "not measured".into(),
+            _ => time(us),
+        };
         let rows = [
             ("connections", self.connections.to_string()),
             ("disconnected", self.disconnected.to_string()),
@@ -161,7 +178,7 @@ mod tests {
     #[test]
     fn one_event_too_few_or_too_many_is_not_clean() {
         let clean = Report::default();
-        assert!(clean.is_clean());
+        assert_eq!(clean.verdict(), Ok(()));
         for spoil in [
             |report: &mut Report| report.lost = 1,
             |report: &mut Report| report.doubled = 1,
@@ -170,7 +187,7 @@ mod tests {
         ] {
             let mut report = clean.clone();
             spoil(&mut report);
-            assert!(!report.is_clean());
+            assert!(report.verdict().is_err());
         }
     }
 }

@@ -19,8 +19,12 @@ const SOURCES: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a worker with nothing to read looks whether it is over, and a slow reader reads.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a worker tells what came.
+const TELL: Duration = Duration::from_millis(50);
 /// Bytes that a slow reader reads in that time.
 const SLOW_READ: usize = 1024;
+/// How often slow readers look once more at the end.
+const LAST_LOOKS: usize = 20;
 const READ: usize = 256 << 10;
 
 /// What one worker is to do.
@@ -43,6 +47,8 @@ pub(super) struct Interval {
     pub(super) latency_us: Histogram<u64>,
     pub(super) tally: Tally,
     pub(super) bytes: u64,
+    /// When an event last came.
+    pub(super) last_us: u64,
 }
 
 impl Interval {
@@ -52,6 +58,7 @@ impl Interval {
             latency_us: Histogram::new(3).expect("a histogram may have three digits"),
             tally: Tally::default(),
             bytes: 0,
+            last_us: 0,
         }
     }
 
@@ -71,6 +78,7 @@ impl Interval {
         self.tally.doubled += doubled;
         self.tally.disordered += disordered;
         self.bytes += std::mem::take(&mut other.bytes);
+        self.last_us = self.last_us.max(other.last_us);
     }
 }
 
@@ -156,13 +164,13 @@ pub(super) fn run(plan: &Plan, shared: &Shared) -> io::Result<Vec<Connection>> {
     }
     let mut readable = mio::Events::with_capacity(1024);
     let mut buffer = vec![0; if plan.slow { SLOW_READ } else { READ }];
+    let (mut interval, mut told) = (Interval::new(), plan.clock.now());
     while !shared.is_over.load(Ordering::Relaxed) {
         if let Err(error) = poll.poll(&mut readable, Some(TICK))
             && error.kind() != ErrorKind::Interrupted
         {
             return Err(error);
         }
-        let mut interval = shared.interval();
         if plan.slow {
             for slot in &mut connections {
                 read(plan, slot, &mut buffer, &mut interval, shared);
@@ -172,6 +180,26 @@ pub(super) fn run(plan: &Plan, shared: &Shared) -> io::Result<Vec<Connection>> {
                 let slot = &mut connections[readiness.token().0];
                 while read(plan, slot, &mut buffer, &mut interval, shared) {}
             }
+        }
+        // Seldom, so that nobody waits for the lock.
+        let now = plan.clock.now();
+        if now - told >= TELL {
+            shared.interval().drain(&mut interval);
+            told = now;
+        }
+    }
+    if plan.slow {
+        // That the server has cut them is seen only behind all that the socket still holds.
+        let mut buffer = vec![0; READ];
+        for _ in 0..LAST_LOOKS {
+            let before = interval.bytes;
+            for slot in &mut connections {
+                read(plan, slot, &mut buffer, &mut interval, shared);
+            }
+            if interval.bytes == before {
+                break;
+            }
+            poll.poll(&mut readable, Some(TICK))?;
         }
     }
     Ok(connections.into_iter().flatten().collect())
@@ -197,7 +225,9 @@ fn read(
                 latency_us,
                 tally,
                 bytes,
+                last_us,
             } = interval;
+            let before = tally.events;
             *bytes += count as u64;
             let taken = connection
                 .stream
@@ -205,6 +235,9 @@ fn read(
                     // It grows as it needs to, so no value is out of range.
                     let _ = latency_us.record(now_us.saturating_sub(sent_us));
                 });
+            if tally.events > before {
+                *last_us = now_us;
+            }
             match taken {
                 Ok(()) => {
                     if !was_open && connection.stream.is_open() {
@@ -243,4 +276,36 @@ fn connect(address: SocketAddr, number: usize, request: &str) -> io::Result<TcpS
     stream.write_all(request.as_bytes())?;
     stream.set_nonblocking(true)?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_slow_reader_that_was_cut_is_seen_behind_all_that_it_has_not_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let plan = Plan {
+            address: listener.local_addr().unwrap(),
+            requests: vec![("GET / HTTP/1.1\r\n\r\n".into(), 0)],
+            first: 0,
+            slow: true,
+            publishers: 1,
+            clock: Clock::start(),
+        };
+        let shared = Shared::new();
+        let sharing = Arc::clone(&shared);
+        let reader = std::thread::spawn(move || run(&plan, &sharing).unwrap());
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 1024]).unwrap();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&[b':'; 100 << 10]).unwrap();
+        drop(stream);
+        shared.end();
+        assert!(reader.join().unwrap().is_empty());
+        assert_eq!(shared.gone.load(Ordering::Relaxed), 1);
+    }
 }
