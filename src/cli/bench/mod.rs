@@ -436,10 +436,10 @@ impl Load {
 
     /// Ends the readers; what they have not got by now is lost.
     fn finish(&mut self, options: &Bench, published: &[Vec<u64>]) -> Result<Report, Failure> {
-        let slow_cut = self.slow.take().map_or(Ok(0), slow_cut)?;
         let problem = self.problem();
         let disconnected = self.count(|shared| &shared.gone);
         self.take_figures();
+        let slow_cut = self.slow.take().map_or(Ok(0), slow_cut)?;
         self.readers.iter().for_each(|(shared, _)| shared.end());
         let mut missing = 0;
         for (_, thread) in self.readers.drain(..) {
