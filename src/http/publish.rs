@@ -41,7 +41,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawV
 /// What is wrong with it and where, in one sentence.
 pub(crate) fn parse_event(json: &[u8]) -> Result<Event, String> {
     let form: Form<'_> = serde_json::from_slice(json)
-        .map_err(|error| format!("not the JSON form of an event: {error}"))?;
+        .map_err(|error| format!("not the JSON form of an event: {}", told(&error)))?;
     let mut namespaces = match (form.namespace, form.namespaces) {
         (Some(namespace), None) => vec![namespace],
         (None, Some(namespaces)) if !namespaces.is_empty() => namespaces,
@@ -60,9 +60,15 @@ pub(crate) fn parse_event(json: &[u8]) -> Result<Event, String> {
     Ok(event)
 }
 
+/// What is wrong and where. In one line that is a column: a line of NDJSON has a number of its own.
+fn told(error: &serde_json::Error) -> String {
+    error.to_string().replace("at line 1 column", "at column")
+}
+
 /// A string is the data itself; any other value is sent as compact JSON.
 fn data_text(raw: &RawValue) -> Result<Cow<'_, str>, String> {
-    let describe = |error: serde_json::Error| format!("has `data` that cannot be read: {error}");
+    let describe =
+        |error: serde_json::Error| format!("has `data` that cannot be read: {}", told(&error));
     if raw.get().starts_with('"') {
         return serde_json::from_str::<String>(raw.get())
             .map(Cow::Owned)
@@ -126,6 +132,7 @@ mod tests {
         for (json, why) in [
             ("", "not the JSON form"),
             ("[]", "not the JSON form"),
+            (r#"{"namespace":"/a",}"#, "trailing comma at column 19"),
             (r#"{"data":"x"}"#, "no `namespace`"),
             (r#"{"namespaces":[],"data":"x"}"#, "no `namespace`"),
             (r#"{"namespace":"/a","namespaces":["/b"]}"#, "both"),
