@@ -52,7 +52,7 @@ pub type ConnId = u32;
 pub const SURPLUS: usize = 128;
 
 /// How long events may gather while publishers keep on, before all that lack them are written to.
-const GATHER_MS: u64 = 20;
+const GATHER_MS: u64 = 5;
 
 /// Where the engine's bytes go.
 pub trait Outlet {
