@@ -1,0 +1,74 @@
+// One line over the last ten minutes, drawn by uPlot. What it shows is also said in words, and the overview has it all as a table.
+import { signal, useSignalEffect } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { minute } from "./format";
+import { type Line, SPAN_S } from "./history";
+import { beat, history } from "./live";
+
+/** The point under the pointer, the same in all charts. */
+export const pointed = signal<number | null>(null);
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const color = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+export function Chart({ line, title, format, whole = false }: {
+  line: Line; title: string; format: (value: number) => string;
+  /** Whether the axis goes up to one, all there can be. */
+  whole?: boolean;
+}) {
+  const place = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot>(null);
+
+  useEffect(() => {
+    const element = place.current!;
+    const size = () => ({ width: element.clientWidth, height: element.clientHeight });
+    const made = plot.current = new uPlot(options(size(), format, whole), data(line), element);
+    const resized = new ResizeObserver(() => made.setSize(size()));
+    resized.observe(element);
+    const recolored = () => made.redraw(false);
+    dark.addEventListener("change", recolored);
+    return () => {
+      dark.removeEventListener("change", recolored);
+      resized.disconnect();
+      made.destroy();
+    };
+  }, []);
+  useSignalEffect(() => {
+    if (beat.value) plot.current?.setData(data(line));
+  });
+
+  const of = history.summary(line);
+  const words = of ? `least ${format(of.least)}, on average ${format(of.mean)}, at the most ${format(of.greatest)}` : "nothing yet";
+  return <div class="chart" ref={place} role="img" aria-label={`${title} in the last ten minutes: ${words}`} />;
+}
+
+function data(line: Line): uPlot.AlignedData {
+  return [history.times, history.values(line)];
+}
+
+function options(size: { width: number; height: number }, format: (value: number) => string, whole: boolean): uPlot.Options {
+  const font = "11px system-ui, sans-serif";
+  const axis: uPlot.Axis = { stroke: () => color("--muted"), font, grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false } };
+  return {
+    ...size,
+    padding: [6, 2, 0, 0],
+    legend: { show: false },
+    cursor: { y: false, drag: { x: false, y: false }, sync: { key: "fanfare" }, points: { size: 6 } },
+    scales: {
+      // Ten minutes from the first second on: a chart that fills up does not move under the eye.
+      x: { range: () => { const end = (beat.peek() || Date.now()) / 1000; return [end - SPAN_S, end]; } },
+      y: { range: (_, __, greatest) => [0, whole ? 1 : greatest > 0 ? greatest * 1.15 : 1] },
+    },
+    axes: [
+      { ...axis, size: 20, gap: 4, space: 60, incrs: [120, 300], values: (_, at) => at.map((at_s) => minute(at_s * 1000)) },
+      { ...axis, size: 58, gap: 6, space: 32, values: (_, values) => values.map((value) => format(value)) },
+    ],
+    series: [
+      {},
+      { stroke: () => color("--accent"), fill: () => color("--accent-faint"), width: 1.5, points: { show: false }, spanGaps: false },
+    ],
+    hooks: { setCursor: [(plot) => { pointed.value = plot.cursor.idx ?? null; }] },
+  };
+}
