@@ -6,9 +6,20 @@ import { ago, bytes, count, date, duration, short } from "./format";
 import { usePolled } from "./polled";
 import { Meter } from "./rates";
 import { type Connection, type Connections as Answer, post } from "./server";
-import { Column, Controls, query, useView } from "./table";
+import { type Column, Head, query, useView } from "./table";
 
-const COLUMNS = 10;
+const COLUMNS: Column[] = [
+  { label: "Id", by: "id", text: true, kind: "id" },
+  { label: "Namespaces", by: "namespace", text: true, kind: "name" },
+  { label: "Address", by: "client_ip", text: true, kind: "address small" },
+  { label: "User agent", by: "user_agent", text: true, kind: "agent wide" },
+  { label: "Connected", by: "created_at", kind: "figure medium" },
+  { label: "Events", by: "msgs_sent", kind: "figure" },
+  { label: "Bytes", by: "bytes_sent", kind: "figure medium" },
+  { label: "Lag", by: "lag", kind: "figure small" },
+  { label: "Last write", by: "last_write", kind: "figure wide" },
+  { label: "Act", kind: "act" },
+];
 
 export function Connections() {
   const view = useView("id", 25);
@@ -18,21 +29,7 @@ export function Connections() {
     <section class="panel table-panel connections" aria-labelledby="connections">
       <table>
         <caption><h2 id="connections">Connections</h2></caption>
-        <thead>
-          <Controls view={view} columns={COLUMNS} page={data} what="connections" />
-          <tr>
-            <Column view={view} by="id" text kind="id">Id</Column>
-            <Column view={view} by="namespace" text kind="name">Namespaces</Column>
-            <Column view={view} by="client_ip" text kind="address">Address</Column>
-            <Column view={view} by="user_agent" text kind="wide agent">User agent</Column>
-            <Column view={view} by="created_at" kind="medium">Connected</Column>
-            <Column view={view} by="msgs_sent">Events</Column>
-            <Column view={view} by="bytes_sent" kind="medium">Bytes</Column>
-            <Column view={view} by="lag">Lag</Column>
-            <Column view={view} by="last_write" kind="wide">Last write</Column>
-            <th class="act"><span class="hidden">Act</span></th>
-          </tr>
-        </thead>
+        <Head view={view} columns={COLUMNS} page={data} what="connections" />
         <tbody>{data?.connections.map((connection) => <Row key={connection.id} connection={connection} again={again} onShow={() => { shown.value = connection.id; }} />)}</tbody>
       </table>
       {shown.value !== null && <Detail id={shown.value} again={again} onClose={() => { shown.value = null; }} />}
@@ -46,12 +43,12 @@ function Row({ connection, again, onShow }: { connection: Connection; again: () 
     <tr>
       <th scope="row" class="id"><button type="button" class="plain" aria-haspopup="dialog" aria-label={`Connection ${connection.id}`} onClick={onShow}>{connection.id}</button></th>
       <td class="name" title={connection.namespaces.join(" ")}>{first}{others.length > 0 && <small> +{others.length}</small>}</td>
-      <td class="address" title={connection.client_ip}>{connection.client_ip}</td>
-      <td class="wide agent" title={connection.user_agent}>{connection.user_agent}</td>
+      <td class="address small" title={connection.client_ip}>{connection.client_ip}</td>
+      <td class="agent wide" title={connection.user_agent}>{connection.user_agent}</td>
       <td class="number medium">{duration(Math.max(1000, connection.connected_ms))}</td>
       <td class="number">{count(connection.msgs_sent)}</td>
       <td class="number medium">{bytes(connection.bytes_sent)}</td>
-      <td class="number">{bytes(connection.lag)}</td>
+      <td class="number small">{bytes(connection.lag)}</td>
       <td class="number wide">{ago(connection.last_write_ms)}</td>
       <td class="act"><button type="button" onClick={() => disconnect(connection, again)}>Disconnect</button></td>
     </tr>

@@ -26,11 +26,11 @@ function Everything() {
   return (
     <>
       <Overview />
-      <div class="tables">
+      <div class="below">
         <Namespaces />
         <Connections />
+        {session.value && <TryIt publish={session.value.publish} />}
       </div>
-      {session.value && <TryIt publish={session.value.publish} />}
     </>
   );
 }

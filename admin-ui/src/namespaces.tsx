@@ -7,11 +7,20 @@ import { ago, bytes, count, short } from "./format";
 import { usePolled } from "./polled";
 import { Meter } from "./rates";
 import { type NamespaceRow, type Namespaces as Answer, type Page, post } from "./server";
-import { Column, Controls, type View, query, useView } from "./table";
+import { type Column, Head, type View, query, useView } from "./table";
 import { lastSegment, toggled } from "./tree";
 
 const EVERY_MS = 2000;
-const COLUMNS = 8;
+const COLUMNS: Column[] = [
+  { label: "Namespace", by: "namespace", text: true, kind: "name" },
+  { label: "Own", by: "subscribers", kind: "figure small" },
+  { label: "Subscribers", by: "subscribers_below", kind: "figure" },
+  { label: "Events", by: "events", kind: "figure medium" },
+  { label: "Per second", kind: "figure small" },
+  { label: "Retained", by: "retained_bytes", kind: "figure medium" },
+  { label: "Last event", by: "last_event_at", kind: "figure medium" },
+  { label: "Act", kind: "act" },
+];
 /** How many children of one namespace are shown, and how many more at a time. */
 const CHILDREN = 50;
 
@@ -23,19 +32,7 @@ export function Namespaces() {
     <section class="panel table-panel namespaces" aria-labelledby="namespaces">
       <table>
         <caption><h2 id="namespaces">Namespaces</h2></caption>
-        <thead>
-          <Controls view={view} columns={COLUMNS} page={flat ? found.value : null} what="in use" />
-          <tr>
-            <Column view={view} by="namespace" text kind="name">Namespace</Column>
-            <Column view={view} by="subscribers">Own</Column>
-            <Column view={view} by="subscribers_below">Subscribers</Column>
-            <Column view={view} by="events" kind="medium">Events</Column>
-            <Column view={view}>Per second</Column>
-            <Column view={view} by="retained_bytes" kind="medium">Retained</Column>
-            <Column view={view} by="last_event_at" kind="medium">Last event</Column>
-            <th class="act"><span class="hidden">Act</span></th>
-          </tr>
-        </thead>
+        <Head view={view} columns={COLUMNS} page={flat ? found.value : null} what="in use" />
         <tbody>{flat ? <Matches view={view} onPage={(page) => { found.value = page; }} /> : <Tree view={view} />}</tbody>
       </table>
     </section>
@@ -80,7 +77,7 @@ function Children({ under, depth, opened }: { under: string; depth: number; open
       ))}
       {more > 0 && (
         <tr>
-          <td colSpan={COLUMNS}>
+          <td colSpan={3}>
             <button type="button" class="plain" style={{ marginInlineStart: indent(depth) }} onClick={() => { limit.value += CHILDREN; }}>Show {count(Math.min(more, CHILDREN))} of {count(more)} more</button>
           </td>
         </tr>
@@ -107,10 +104,10 @@ function Row({ row, meter, at_ms, again, children }: {
   return (
     <tr>
       <th scope="row" class="name">{children}</th>
-      <td class="number">{count(row.subscribers)}</td>
+      <td class="number small">{count(row.subscribers)}</td>
       <td class="number">{count(row.subscribers_below)}</td>
       <td class="number medium">{count(row.events)}</td>
-      <td class="number">{short(meter.rate(row.namespace, row.events, at_ms))}</td>
+      <td class="number small">{short(meter.rate(row.namespace, row.events, at_ms))}</td>
       <td class="number medium">{row.retained_events ? <>{count(row.retained_events)} <small>{bytes(row.retained_bytes)}</small></> : "–"}</td>
       <td class="number medium">{row.last_event_at === null ? "–" : ago(Math.max(0, at_ms - row.last_event_at))}</td>
       <td class="act"><button type="button" disabled={!row.subscribers_below} onClick={() => disconnect(row, again)}>Disconnect</button></td>

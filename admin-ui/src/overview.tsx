@@ -2,7 +2,7 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { Chart, pointed } from "./chart";
-import { bytes, clock, count, duration, micros, minute, share, short } from "./format";
+import { bytes, clock, count, micros, minute, share, short } from "./format";
 import { type Line, type Point } from "./history";
 import { beat, history, now, status } from "./live";
 
@@ -29,8 +29,8 @@ export function Overview() {
         <h2 id="overview">Last 10 minutes</h2>
         <button type="button" aria-pressed={asTable.value} onClick={() => { asTable.value = !asTable.value; }}>As a table</button>
       </div>
-      {asTable.value ? <Minutes /> : <Charts />}
       <div class="tiles">
+        {asTable.value ? <Minutes /> : <Charts />}
         <Kept />
         <Disconnects />
       </div>
@@ -38,28 +38,26 @@ export function Overview() {
   );
 }
 
-const formats: Record<Line, (value: number) => string> = {
-  connections: (value) => short(value), events: (value) => short(value), deliveries: (value) => short(value), bytes: (value) => bytes(value), busy: (value) => share(value),
-};
+const formats: Record<Line, (value: number) => string> = { connections: short, events: short, deliveries: short, bytes, busy: share };
 
 function Charts() {
   const server = status.value!;
   const rates = now.value;
   return (
-    <div class="tiles charts">
+    <>
       <Tile line="connections" title="Connections" now={count(server.connections_now)}>
         peak {count(server.connections_peak)}, in all {count(server.connections_total)}
       </Tile>
       <Tile line="events" title="Events in" unit="per second" now={short(rates?.events ?? null)}>in all {count(server.events)}</Tile>
       <Tile line="deliveries" title="Deliveries" unit="per second" now={short(rates?.deliveries ?? null)}>in all {count(server.deliveries)}</Tile>
       <Tile line="bytes" title="Bytes out" unit="per second" now={bytes(rates?.bytes ?? null)}>in all {bytes(server.bytes_sent)}</Tile>
-      <Tile line="busy" title="Loop busy" now={share(rates?.busy ?? null)} whole>longest turn {micros(server.loop.longest_turn_us)}</Tile>
-    </div>
+      <Tile line="busy" title="Loop busy" now={share(rates?.busy ?? null)}>longest turn {micros(server.loop.longest_turn_us)}</Tile>
+    </>
   );
 }
 
-function Tile({ line, title, unit, now, whole = false, children }: {
-  line: Line; title: string; unit?: string; now: string; whole?: boolean; children: ComponentChildren;
+function Tile({ line, title, unit, now, children }: {
+  line: Line; title: string; unit?: string; now: string; children: ComponentChildren;
 }) {
   return (
     <figure class="panel tile">
@@ -68,7 +66,7 @@ function Tile({ line, title, unit, now, whole = false, children }: {
         <span class="big">{now}{unit && <small> {unit}</small>}</span>
         <span class="under"><Under line={line}>{children}</Under></span>
       </figcaption>
-      <Chart line={line} title={unit ? `${title} ${unit}` : title} format={formats[line]} whole={whole} />
+      <Chart line={line} title={unit ? `${title} ${unit}` : title} format={formats[line]} />
     </figure>
   );
 }
@@ -86,8 +84,8 @@ function Under({ line, children }: { line: Line; children: ComponentChildren }) 
 function Minutes() {
   const cell = (means: Point, line: Line) => <td class="number">{means[line] === null ? "–" : formats[line](means[line])}</td>;
   return (
-    <div class="panel table-panel" tabIndex={0} role="region" aria-label="Last 10 minutes as a table">
-      <table class="minutes">
+    <div class="panel minutes" tabIndex={0} role="region" aria-label="Last 10 minutes as a table">
+      <table>
         <caption class="hidden">Means of each minute</caption>
         <thead>
           <tr>
@@ -113,19 +111,18 @@ function Minutes() {
 }
 
 function Kept() {
-  const { queue_events, queue_bytes, retained_bytes, retained_limit, retained_events, namespaces, subscribers, uptime_ms } = status.value!;
+  const { queue_events, queue_bytes, retained_bytes, retained_limit, retained_events, namespaces, subscribers } = status.value!;
   return (
-    <section class="panel" aria-labelledby="kept">
+    <section class="panel kept" aria-labelledby="kept">
       <h3 id="kept">Now</h3>
       <dl class="pairs">
         <div><dt>Publish queue</dt><dd>{count(queue_events)} <small>events, {bytes(queue_bytes)}</small></dd></div>
         <div>
-          <dt>Retained events</dt><dd>{count(retained_events)} <small>in {bytes(retained_bytes)} of {bytes(retained_limit)}</small></dd>
+          <dt>Retained</dt><dd>{count(retained_events)} <small>events, {bytes(retained_bytes)} of {bytes(retained_limit)}</small></dd>
           <meter min={0} max={Math.max(1, retained_limit)} value={retained_bytes} aria-label="Memory of retained events" />
         </div>
-        <div><dt>Namespaces in use</dt><dd>{count(namespaces)}</dd></div>
+        <div><dt>Namespaces</dt><dd>{count(namespaces)}</dd></div>
         <div><dt>Subscribers</dt><dd>{count(subscribers)}</dd></div>
-        <div><dt>Up</dt><dd>{duration(Math.max(1000, uptime_ms))}</dd></div>
       </dl>
     </section>
   );

@@ -1,6 +1,5 @@
 // What both tables have: a filter, columns that sort, and pages, all done by the server.
 import { type Signal, useSignal } from "@preact/signals";
-import type { ComponentChildren } from "preact";
 import { useEffect, useMemo } from "preact/hooks";
 import { count } from "./format";
 import type { Page } from "./server";
@@ -25,33 +24,48 @@ export function query({ sort, filter, offset, limit }: View): string {
   return asked.toString();
 }
 
-/** A column's head. A click sorts by it, numbers from the greatest down, and a second one turns that round. */
-export function Column({ view, by, text = false, kind = "", children }: {
-  view: View; by?: string; text?: boolean; kind?: string; children: ComponentChildren;
-}) {
+export interface Column {
+  label: string;
+  /** What the server sorts by. */
+  by?: string;
+  /** Text reads from the left and sorts upwards at first, numbers the other way. */
+  text?: boolean;
+  /** Its class in the style sheet: how wide, and from which width of the table on. */
+  kind: string;
+}
+
+/** The head of a table. The controls stand in it, and keep their place when the table is wider than the window and scrolled. */
+export function Head({ view, columns, page, what }: { view: View; columns: Column[]; page: Page | null; what: string }) {
+  return (
+    <>
+      <colgroup>{columns.map(({ kind, label }) => <col key={label} class={kind} />)}</colgroup>
+      <thead>
+        <tr class="controls">
+          {/* Over the columns that are always there: one more would make columns of its own where the table is narrow. */}
+          <td colSpan={columns.filter(({ kind }) => !/small|medium|wide/.test(kind)).length}>
+            <div>
+              <FilterBox view={view} />
+              {page && <Pager view={view} page={page} what={what} />}
+            </div>
+          </td>
+        </tr>
+        <tr>{columns.map((column) => <ColumnHead key={column.label} view={view} {...column} />)}</tr>
+      </thead>
+    </>
+  );
+}
+
+/** A click sorts by this column, a second one turns that round. */
+function ColumnHead({ view, label, by, text = false, kind }: Column & { view: View }) {
   const align = `${text ? "" : "number"} ${kind}`;
-  if (!by) return <th scope="col" class={align}>{children}</th>;
+  if (!by) return <th scope="col" class={align}>{kind === "act" ? <span class="hidden">{label}</span> : label}</th>;
   const sorted = view.sort.value === by ? "ascending" : view.sort.value === `-${by}` ? "descending" : "none";
   const sort = () => {
     const down = sorted === "none" ? !text : sorted === "ascending";
     view.sort.value = (down ? "-" : "") + by;
     view.offset.value = 0;
   };
-  return <th scope="col" class={align} aria-sort={sorted}><button type="button" onClick={sort}>{children}</button></th>;
-}
-
-/** The row above the columns. It keeps its place when the table is wider than the window and scrolled. */
-export function Controls({ view, columns, page, what }: { view: View; columns: number; page: Page | null; what: string }) {
-  return (
-    <tr class="controls">
-      <td colSpan={columns}>
-        <div>
-          <FilterBox view={view} />
-          {page && <Pager view={view} page={page} what={what} />}
-        </div>
-      </td>
-    </tr>
-  );
+  return <th scope="col" class={align} aria-sort={sorted}><button type="button" onClick={sort}>{label}</button></th>;
 }
 
 function FilterBox({ view }: { view: View }) {

@@ -8,10 +8,10 @@ import { type Session, follow, post, reason } from "./server";
 export function TryIt({ publish }: { publish: Session["publish"] }) {
   if (publish === "elsewhere") return <p class="panel">Events are published and followed at the server's other address, not at this one.</p>;
   return (
-    <div class="try">
+    <>
       <Publish publish={publish} />
       <Follow />
-    </div>
+    </>
   );
 }
 
