@@ -64,7 +64,11 @@ function options(line: Line, size: { width: number; height: number }, format: (v
       y: { range: (_, __, greatest) => [0, line === "busy" ? 1 : greatest > 0 ? greatest * 1.15 : 1] },
     },
     axes: [
-      { ...axis, size: 20, gap: 4, space: 60, incrs: [120, 300], values: (_, at) => at.map((at_s) => minute(at_s * 1000)) },
+      {
+        ...axis, size: 20, gap: 4, space: 60, incrs: [120, 300],
+        // A time at the very left would lie over the numbers of the other axis.
+        values: (plot, at) => at.map((at_s) => at_s < plot.scales["x"]!.min! + 30 ? null : minute(at_s * 1000)),
+      },
       { ...axis, size: 58, gap: 6, space: 32, ...(line === "bytes" && { incrs: BINARY }), values: (_, at) => at.map((value) => trimmed(format(value))) },
     ],
     series: [
