@@ -483,11 +483,13 @@ impl Engine {
         if self.retention.history && !event.starts_with(b"id:") && own_id.is_none() {
             prefix.extend_from_slice(self.ids.line(self.seq));
         }
+        if let Some(id) = own_id {
+            self.ids.remember(id, self.seq);
+        }
         let mut append = Append {
             event,
             prefix,
             named: own_id.is_some(),
-            logs: 0,
             reached: Reached::default(),
         };
         match target {
@@ -507,8 +509,8 @@ impl Engine {
                 }
             }
         }
-        if let Some(id) = own_id.filter(|_| append.logs > 0) {
-            self.ids.remember(id, self.seq, append.logs);
+        if append.named {
+            self.ids.release(self.seq);
         }
         self.prefix = append.prefix;
         self.give_way();
@@ -545,8 +547,8 @@ impl Engine {
             return;
         }
         topic.log.append(self.seq, &append.prefix, append.event);
-        append.logs += 1;
         if append.named {
+            self.ids.hold(self.seq);
             topic.share.named.push_back(self.seq);
         }
         append.reached.add(topic, &self.selections);
@@ -763,8 +765,6 @@ struct Append<'a> {
     prefix: Vec<u8>,
     /// It has.
     named: bool,
-    /// How many logs have it.
-    logs: usize,
     reached: Reached,
 }
 

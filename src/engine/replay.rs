@@ -35,8 +35,8 @@ pub(super) struct EventIds {
 #[derive(Debug)]
 struct Named {
     id: Arc<str>,
-    /// Logs that retain it.
-    logs: usize,
+    /// Logs that retain it, and who put it there while that goes on.
+    holders: usize,
 }
 
 /// Why a stream cannot go on where the last one ended.
@@ -136,21 +136,28 @@ impl EventIds {
         false
     }
 
-    /// Remembers an event's own ID for as long as one of so many logs retains it.
-    pub(super) fn remember(&mut self, id: &str, seq: u64, logs: usize) {
+    /// Remembers an event's own ID until it is released.
+    pub(super) fn remember(&mut self, id: &str, seq: u64) {
         let id: Arc<str> = id.into();
         self.memory += id.len() + OWN_ID_MEMORY;
         self.seq_of.insert(id.clone(), seq);
-        self.named.insert(seq, Named { id, logs });
+        self.named.insert(seq, Named { id, holders: 1 });
     }
 
-    /// One log less retains an event with an ID of its own.
+    /// One log more retains an event with an ID of its own.
+    pub(super) fn hold(&mut self, seq: u64) {
+        if let Some(named) = self.named.get_mut(&seq) {
+            named.holders += 1;
+        }
+    }
+
+    /// One log less retains it, or who remembered it is done with it.
     pub(super) fn release(&mut self, seq: u64) {
         let Some(named) = self.named.get_mut(&seq) else {
             return;
         };
-        named.logs -= 1;
-        if named.logs == 0
+        named.holders -= 1;
+        if named.holders == 0
             && let Some(Named { id, .. }) = self.named.remove(&seq)
         {
             self.memory -= id.len() + OWN_ID_MEMORY;

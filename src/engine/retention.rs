@@ -349,6 +349,8 @@ impl Engine {
             ];
             let needed = needed.into_iter().flatten().min().unwrap_or(u64::MAX);
             self.drop_unneeded(key, needed);
+            // Also if nothing was dropped: it may have to be looked at again when more is too old.
+            self.retention.count(key, &mut self.topics);
             self.free_if_unused(key);
         }
     }
