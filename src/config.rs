@@ -3,8 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "admin")]
+use core::net::SocketAddr;
+
+use crate::event::MAX_FIELD_BYTES;
 use crate::event_stream::encode::{EventLimits, max_frame_bytes};
 use crate::namespace::NamespaceLimits;
+use crate::network::Network;
 
 /// Every option of a server; the [`Builder`](crate::Builder) sets them by the same names.
 #[derive(Debug, Clone)]
@@ -40,8 +45,17 @@ pub struct Config {
     pub write_budget: usize,
     /// The least time between two writes to the subscribers of a namespace: fewer, larger writes. Zero by default.
     pub coalesce: Duration,
-    /// Bytes that all retained events may take together, what slow subscribers still need included; the largest log gives way first. 256 MiB by default.
+    /// Events that each namespace retains for those who come back; zero turns history off. 1,000 by default.
+    pub history_events: usize,
+    /// How long they are retained, and up to a sixty-fourth of that longer; zero turns history off. 5 min by default.
+    pub history_age: Duration,
+    /// Bytes of them that each namespace retains; zero turns history off. 4 MiB by default.
+    pub history_bytes: usize,
+    /// Bytes of memory that all retained events may take together, what slow subscribers still need included; the largest log gives way first.
+    /// Zero turns history off, and leaves 256 MiB, the default, to what subscribers need.
     pub history_total: usize,
+    /// The type of the event that tells a stream of events missing before it; empty, there is none. `gap` by default.
+    pub gap_event: String,
     /// Origins that may read streams from a browser; `*`, the default, is any.
     pub cors_origins: Vec<String>,
     /// Headers of a stream's head, added or in place of the usual ones.
@@ -50,7 +64,49 @@ pub struct Config {
     pub drain: Duration,
     /// What publishers must show as `Authorization: Bearer …`; without one, publishing over HTTP is open on a loopback address and closed on any other.
     pub publish_token: Option<String>,
+    /// Proxies that are believed when they say, in `Forwarded`, `X-Forwarded-For` or `X-Real-IP`, whom a connection is from. None by default.
+    pub trusted_proxies: Vec<Network>,
+    /// Addresses of clients are told without their last part, wherever they are told: in status, logs and hooks. Off by default.
+    pub mask_addresses: bool,
+    /// Where the status page and the metrics are served. [`Admin::On`] by default.
+    #[cfg(feature = "admin")]
+    pub admin: Admin,
+    /// What the status page and the metrics ask for; without it they are open on a loopback address and closed on any other.
+    #[cfg(feature = "admin")]
+    pub admin_token: Option<String>,
 }
+
+/// Where the status page and the metrics are served.
+#[cfg(feature = "admin")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Admin {
+    /// With everything else.
+    #[default]
+    On,
+    /// Nowhere: whoever asks is told so.
+    Off,
+    /// On this address, where nothing else is served, and not with everything else.
+    At(SocketAddr),
+}
+
+#[cfg(feature = "admin")]
+impl std::str::FromStr for Admin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            address => address
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "neither `on` nor `off` nor an address such as 127.0.0.1:9001"),
+        }
+    }
+}
+
+/// Bytes that all retained events may take together, by default.
+const HISTORY_TOTAL: usize = 256 << 20;
 
 impl Default for Config {
     fn default() -> Self {
@@ -70,11 +126,21 @@ impl Default for Config {
             send_buffer: 64 << 10,
             write_budget: 16 << 10,
             coalesce: Duration::ZERO,
-            history_total: 256 << 20,
+            history_events: 1000,
+            history_age: Duration::from_secs(300),
+            history_bytes: 4 << 20,
+            history_total: HISTORY_TOTAL,
+            gap_event: "gap".into(),
             cors_origins: vec!["*".into()],
             headers: Vec::new(),
             drain: Duration::from_secs(10),
             publish_token: None,
+            trusted_proxies: Vec::new(),
+            mask_addresses: false,
+            #[cfg(feature = "admin")]
+            admin: Admin::On,
+            #[cfg(feature = "admin")]
+            admin_token: None,
         }
     }
 }
@@ -107,7 +173,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let day_ms = 86_400_000;
         let namespace = &self.namespace_limits;
-        let bounds: [Bound; 20] = [
+        let bounds: [Bound; 23] = [
             ("keepalive", self.keepalive.as_millis(), 0, day_ms),
             ("retry", self.retry.as_millis(), 0, day_ms),
             ("max-lag", self.max_lag as u128, 1, 1 << 40),
@@ -134,7 +200,15 @@ impl Config {
             ("send-buffer", self.send_buffer as u128, 0, 1 << 30),
             ("write-budget", self.write_budget as u128, 1, 1 << 30),
             ("coalesce", self.coalesce.as_millis(), 0, 60_000),
-            ("history-total", self.history_total as u128, 1, 1 << 44),
+            ("history-events", self.history_events as u128, 0, 1 << 32),
+            (
+                "history-age",
+                self.history_age.as_millis(),
+                0,
+                3650 * day_ms,
+            ),
+            ("history-bytes", self.history_bytes as u128, 0, 1 << 44),
+            ("history-total", self.history_total as u128, 0, 1 << 44),
             ("drain", self.drain.as_millis(), 0, day_ms),
             // Two that guard against a unit left out: 15 where 15s was meant.
             (
@@ -157,7 +231,7 @@ impl Config {
                 });
             }
         }
-        if self.history_total < self.lag_limit() {
+        if self.memory_limit() < self.lag_limit() {
             return Err(ConfigError {
                 option: "history-total",
                 problem: format!(
@@ -173,6 +247,12 @@ impl Config {
         let fail = |option, problem| Err(ConfigError { option, problem });
         if self.keepalive_text.contains(['\r', '\n']) {
             return fail("keepalive-text", "must be one line".into());
+        }
+        if self.gap_event.contains(['\r', '\n', '\0']) || self.gap_event.len() > MAX_FIELD_BYTES {
+            return fail(
+                "gap-event",
+                format!("must be at most {MAX_FIELD_BYTES} bytes without CR, LF and NUL"),
+            );
         }
         for origin in &self.cors_origins {
             if !is_origin(origin) {
@@ -196,16 +276,34 @@ impl Config {
                 return fail("headers", format!("`{}` {problem}", name.escape_debug()));
             }
         }
-        match &self.publish_token {
-            Some(token)
-                if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) =>
-            {
-                fail(
-                    "publish-token",
+        let mut tokens = vec![("publish-token", &self.publish_token)];
+        #[cfg(feature = "admin")]
+        tokens.push(("admin-token", &self.admin_token));
+        for (option, token) in tokens {
+            let may_be = |token: &String| {
+                !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
+            };
+            if !token.as_ref().is_none_or(may_be) {
+                return fail(
+                    option,
                     "must be one or more visible ASCII characters".into(),
-                )
+                );
             }
-            _ => Ok(()),
+        }
+        Ok(())
+    }
+
+    /// Whether events are retained for those who come back.
+    pub(crate) fn keeps_history(&self) -> bool {
+        let bounds = [self.history_events, self.history_bytes, self.history_total];
+        !self.history_age.is_zero() && bounds.iter().all(|&bound| bound > 0)
+    }
+
+    /// Bytes of memory that all logs may take together.
+    pub(crate) fn memory_limit(&self) -> usize {
+        match self.history_total {
+            0 => HISTORY_TOTAL.max(self.lag_limit()),
+            total => total,
         }
     }
 

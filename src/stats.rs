@@ -73,7 +73,9 @@ impl fmt::Display for DisconnectReason {
 pub struct ConnectionInfo {
     /// Its number, counted from 1 and never used again in this server.
     pub id: u64,
-    /// The address of the other side; `None` for a subscription in this process.
+    /// The address of the other side; `None` for a subscription in this process. A stream through one of the
+    /// [`trusted_proxies`](crate::Config::trusted_proxies) has its client's, and a [masked](crate::Config::mask_addresses) one lacks its last
+    /// part; both have the port 0.
     pub peer: Option<SocketAddr>,
     /// What it subscribes to, overlaps reduced to the ancestor; empty for a connection that is no event stream.
     pub namespaces: Vec<Namespace>,
@@ -122,7 +124,7 @@ pub struct Status {
     pub connections_total: u64,
     /// Event streams now.
     pub subscribers: usize,
-    /// Namespaces in use now: with subscribers.
+    /// Namespaces in use now: with subscribers or retained events.
     pub namespaces: usize,
     /// Events taken from publishers.
     pub events: u64,
@@ -130,8 +132,14 @@ pub struct Status {
     pub deliveries: u64,
     /// Bytes given to sockets.
     pub bytes: u64,
-    /// Bytes of events in memory because a subscriber still needs them.
+    /// Events in memory, because they are history or a subscriber still needs them; one that went to several namespaces counts in each.
+    pub retained_events: usize,
+    /// Their bytes.
     pub retained_bytes: u64,
+    /// Bytes of memory that they take, index and namespaces included: what [`history_total`](crate::Config::history_total) bounds.
+    pub retained_memory: u64,
+    /// Retained events that gave way to that bound.
+    pub gave_way: u64,
     /// Events waiting between publishers and the event loop.
     pub queued: usize,
     /// Ended connections by reason, in the order of [`DisconnectReason::ALL`].

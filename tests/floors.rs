@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 /// Which floor a file is on, by its path under `src`.
 fn floor(path: &str) -> u8 {
     match path.split('/').next().unwrap_or(path) {
-        "event.rs" | "namespace.rs" | "config.rs" => 0,
-        "event_stream" | "http" | "trie.rs" | "event_log.rs" | "stats.rs" | "access.rs" => 1,
+        "event.rs" | "namespace.rs" | "network.rs" | "config.rs" => 0,
+        "event_stream" | "http" | "trie.rs" | "event_log.rs" | "stats.rs" | "access.rs"
+        | "admin" => 1,
         "engine" => 2,
         "server" | "publisher.rs" | "subscription.rs" => 3,
         "lib.rs" | "main.rs" | "cli" | "client" => 4,

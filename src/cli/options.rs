@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use fanfare::{Config, NamespaceLimits};
+use fanfare::{Admin, Config, NamespaceLimits, Network, NetworkError};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -51,6 +52,19 @@ options! {
     /// What publishers must show as `Authorization: Bearer TOKEN`; without one, publishing is open on a loopback address and closed on any other
     #[arg(hide_env_values = true, value_name = "TOKEN")]
     publish_token / "publish_token" / "FANFARE_PUBLISH_TOKEN": String,
+    /// Where the status page and the metrics are: with all else, nowhere, or alone at an address [default: on]
+    #[arg(value_name = "on|off|HOST:PORT")]
+    admin / "admin" / "FANFARE_ADMIN": AdminAt,
+    /// What the status page and the metrics ask for; without one, they are open on a loopback address and closed on any other
+    #[arg(hide_env_values = true, value_name = "TOKEN")]
+    admin_token / "admin_token" / "FANFARE_ADMIN_TOKEN": String,
+    /// Tell addresses of clients without their last part, in the status and in logs
+    #[arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    mask_addresses / "mask_addresses" / "FANFARE_MASK_ADDRESSES": bool,
+    /// Proxies, separated by commas, that are believed about whom a connection is from: 10.0.0.0/8 [default: none]
+    #[arg(value_name = "NETWORKS", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_more")]
+    trusted_proxies / "trusted_proxies" / "FANFARE_TRUSTED_PROXIES": Vec<Proxy>,
     /// Silence on a stream before a comment is sent; 0 turns it off [default: 15s]
     #[arg(value_name = "DURATION")]
     keepalive / "keepalive" / "FANFARE_KEEPALIVE": Span,
@@ -102,9 +116,21 @@ options! {
     /// Least time between two writes to a namespace's subscribers [default: 0]
     #[arg(value_name = "DURATION")]
     coalesce / "coalesce" / "FANFARE_COALESCE": Span,
-    /// Bytes of all events in memory together; the largest log gives way first [default: 256MiB]
+    /// Events that each namespace retains for those who come back; 0 turns history off [default: 1000]
+    #[arg(value_name = "COUNT")]
+    history_events / "history_events" / "FANFARE_HISTORY_EVENTS": usize,
+    /// How long they are retained; 0 turns history off [default: 5m]
+    #[arg(value_name = "DURATION")]
+    history_age / "history_age" / "FANFARE_HISTORY_AGE": Span,
+    /// Bytes of them that each namespace retains; 0 turns history off [default: 4MiB]
+    #[arg(value_name = "SIZE")]
+    history_bytes / "history_bytes" / "FANFARE_HISTORY_BYTES": Size,
+    /// Memory of all retained events together; the largest log gives way first, 0 turns history off [default: 256MiB]
     #[arg(value_name = "SIZE")]
     history_total / "history_total" / "FANFARE_HISTORY_TOTAL": Size,
+    /// Type of the event that tells a stream what is missing before it; empty, there is none [default: gap]
+    #[arg(value_name = "TYPE")]
+    gap_event / "gap_event" / "FANFARE_GAP_EVENT": String,
     /// Origins whose pages may read streams, separated by commas; * is any [default: *]
     #[arg(value_name = "ORIGINS", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_more")]
@@ -160,6 +186,13 @@ impl Options {
         set(&mut config.send_buffer, size(&self.send_buffer).as_ref());
         set(&mut config.write_budget, size(&self.write_budget).as_ref());
         set(&mut config.coalesce, span(&self.coalesce).as_ref());
+        set(&mut config.history_events, self.history_events.as_ref());
+        set(&mut config.history_age, span(&self.history_age).as_ref());
+        set(
+            &mut config.history_bytes,
+            size(&self.history_bytes).as_ref(),
+        );
+        set(&mut config.gap_event, self.gap_event.as_ref());
         set(
             &mut config.history_total,
             size(&self.history_total).as_ref(),
@@ -174,6 +207,11 @@ impl Options {
             .collect();
         set(&mut config.drain, span(&self.drain).as_ref());
         config.publish_token.clone_from(&self.publish_token);
+        set(&mut config.admin, self.admin.map(|admin| admin.0).as_ref());
+        config.admin_token.clone_from(&self.admin_token);
+        set(&mut config.mask_addresses, self.mask_addresses.as_ref());
+        let proxies = self.trusted_proxies.iter().flatten();
+        config.trusted_proxies = proxies.map(|proxy| proxy.0).collect();
         config
     }
 }
@@ -308,6 +346,37 @@ fn split_unit(text: &str) -> Result<(u64, &str), String> {
     Ok((number, text[digits..].trim_start()))
 }
 
+/// Where the status page is: `on`, `off`, or an address, by name or number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AdminAt(pub(crate) Admin);
+
+impl FromStr for AdminAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = |problem: &'static str| {
+            let address = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+            address.map(Admin::At).ok_or_else(|| problem.to_string())
+        };
+        text.parse().or_else(named).map(Self)
+    }
+}
+
+/// A network of proxies, such as `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Proxy(pub(crate) Network);
+
+impl FromStr for Proxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let network = text.trim().parse();
+        network
+            .map(Self)
+            .map_err(|error: NetworkError| error.to_string())
+    }
+}
+
 /// A header, written `Name: value`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header(String, String);
@@ -367,6 +436,24 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl<'de> Deserialize<'de> for AdminAt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Written {
+            form: "on, off or an address",
+            of: PhantomData,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Proxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Written {
+            form: "a network such as 10.0.0.0/8",
+            of: PhantomData,
+        })
+    }
+}
+
 /// Reads from a file what is written there as on the command line, or as a bare number.
 struct Written<T> {
     form: &'static str,
@@ -384,6 +471,10 @@ impl<T: FromStr<Err = String>> Visitor<'_> for Written<T> {
         text.parse().map_err(E::custom)
     }
 
+    fn visit_bool<E: Error>(self, on: bool) -> Result<T, E> {
+        self.visit_str(if on { "on" } else { "off" })
+    }
+
     fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
         self.visit_str(&number.to_string())
     }
@@ -396,14 +487,14 @@ impl<T: FromStr<Err = String>> Visitor<'_> for Written<T> {
 }
 
 /// In a file, several values are a list; one may stand alone.
-fn one_or_more<'de, D: Deserializer<'de>>(
+fn one_or_more<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
-) -> Result<Option<Vec<String>>, D::Error> {
+) -> Result<Option<Vec<T>>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a text or a list of texts")]
-    enum OneOrMore {
-        One(String),
-        More(Vec<String>),
+    enum OneOrMore<T> {
+        One(T),
+        More(Vec<T>),
     }
     Ok(Some(match OneOrMore::deserialize(deserializer)? {
         OneOrMore::One(one) => vec![one],

@@ -78,12 +78,21 @@ pub(super) struct Subscriber<P> {
 pub(super) struct Seat {
     /// When it last took bytes, or when its socket last became full, in milliseconds of the engine's time.
     pub(super) active_at: u64,
+    /// Bytes of its events that it may lack: while it is given what it asked to be replayed, that much more than others.
+    pub(super) may_lack: u64,
     /// Events given in full, and bytes of events.
     pub(super) events: u64,
     pub(super) bytes: u64,
     pub(super) conn: ConnId,
     /// The pass may write to it: its socket takes bytes and nothing else goes out first.
     pub(super) direct: bool,
+}
+
+impl Seat {
+    /// Whether it is being given what it asked to be replayed.
+    pub(super) fn is_replaying(&self, limits: &Limits) -> bool {
+        self.may_lack > limits.max_lag
+    }
 }
 
 /// Whether an audience waits for a pass.
@@ -109,6 +118,13 @@ pub(super) struct Pass {
     /// Bytes of events that came since then, and that had come when it began.
     pub(super) news: u64,
     pub(super) carried: u64,
+    /// When the first of either came, and when the last one began, in microseconds of the engine's time.
+    #[cfg(feature = "admin")]
+    pub(super) since_us: u64,
+    #[cfg(feature = "admin")]
+    pub(super) carried_since_us: u64,
+    #[cfg(feature = "admin")]
+    pub(super) began_us: u64,
     /// How many it found held back: with a full socket, and lacking more than one write gives.
     pub(super) held: usize,
     /// How many subscribers the running one has yet to visit. It goes downwards, so that `swap_remove` in
@@ -139,6 +155,8 @@ impl<P> Default for Subscribers<P> {
 pub(super) struct Writer<'a, O> {
     pub(super) outlet: &'a mut O,
     pub(super) now_ms: u64,
+    #[cfg(feature = "admin")]
+    pub(super) now_us: u64,
     pub(super) limits: Limits,
     /// What may still be written in this turn, in bytes that could have been copied in the time it takes.
     pub(super) budget: usize,
@@ -155,6 +173,9 @@ pub(super) struct Report {
     pub(super) ended: Vec<(ConnId, DisconnectReason)>,
     /// Who was left with something to write though its socket would take more.
     pub(super) behind: Vec<ConnId>,
+    /// How many events each write completed.
+    #[cfg(feature = "admin")]
+    pub(super) write_events: crate::admin::histogram::Histogram,
 }
 
 /// What all those at one place lack.
@@ -185,6 +206,10 @@ impl<O> Writer<'_, O> {
         subscriber.seat.bytes += bytes as u64;
         subscriber.seat.active_at = self.now_ms;
         self.report.events += events;
+        #[cfg(feature = "admin")]
+        if bytes > 0 {
+            self.report.write_events.count(events);
+        }
         self.report.bytes += bytes as u64;
     }
 }
@@ -221,28 +246,23 @@ impl<O: Outlet> Writer<'_, O> {
             }
         }
         let lag = cohort.source.lag() - taken as u64;
-        if lag > self.limits.max_lag {
+        let seat = &mut subscriber.seat;
+        if lag > seat.may_lack {
             self.end(subscriber, DisconnectReason::Lagged);
             return false;
         }
-        !subscriber.seat.direct && lag > self.limits.held_from()
+        if subscriber.place >= cohort.end {
+            seat.may_lack = self.limits.max_lag;
+        }
+        !seat.direct && !seat.is_replaying(&self.limits) && lag > self.limits.held_from()
     }
 }
 
 impl<P: Copy + Ord> Subscribers<P> {
     /// Takes in a subscriber at a place; returns its index.
-    pub(super) fn join(&mut self, place: P, conn: ConnId, direct: bool, now_ms: u64) -> u32 {
+    pub(super) fn join(&mut self, place: P, seat: Seat) -> u32 {
         self.least = Some(self.least.map_or(place, |least| least.min(place)));
-        self.list.push(Subscriber {
-            place,
-            seat: Seat {
-                active_at: now_ms,
-                events: 0,
-                bytes: 0,
-                conn,
-                direct,
-            },
-        });
+        self.list.push(Subscriber { place, seat });
         (self.list.len() - 1) as u32
     }
 
@@ -278,6 +298,12 @@ impl<P: Copy + Ord> Subscribers<P> {
                 began_at: writer.now_ms,
                 news: 0,
                 carried: self.pass.news,
+                #[cfg(feature = "admin")]
+                since_us: writer.now_us,
+                #[cfg(feature = "admin")]
+                carried_since_us: self.pass.since_us,
+                #[cfg(feature = "admin")]
+                began_us: writer.now_us,
                 held: 0,
                 unvisited: self.list.len(),
             };

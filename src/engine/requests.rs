@@ -2,14 +2,18 @@
 
 use std::time::Instant;
 
+use core::net::SocketAddr;
+
+use crate::http::proxy;
 use crate::http::request::{Progress, Reject, RequestHead, RequestReader};
 use crate::http::response::{self, Answer, Headers};
-use crate::http::route::{self, Route};
+use crate::http::route::{self, Replay, Route};
 use crate::namespace::Namespace;
 use crate::stats::DisconnectReason;
 
 use super::connection::Phase;
-use super::{Appetite, ConnId, Engine, Routing};
+use super::replay::Resume;
+use super::{Appetite, ConnId, Engine, NamespacesFull, Routing};
 
 /// Bytes after a subscriber's request that are ignored; one more ends the connection.
 const IGNORED_MOST: usize = 4 << 10;
@@ -35,6 +39,14 @@ impl Engine {
             Phase::Streaming(stream) => {
                 stream.ignored += bytes.len();
                 if stream.ignored > IGNORED_MOST {
+                    self.disconnect(key, DisconnectReason::Protocol);
+                }
+                return Appetite::More;
+            }
+            #[cfg(feature = "admin")]
+            Phase::Watching { ignored } => {
+                *ignored += bytes.len();
+                if *ignored > IGNORED_MOST {
                     self.disconnect(key, DisconnectReason::Protocol);
                 }
                 return Appetite::More;
@@ -70,6 +82,8 @@ impl Engine {
             }
             #[cfg(feature = "publish")]
             Phase::Upload(_) => self.queue_upload(key),
+            #[cfg(feature = "admin")]
+            Phase::Watching { .. } => self.disconnect(key, DisconnectReason::Client),
             Phase::Request { .. } | Phase::Streaming(_) => {
                 self.disconnect(key, DisconnectReason::Client)
             }
@@ -100,12 +114,18 @@ impl Engine {
                     return Appetite::Pause;
                 }
                 Phase::Responding { .. } => return Appetite::Pause,
+                #[cfg(feature = "admin")]
+                Phase::Watching { .. } => return Appetite::More,
                 Phase::Streaming(_) | Phase::Closing { .. } => return Appetite::More,
             }
         }
     }
 
     fn answer(&mut self, key: ConnId, reader: Box<RequestReader>, head: &RequestHead) {
+        #[cfg(feature = "admin")]
+        if head.method() == "OPTIONS" && self.is_for_admin(key, head) {
+            return self.answer_admin(key, reader, head);
+        }
         if head.method() == "OPTIONS" {
             let answer = Answer {
                 headers: response::preflight_headers().into(),
@@ -120,6 +140,10 @@ impl Engine {
             .route
             .as_mut()
             .map_or(Routing::Default, |route| route(head));
+        #[cfg(feature = "admin")]
+        if matches!(routing, Routing::Default) && self.is_for_admin(key, head) {
+            return self.answer_admin(key, reader, head);
+        }
         let routed = match routing {
             Routing::Default => route::route(head, &self.config.namespace_limits),
             Routing::Subscribe(namespaces) => Ok(Route::Subscribe { namespaces }),
@@ -129,14 +153,13 @@ impl Engine {
         };
         match routed {
             Ok(Route::Subscribe { .. }) if self.is_draining() => self.answer_overload(key, head),
-            Ok(Route::Subscribe { namespaces }) if head.method() == "HEAD" => {
-                drop(namespaces);
-                let bytes = self.stream_head(head);
-                self.close_with(key, &bytes, DisconnectReason::Client);
-            }
-            Ok(Route::Subscribe { namespaces }) => {
-                self.answer_stream(key, reader, head, namespaces)
-            }
+            Ok(Route::Subscribe { namespaces }) => match route::replay(head) {
+                Ok(replay) => self.answer_stream(key, reader, head, namespaces, replay),
+                Err(reject) => {
+                    let answer = Answer::error(reject.status, &reject.message);
+                    self.respond(key, reader, head, &answer);
+                }
+            },
             Ok(Route::Healthz) => self.respond(key, reader, head, &Answer::text(200, "ok")),
             Ok(Route::Readyz) => {
                 let answer = if self.is_draining() {
@@ -171,8 +194,26 @@ impl Engine {
         reader: Box<RequestReader>,
         head: &RequestHead,
         namespaces: Vec<Namespace>,
+        replay: Replay,
     ) {
-        let mut prefix = self.stream_head(head);
+        let namespaces = Namespace::reduce(namespaces);
+        let resume = self.resume(&namespaces, replay);
+        let mut prefix = self.stream_head(head, resume.outcome());
+        if head.method() == "HEAD" {
+            return self.close_with(key, &prefix, DisconnectReason::Client);
+        }
+        let began = match namespaces.is_empty() {
+            true => Err(NamespacesFull),
+            false => self.start_stream(key, namespaces, &resume),
+        };
+        let Ok(begin) = began else {
+            let answer =
+                Answer::error(503, "too many namespaces are in use").header("Retry-After", "5");
+            return self.respond(key, reader, head, &answer);
+        };
+        if resume.gap.is_none() {
+            prefix.extend_from_slice(&begin);
+        }
         let retry_ms = self.config.retry.as_millis() as u64;
         if retry_ms > 0 {
             let jittered = self
@@ -183,11 +224,10 @@ impl Engine {
         prefix.extend_from_slice(&crate::event_stream::encode::comment(
             &self.config.keepalive_text,
         ));
-        if namespaces.is_empty() || self.start_stream(key, namespaces).is_err() {
-            let answer =
-                Answer::error(503, "too many namespaces are in use").header("Retry-After", "5");
-            return self.respond(key, reader, head, &answer);
+        if resume.gap.is_some() {
+            prefix.extend_from_slice(&begin);
         }
+        self.introduce(key, head);
         self.push_outgoing(key, &prefix);
         if let Phase::Streaming(stream) = &mut self.connections[key as usize].phase {
             stream.ignored = reader.buffered().len();
@@ -197,10 +237,30 @@ impl Engine {
         }
     }
 
+    /// Notes who a stream's client is, as its request tells.
+    fn introduce(&mut self, key: ConnId, head: &RequestHead) {
+        let trusted = &self.config.trusted_proxies;
+        let connection = &mut self.connections[key as usize];
+        if let Some(peer) = connection.peer
+            && !trusted.is_empty()
+        {
+            let client = proxy::client_address(head, peer.ip(), trusted);
+            if client != peer.ip().to_canonical() {
+                connection.peer = Some(SocketAddr::new(client, 0));
+            }
+        }
+        #[cfg(feature = "admin")]
+        if self.admin.is_some()
+            && let Phase::Streaming(stream) = &mut connection.phase
+        {
+            stream.told = super::admin::Told::of(head);
+        }
+    }
+
     /// Too many connections: a browser's `EventSource` gives up for good on any status but 200, so a stream is told when to come back.
     fn answer_overload(&mut self, key: ConnId, head: &RequestHead) {
         if wants_stream(head) {
-            let mut bytes = self.stream_head(head);
+            let mut bytes = self.stream_head(head, Resume::live().outcome());
             if head.method() == "GET" {
                 bytes.extend_from_slice(
                     format!("retry:{}\n\n", self.random.between(5_000, 30_000)).as_bytes(),
@@ -214,8 +274,11 @@ impl Engine {
         self.close_with(key, &bytes, DisconnectReason::Overload);
     }
 
-    fn stream_head(&self, head: &RequestHead) -> Vec<u8> {
-        response::stream_head(&self.config.headers, &self.cors(head))
+    /// The head of an event stream, which says what became of the wish to go on after an event.
+    fn stream_head(&self, head: &RequestHead, replay: &'static str) -> Vec<u8> {
+        let mut headers = self.cors(head);
+        headers.push(("Fanfare-Replay", replay.into()));
+        response::stream_head(&self.config.headers, &headers)
     }
 
     fn cors(&self, head: &RequestHead) -> Headers {
@@ -224,7 +287,9 @@ impl Engine {
 
     fn answer_bytes(&self, head: &RequestHead, answer: &Answer, keep_alive: bool) -> Vec<u8> {
         let mut headers = answer.headers.clone();
-        headers.extend(self.cors(head));
+        if answer.shared {
+            headers.extend(self.cors(head));
+        }
         response::response(answer, &headers, keep_alive, head)
     }
 

@@ -5,9 +5,7 @@
 
 use std::time::Instant;
 
-use subtle::ConstantTimeEq;
-
-use crate::access::PublishAccess;
+use crate::access::{PublishAccess, shows_token};
 use crate::event::{Event, EventError};
 use crate::event_stream::encode::Frame;
 use crate::http::body::BodyReader;
@@ -17,6 +15,8 @@ use crate::http::response::{Answer, json_string};
 use crate::http::route::{self, PublishQuery};
 use crate::namespace::Namespace;
 
+#[cfg(feature = "admin")]
+use super::admin::{ACTION_MOST, AdminAction};
 use super::connection::Phase;
 use super::{ConnId, Engine};
 
@@ -53,6 +53,9 @@ enum Form {
         published: u64,
         broadcast: bool,
     },
+    /// The body says what an administrator wants.
+    #[cfg(feature = "admin")]
+    Admin(AdminAction),
 }
 
 impl Upload {
@@ -98,6 +101,28 @@ impl Engine {
             Ok(form) => form,
             Err(answer) => return self.respond_after_body(key, reader, head, &answer, keep_alive),
         };
+        self.begin_upload(key, reader, head, form);
+    }
+
+    /// Receives what an administrator wants.
+    #[cfg(feature = "admin")]
+    pub(super) fn receive_action(
+        &mut self,
+        key: ConnId,
+        reader: Box<RequestReader>,
+        head: &RequestHead,
+        action: AdminAction,
+    ) {
+        self.begin_upload(key, reader, head, Form::Admin(action));
+    }
+
+    fn begin_upload(
+        &mut self,
+        key: ConnId,
+        reader: Box<RequestReader>,
+        head: &RequestHead,
+        form: Form,
+    ) {
         let upload = Upload {
             head: head.clone(),
             reader,
@@ -123,10 +148,7 @@ impl Engine {
         }
         match (self.access.publish, &self.config.publish_token) {
             (PublishAccess::Token, Some(token)) => {
-                let authorization = head.header("authorization").unwrap_or_default();
-                let (scheme, shown) = authorization.split_once(' ').unwrap_or_default();
-                let same = bool::from(shown.trim_start().as_bytes().ct_eq(token.as_bytes()));
-                if scheme.eq_ignore_ascii_case("bearer") && same {
+                if shows_token(head, token) {
                     return Ok(());
                 }
                 let answer = Answer::error(
@@ -301,6 +323,8 @@ impl Engine {
                 Form::Json { .. } => {
                     self.take_bytes(partial, piece.data, max_json_bytes(self.config.max_event))
                 }
+                #[cfg(feature = "admin")]
+                Form::Admin(_) => self.take_action_bytes(partial, piece.data),
             };
             if let Err(answer) = taken {
                 return Outcome::Answer(answer, false);
@@ -325,6 +349,16 @@ impl Engine {
         }
         partial.extend_from_slice(bytes);
         Ok(())
+    }
+
+    #[cfg(feature = "admin")]
+    fn take_action_bytes(&self, partial: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Answer> {
+        let too_large = |answer: Answer| match answer.status {
+            413 => Answer::error(413, "this is more than such a request needs"),
+            _ => answer,
+        };
+        self.take_bytes(partial, bytes, ACTION_MOST)
+            .map_err(too_large)
     }
 
     fn take_lines(
@@ -391,14 +425,16 @@ impl Engine {
         event: &Event,
         broadcast: bool,
         now: Instant,
-    ) -> Result<usize, EventError> {
+    ) -> Result<(Option<String>, usize), EventError> {
         let limits = self.config.event_limits();
         let frame = if broadcast {
             Frame::broadcast(event, &limits)
         } else {
             Frame::new(event, &limits)
         }?;
-        Ok(self.publish(&frame, now).subscribers)
+        let published = self.publish(&frame, now);
+        let id = self.published_id(event.id.as_deref(), published.seq);
+        Ok((id, published.subscribers))
     }
 
     /// The body is there in full.
@@ -419,6 +455,8 @@ impl Engine {
                     (Ok(()), _) => Answer::new(204),
                 };
             }
+            #[cfg(feature = "admin")]
+            Form::Admin(action) => return self.act(*action, &bytes),
             Form::Json { .. } => match parse_event(&bytes) {
                 Ok(event) => event,
                 Err(message) => return Answer::error(400, &message),
@@ -446,10 +484,15 @@ impl Engine {
                 )
         );
         match self.publish_event(&event, broadcast, now) {
-            Ok(subscribers) => Answer::json(
-                200,
-                format!("{{\"id\":null,\"subscribers\":{subscribers}}}"),
-            ),
+            Ok((id, subscribers)) => {
+                let mut json = String::from("{\"id\":");
+                match id {
+                    Some(id) => json_string(&id, &mut json),
+                    None => json.push_str("null"),
+                }
+                json.push_str(&format!(",\"subscribers\":{subscribers}}}"));
+                Answer::json(200, json)
+            }
             Err(error @ EventError::TooLarge("data", _)) => Answer::error(413, &error.to_string()),
             Err(error) => Answer::error(400, &error.to_string()),
         }

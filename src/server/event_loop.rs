@@ -14,6 +14,8 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::Config;
+#[cfg(feature = "admin")]
+use crate::engine::AdminSetup;
 use crate::engine::{Appetite, ConnId, Engine};
 use crate::namespace::Namespace;
 use crate::publisher::Intake;
@@ -65,8 +67,17 @@ struct Draining {
     until: Instant,
 }
 
+/// The listeners of a server, with one for the status page if it has one of its own.
+pub(super) struct Listeners {
+    pub(super) common: Vec<TcpListener>,
+    pub(super) admin: Option<TcpListener>,
+}
+
 struct Listener {
     socket: TcpListener,
+    /// It serves the status page and its like, and nothing else.
+    #[cfg(feature = "admin")]
+    for_admin: bool,
     /// Somebody may be waiting to be accepted.
     pending: bool,
 }
@@ -78,7 +89,7 @@ impl EventLoop {
     )]
     pub(super) fn new(
         config: Config,
-        sockets: Vec<TcpListener>,
+        sockets: Listeners,
         intake: Intake,
         commands: Receiver<Command>,
         mut hooks: Hooks,
@@ -88,12 +99,17 @@ impl EventLoop {
         intake.shared.set_waker(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for (index, mut socket) in sockets.into_iter().enumerate() {
+        let common = sockets.common.len();
+        for (index, mut socket) in sockets.common.into_iter().chain(sockets.admin).enumerate() {
             poll.registry()
                 .register(&mut socket, Token(LISTENERS - index), Interest::READABLE)?;
-            addresses.push(socket.local_addr()?);
+            if index < common {
+                addresses.push(socket.local_addr()?);
+            }
             listeners.push(Listener {
                 socket,
+                #[cfg(feature = "admin")]
+                for_admin: index >= common,
                 pending: true,
             });
         }
@@ -101,15 +117,27 @@ impl EventLoop {
         let limit = config
             .max_connections
             .unwrap_or_else(socket::connection_limit);
-        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-        let engine = Engine::new(
+        let random = std::hash::RandomState::new();
+        let seed = std::hash::BuildHasher::hash_one(&random, 0);
+        // Eight digits in base 36: no two starts have the same.
+        let epoch = std::hash::BuildHasher::hash_one(&random, 1) >> 23;
+        #[cfg(feature = "admin")]
+        let admin = admin_setup(&config, &addresses, listeners.len() > common);
+        #[cfg_attr(
+            not(feature = "admin"),
+            expect(unused_mut, reason = "it is as it was made")
+        )]
+        let mut engine = Engine::new(
             config,
             access,
             limit,
             hooks.route.take(),
             seed,
+            epoch,
             Instant::now(),
         );
+        #[cfg(feature = "admin")]
+        engine.set_admin(admin);
         run.set_at_rest(None);
         Ok(Self {
             poll,
@@ -130,7 +158,7 @@ impl EventLoop {
     /// Runs until a drain is over.
     #[expect(
         clippy::disallowed_methods,
-        reason = "the event loop is where the clock is read, once a turn"
+        reason = "the event loop is where the clock is read, at both ends of a turn"
     )]
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut readiness = Events::with_capacity(1024);
@@ -159,6 +187,11 @@ impl EventLoop {
             self.call_on_connect();
             self.resume_reading();
             self.reap();
+            #[cfg(feature = "admin")]
+            {
+                let queued = (self.intake.len(), self.intake.bytes());
+                self.engine.note_turn(now, Instant::now(), queued);
+            }
             let events = !idle && !self.engine.intake_paused();
             busy = unfinished || events || self.has_backlog();
         }
@@ -237,7 +270,7 @@ impl EventLoop {
             while self.listeners[index].pending && left > 0 {
                 left -= 1;
                 match self.listeners[index].socket.accept() {
-                    Ok((stream, address)) => self.take_in(stream, address, now),
+                    Ok((stream, address)) => self.take_in(index, stream, address, now),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         self.listeners[index].pending = false
                     }
@@ -254,10 +287,24 @@ impl EventLoop {
         }
     }
 
-    fn take_in(&mut self, mut stream: mio::net::TcpStream, address: SocketAddr, now: Instant) {
+    fn take_in(
+        &mut self,
+        #[cfg_attr(
+            not(feature = "admin"),
+            expect(unused_variables, reason = "all are alike")
+        )]
+        listener: usize,
+        mut stream: mio::net::TcpStream,
+        address: SocketAddr,
+        now: Instant,
+    ) {
         let Some(conn) = self.engine.accept(address, now) else {
             return;
         };
+        #[cfg(feature = "admin")]
+        if self.listeners[listener].for_admin {
+            self.engine.set_for_admin(conn);
+        }
         let both = Interest::READABLE | Interest::WRITABLE;
         match self
             .poll
@@ -439,6 +486,32 @@ impl EventLoop {
                 hook(&info, reason);
             }
         });
+    }
+}
+
+/// What the engine is to know for the status page.
+#[cfg(feature = "admin")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the event loop is where the clock is read"
+)]
+fn admin_setup(config: &Config, addresses: &[SocketAddr], own_listener: bool) -> AdminSetup {
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+    // The one that others can reach decides.
+    let public = addresses
+        .iter()
+        .find(|address| !address.ip().to_canonical().is_loopback());
+    let bound = public.or(addresses.first()).unwrap_or(&unspecified);
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    AdminSetup {
+        access: config.admin_access(bound),
+        own_listener,
+        node: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        // A clock before 1970 is not set at all.
+        started_ms: since.map_or(0, |since| since.as_millis() as u64),
     }
 }
 
