@@ -43,10 +43,14 @@ export class History {
 
   /** The mean of each line in each minute, the latest first. */
   minutes(): { at_s: number; means: Point }[] {
-    const byMinute = Map.groupBy(this.points.keys(), (index) => Math.floor(this.times[index]! / 60) * 60);
-    return [...byMinute].reverse().map(([at_s, indexes]) => {
+    const byMinute = new Map<number, Point[]>();
+    this.times.forEach((time, index) => {
+      const at_s = Math.floor(time / 60) * 60;
+      byMinute.set(at_s, [...byMinute.get(at_s) ?? [], this.points[index]!]);
+    });
+    return [...byMinute].reverse().map(([at_s, points]) => {
       const means = { ...nothing };
-      for (const line of LINES) means[line] = summary(indexes.map((index) => this.points[index]![line]))?.mean ?? null;
+      for (const line of LINES) means[line] = summary(points.map((point) => point[line]))?.mean ?? null;
       return { at_s, means };
     });
   }

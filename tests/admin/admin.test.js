@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, request } from "node:http";
-import { after, test } from "node:test";
+import { after, afterEach, test } from "node:test";
 import axe from "axe-core";
-import { browser, eventually, open, publish, rows, serve, subscribe, tile } from "./support.js";
+import { browser, cleanUp, eventually, open, publish, rows, serve, subscribe, tile } from "./support.js";
 
+afterEach(cleanUp);
 after(() => browser.close());
 
 test("shows what the server is, and its numbers move with the traffic", async () => {

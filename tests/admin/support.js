@@ -10,10 +10,20 @@ export const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"],
 });
 
+const programs = new Set(), contexts = new Set();
+
+/** Ends what a test that failed left behind. */
+export async function cleanUp() {
+  for (const context of contexts) await context.close();
+  for (const program of programs) program.kill("SIGKILL");
+}
+
 /** Starts the program, and gives its address and what stops it. */
 export async function serve(...options) {
   const addr = options.includes("--addr") ? [] : ["--addr", "127.0.0.1:0"];
   const program = spawn(process.env.FANFARE, ["serve", ...addr, ...options], { stdio: ["ignore", "pipe", "ignore"] });
+  programs.add(program);
+  program.once("exit", () => programs.delete(program));
   const [line] = await once(program.stdout, "data");
   const url = /http:\S+/.exec(line.toString())[0];
   return {
@@ -46,6 +56,8 @@ export async function subscribe({ host }, namespace, agent = "a test") {
 /** Opens the page at a server. `close` fails when it logged an error, ran a script of somebody else's, or asked anybody else. */
 export async function open({ url }, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  contexts.add(context);
+  context.once("close", () => contexts.delete(context));
   const page = await context.newPage();
   const asked = [], wrong = [];
   page.on("request", (request) => asked.push(request.url()));
