@@ -118,8 +118,11 @@ function Kept() {
       <dl class="pairs">
         <div><dt>Publish queue</dt><dd>{count(queue_events)} <small>events, {bytes(queue_bytes)}</small></dd></div>
         <div>
-          <dt>Retained</dt><dd>{count(retained_events)} <small>events, {bytes(retained_bytes)} of {bytes(retained_limit)}</small></dd>
-          <meter min={0} max={Math.max(1, retained_limit)} value={retained_bytes} aria-label="Memory of retained events" />
+          <dt>Retained</dt>
+          <dd>
+            {count(retained_events)} <small>events, {bytes(retained_bytes)} of {bytes(retained_limit)}</small>
+            <meter min={0} max={Math.max(1, retained_limit)} value={retained_bytes} aria-label="Memory of retained events" />
+          </dd>
         </div>
         <div><dt>Namespaces</dt><dd>{count(namespaces)}</dd></div>
         <div><dt>Subscribers</dt><dd>{count(subscribers)}</dd></div>
