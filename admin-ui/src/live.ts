@@ -4,6 +4,7 @@ import { effect, signal } from "@preact/signals";
 import { History } from "./history";
 import { type Rates, rates } from "./rates";
 import { type Session, ServerError, type Status, follow, get, post, reason } from "./server";
+import { wait } from "./wait";
 
 export type Link =
   | { state: "connecting" }
@@ -52,7 +53,7 @@ export async function stayConnected() {
       if (session.value.login && !session.value.signed_in) {
         forget();
         link.value = { state: "sign-in" };
-        await aborted(signal);
+        await wait(signal);
         continue;
       }
       await follow("events", signal, (events) => took(JSON.parse(events.at(-1)!.data) as Status), SILENCE_MS);
@@ -90,13 +91,7 @@ function forget() {
 async function pause(why: string, failures: number, signal: AbortSignal) {
   const wait_ms = Math.min(500 * 2 ** failures, 8000) * (0.5 + Math.random() / 2);
   link.value = { state: "lost", why, retry_at: Date.now() + wait_ms };
-  const timer = setTimeout(reconnect, wait_ms);
-  await aborted(signal);
-  clearTimeout(timer);
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.aborted ? resolve() : signal.addEventListener("abort", () => resolve(), { once: true }));
+  await wait(signal, wait_ms);
 }
 
 // The title tells from another tab what the page would.

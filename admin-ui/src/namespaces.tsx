@@ -1,12 +1,12 @@
 // The tree of namespaces: each open one asks for its children by itself. With a filter, a flat list of those that match.
 import { useSignal } from "@preact/signals";
-import type { ComponentChildren } from "preact";
+import { type ComponentChildren, Fragment } from "preact";
 import { useRef } from "preact/hooks";
 import { confirm } from "./dialog";
 import { ago, bytes, count, short } from "./format";
 import { usePolled } from "./polled";
 import { Meter } from "./rates";
-import { type NamespaceRow, type Namespaces as Answer, type Page, post } from "./server";
+import { type NamespaceRow, type Namespaces as Answer, post } from "./server";
 import { type Column, Head, type View, query, useView } from "./table";
 import { lastSegment, toggled } from "./tree";
 
@@ -24,38 +24,33 @@ const COLUMNS: Column[] = [
 /** How many children of one namespace are shown, and how many more at a time. */
 const CHILDREN = 50;
 
-export function Namespaces() {
-  const view = useView("namespace", 25);
-  const found = useSignal<Page | null>(null);
-  const flat = view.filter.value !== "";
-  return (
-    <section class="panel table-panel namespaces" aria-labelledby="namespaces">
-      <table>
-        <caption><h2 id="namespaces">Namespaces</h2></caption>
-        <Head view={view} columns={COLUMNS} page={flat ? found.value : null} what="in use" />
-        <tbody>{flat ? <Matches view={view} onPage={(page) => { found.value = page; }} /> : <Tree view={view} />}</tbody>
-      </table>
-    </section>
-  );
-}
-
-function Matches({ view, onPage }: { view: View; onPage: (page: Page) => void }) {
-  const { data, at_ms, again } = usePolled<Answer>(`namespaces.json?${query(view)}`, EVERY_MS);
-  const meter = useRef(new Meter()).current;
-  if (data) onPage(data);
-  return <>{data?.namespaces.map((row) => <Row key={row.namespace} {...{ row, meter, at_ms, again }}>{row.namespace}</Row>)}</>;
-}
-
+/** What the rows of the tree share: the order, which are open, and opening or closing one. */
 interface Opened {
   view: View;
   open: ReadonlySet<string>;
   toggle: (namespace: string) => void;
 }
 
-function Tree({ view }: { view: View }) {
+export function Namespaces() {
+  const view = useView("namespace", 25);
   const open = useSignal<ReadonlySet<string>>(new Set());
+  const flat = view.filter.value !== "";
+  const found = usePolled<Answer>(flat ? `namespaces.json?${query(view)}` : null, EVERY_MS);
   const toggle = (namespace: string) => { open.value = toggled(open.value, namespace); };
-  return <Children under="/" depth={0} opened={{ view, open: open.value, toggle }} />;
+  return (
+    <section class="panel table-panel namespaces" aria-labelledby="namespaces">
+      <table>
+        <caption><h2 id="namespaces">Namespaces</h2></caption>
+        <Head view={view} columns={COLUMNS} page={flat ? found.data : null} what="in use" />
+        <tbody>{flat ? <Matches found={found} /> : <Children under="/" depth={0} opened={{ view, open: open.value, toggle }} />}</tbody>
+      </table>
+    </section>
+  );
+}
+
+function Matches({ found: { data, at_ms, again } }: { found: ReturnType<typeof usePolled<Answer>> }) {
+  const meter = useRef(new Meter()).current;
+  return <>{data?.namespaces.map((row) => <Row key={row.namespace} {...{ row, meter, at_ms, again }}><span class="leaf">{row.namespace}</span></Row>)}</>;
 }
 
 /** The rows directly below a namespace, each followed by its own when it is open. Before those of the first level comes the root itself. */
@@ -70,10 +65,10 @@ function Children({ under, depth, opened }: { under: string; depth: number; open
     <>
       {under === "/" && data.at && <Row row={data.at} {...{ meter, at_ms, again }}><span class="leaf">/</span></Row>}
       {data.namespaces.map((row) => (
-        <>
-          <Row key={row.namespace} {...{ row, meter, at_ms, again }}><Branch row={row} depth={depth} opened={opened} /></Row>
-          {opened.open.has(row.namespace) && <Children key={`${row.namespace}/`} under={row.namespace} depth={depth + 1} opened={opened} />}
-        </>
+        <Fragment key={row.namespace}>
+          <Row {...{ row, meter, at_ms, again }}><Branch row={row} depth={depth} opened={opened} /></Row>
+          {opened.open.has(row.namespace) && <Children under={row.namespace} depth={depth + 1} opened={opened} />}
+        </Fragment>
       ))}
       {more > 0 && (
         <tr>

@@ -1,60 +1,52 @@
 // Tables and panels ask again while they are looked at.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { link, reconnect } from "./live";
 import { ServerError, get } from "./server";
+import { wait } from "./wait";
 
-export interface Polled<T> {
+interface Answer<T> {
   /** The latest answer; while another page of it is on its way, still the one before. */
   data: T | null;
   /** When it came, in Unix milliseconds. */
   at_ms: number;
   /** The status of a refusal: 404 for what is no longer there. */
   refused: number | null;
-  /** Asks at once. */
-  again: () => void;
 }
 
-/** The answer to `path`, asked for every `every_ms`, at once when `path` changes, and not while nobody looks or the server is away. */
-export function usePolled<T>(path: string, every_ms: number): Polled<T> {
-  const [answer, setAnswer] = useState<{ data: T | null; at_ms: number; refused: number | null }>({ data: null, at_ms: 0, refused: null });
-  const ask = useRef(() => {});
+/**
+ * The answer to `path`, asked for every `every_ms`, at once when `path` changes or `again` is called; and not while there is no path, nobody
+ * looks, or the server is away.
+ */
+export function usePolled<T>(path: string | null, every_ms: number): Answer<T> & { again: () => void } {
+  const [answer, setAnswer] = useState<Answer<T>>({ data: null, at_ms: 0, refused: null });
+  const [round, setRound] = useState(0);
   const live = link.value.state === "live";
 
   useEffect(() => {
-    if (!live) return;
+    if (!live || path === null) return;
     const gone = new AbortController();
-    let timer: ReturnType<typeof setTimeout>;
-    let asking: AbortController | undefined;
     const once = async () => {
-      clearTimeout(timer);
-      asking?.abort();
-      const mine = asking = new AbortController();
-      const from = performance.now();
       try {
-        if (!document.hidden) {
-          const data = await get<T>(path, AbortSignal.any([gone.signal, mine.signal]));
-          setAnswer({ data, at_ms: Date.now(), refused: null });
-        }
+        const data = await get<T>(path, gone.signal);
+        setAnswer({ data, at_ms: Date.now(), refused: null });
       } catch (error) {
-        if (gone.signal.aborted || mine.signal.aborted) return;
-        if (error instanceof ServerError) setAnswer((last) => ({ ...last, refused: error.status }));
+        if (!(error instanceof ServerError) || gone.signal.aborted) return;
+        setAnswer((last) => ({ ...last, refused: error.status }));
         // Somebody signed out in another tab, or the server has another token now.
-        if (error instanceof ServerError && error.status === 401) reconnect();
+        if (error.status === 401) reconnect();
       }
-      if (mine.signal.aborted || gone.signal.aborted) return;
-      // A server that needs long for the answer is asked less often.
-      timer = setTimeout(once, Math.max(every_ms, 20 * (performance.now() - from)));
     };
-    const shown = () => { if (!document.hidden) void once(); };
-    ask.current = () => void once();
-    document.addEventListener("visibilitychange", shown);
-    void once();
-    return () => {
-      gone.abort();
-      clearTimeout(timer);
-      document.removeEventListener("visibilitychange", shown);
+    const keep = async () => {
+      while (!gone.signal.aborted) {
+        const from = performance.now();
+        if (!document.hidden) await once();
+        // A server that needs long for the answer is asked less often.
+        await wait(gone.signal, Math.max(every_ms, 20 * (performance.now() - from)));
+      }
     };
-  }, [path, every_ms, live]);
+    void keep();
+    return () => gone.abort();
+  }, [path, every_ms, live, round]);
 
-  return { ...answer, again: () => ask.current() };
+  return { ...answer, again: () => setRound((last) => last + 1) };
 }

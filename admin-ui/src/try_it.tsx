@@ -4,6 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type { StreamEvent } from "./decoder";
 import { clock, count } from "./format";
 import { type Session, follow, post, reason } from "./server";
+import { wait } from "./wait";
 
 export function TryIt({ publish }: { publish: Session["publish"] }) {
   if (publish === "elsewhere") return <p class="panel">Events are published and followed at the server's other address, not at this one.</p>;
@@ -144,6 +145,6 @@ async function followOn(namespace: string, gone: AbortSignal, took: (events: Str
       if (gone.aborted) return;
       tell(reason(error));
     }
-    await new Promise((resolve) => setTimeout(resolve, 2000));
+    await wait(gone, 2000);
   }
 }
