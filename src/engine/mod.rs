@@ -686,7 +686,11 @@ impl Engine {
                 .expect("whoever is on the list has a reason: `disconnect` put it there");
             self.stats.disconnects[reason as usize] += 1;
             match connection.phase {
-                Phase::Streaming(stream) => self.leave(stream.place, lacked_events),
+                Phase::Streaming(stream) => {
+                    #[cfg(feature = "admin")]
+                    self.forget_told(&stream.told);
+                    self.leave(stream.place, lacked_events);
+                }
                 #[cfg(feature = "publish")]
                 Phase::Upload(upload) => self.upload_bytes -= upload.held(),
                 #[cfg(feature = "admin")]

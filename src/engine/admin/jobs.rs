@@ -444,7 +444,7 @@ impl Engine {
         let seat = self.seat(stream.place);
         let namespaces: Vec<&str> = stream.namespaces.iter().map(Namespace::as_str).collect();
         json(&ShownConnection {
-            request_path: stream.told.path(),
+            request_path: stream.told.path(&stream.namespaces),
             namespace: namespaces.first().copied().unwrap_or_default(),
             created_at: self.unix_ms(connection.since_ms) / 1000,
             client_ip: self.address_of(connection),
