@@ -107,6 +107,8 @@ pub(crate) struct World {
     gave_way: usize,
     clients: Vec<Client>,
     next: usize,
+    /// The engine has more to give.
+    busy: bool,
 }
 
 fn engine(config: &Config, epoch: u64, now: Instant) -> Engine {
@@ -155,6 +157,7 @@ impl World {
             told: Vec::new(),
             gave_way: 0,
             next: 0,
+            busy: false,
         }
     }
 
@@ -180,7 +183,9 @@ impl World {
                 self.net.streams.get_mut(&stream.conn).expect("a stream").1 = usize::MAX;
             }
         }
-        for _ in 0..200 {
+        let mut turns = 0;
+        while self.busy || turns < 3 {
+            turns = if self.busy { 0 } else { turns + 1 };
             self.open_all();
             self.turn()?;
         }
@@ -494,7 +499,7 @@ impl World {
         let now = self.instant();
         self.engine.settle(true, now);
         self.engine.tick(now);
-        self.engine.flush(&mut self.net, now);
+        self.busy = self.engine.flush(&mut self.net, now);
         self.engine.take_opened();
         self.engine.take_hungry();
         for (conn, bytes) in std::mem::take(&mut self.net.taken) {
@@ -659,7 +664,11 @@ impl World {
             }),
             Asked::After(id) => {
                 let own = self.told[..stream.joined].iter().rposition(|told| told.own && told.id == *id);
-                let unknown = stream.gap.as_ref().is_some_and(|(reason, _)| reason != "expired");
+                // Before the head came, nobody knows.
+                let unknown = match &stream.gap {
+                    Some((reason, _)) => reason != "expired",
+                    None => stream.head.is_none(),
+                };
                 match own {
                     Some(_) if unknown => 0,
                     Some(event) => event + 1,
