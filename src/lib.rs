@@ -39,6 +39,7 @@ mod event_stream;
 mod http;
 
 mod event_log;
+mod history;
 mod trie;
 
 mod access;
@@ -64,12 +65,13 @@ pub use config::{Config, ConfigError};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
+pub use history::{Fsync, History, Record, Recovered};
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
 pub use publisher::{Publisher, SendError};
 pub use server::handle::{Disconnect, Handle, SubscribeError};
 pub use server::{Builder, Server, ServerThread};
-pub use stats::{ConnectionInfo, DisconnectReason, State, Status};
+pub use stats::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 pub use subscription::{RecvTimeoutError, Subscription};
 
 /// Parts of the inside that the simulator and the benchmarks reach. No part of the public interface.

@@ -220,6 +220,25 @@ impl Retention {
         }
     }
 
+    /// The first event that any log retains.
+    pub(super) fn oldest_wanted(&mut self, topics: &mut Slab<Topic>) -> Option<u64> {
+        while let Some(&Reverse((seq, key))) = self.oldest.peek() {
+            let topic = topics.get_mut(key as usize);
+            let Some(Topic { log, share, .. }) = topic.filter(|topic| topic.share.oldest == seq) else {
+                self.oldest.pop();
+                continue;
+            };
+            let first = log.first_seq();
+            if first == Some(seq) {
+                return first;
+            }
+            self.oldest.pop();
+            share.oldest = first.unwrap_or(0);
+            self.oldest.extend(first.map(|first| Reverse((first, key))));
+        }
+        None
+    }
+
     /// Offset in a log from which on history retains it.
     pub(super) fn kept_from(&self, log: &EventLog) -> u64 {
         if self.history {

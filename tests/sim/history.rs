@@ -262,6 +262,7 @@ impl World {
         let used = if broadcast { self.used() } else { Vec::new() };
         let before = self.engine.status(self.instant()).gave_way;
         let published = self.engine.publish(&frame, self.instant());
+        let published = published.expect("there is no store");
         for (data, own) in pieces {
             let seq = self.told.len() + 1;
             self.told.push(Told {
