@@ -152,7 +152,12 @@ impl Config {
             ("write-budget", self.write_budget as u128, 1, 1 << 30),
             ("coalesce", self.coalesce.as_millis(), 0, 60_000),
             ("history-events", self.history_events as u128, 0, 1 << 32),
-            ("history-age", self.history_age.as_millis(), 0, 3650 * day_ms),
+            (
+                "history-age",
+                self.history_age.as_millis(),
+                0,
+                3650 * day_ms,
+            ),
             ("history-bytes", self.history_bytes as u128, 0, 1 << 44),
             ("history-total", self.history_total as u128, 0, 1 << 44),
             ("drain", self.drain.as_millis(), 0, day_ms),

@@ -325,9 +325,7 @@ impl Engine {
         let (behind, first) = self.behind(&topics, resume.start);
         let begin = match &resume.gap {
             Some((reason, asked)) => self.gap_event(*reason, asked, &topics, first),
-            None if first.is_none() && self.retention.history => {
-                self.ids.line(self.seq).to_vec()
-            }
+            None if first.is_none() && self.retention.history => self.ids.line(self.seq).to_vec(),
             None => Vec::new(),
         };
         let place = self.join(key, topics, behind, resume);
@@ -476,7 +474,9 @@ impl Engine {
         }
         // Each has a number and an ID of its own.
         let events = frame.events();
-        events.fold(None, |_, event| self.publish_one(&frame.target, event, true, origin))
+        events.fold(None, |_, event| {
+            self.publish_one(&frame.target, event, true, origin)
+        })
     }
 
     fn publish_one(

@@ -104,7 +104,10 @@ impl Forgotten {
         if seq <= self.floor {
             return;
         }
-        let last = self.last.entry(self.hasher.hash_one(namespace)).or_default();
+        let last = self
+            .last
+            .entry(self.hasher.hash_one(namespace))
+            .or_default();
         *last = seq.max(*last);
         if self.last.len() > FORGOTTEN_MOST {
             let mut all: Vec<u64> = self.last.values().copied().collect();
@@ -224,7 +227,8 @@ impl Retention {
     pub(super) fn oldest_wanted(&mut self, topics: &mut Slab<Topic>) -> Option<u64> {
         while let Some(&Reverse((seq, key))) = self.oldest.peek() {
             let topic = topics.get_mut(key as usize);
-            let Some(Topic { log, share, .. }) = topic.filter(|topic| topic.share.oldest == seq) else {
+            let Some(Topic { log, share, .. }) = topic.filter(|topic| topic.share.oldest == seq)
+            else {
                 self.oldest.pop();
                 continue;
             };
@@ -407,7 +411,8 @@ impl Engine {
     pub(super) fn age_out(&mut self) {
         let (topics, untrimmed) = (&mut self.topics, &mut self.untrimmed);
         let mut aged = Vec::new();
-        self.retention.age(self.now_ms, topics, |key| aged.push(key));
+        self.retention
+            .age(self.now_ms, topics, |key| aged.push(key));
         for key in aged {
             let topic = &mut topics[key as usize];
             if !std::mem::replace(&mut topic.untrimmed, true) {

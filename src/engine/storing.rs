@@ -57,7 +57,13 @@ impl Storing {
     }
 
     /// Takes in an event; a number comes later.
-    pub(super) fn push(&mut self, target: &Target, bytes: Bytes, encoded: bool, origin: Option<Origin>) {
+    pub(super) fn push(
+        &mut self,
+        target: &Target,
+        bytes: Bytes,
+        encoded: bool,
+        origin: Option<Origin>,
+    ) {
         self.waiting_bytes += bytes.len() + BESIDE_BYTES;
         let frame = Frame {
             target: target.clone(),
@@ -103,7 +109,12 @@ impl Engine {
         self.skip_to(record.seq);
         let published_ms = -i64::try_from(age.as_millis()).unwrap_or(i64::MAX / 2);
         self.seq = record.seq - 1;
-        self.append_to_logs(&record.frame.target, &record.frame.bytes, true, published_ms);
+        self.append_to_logs(
+            &record.frame.target,
+            &record.frame.bytes,
+            true,
+            published_ms,
+        );
     }
 
     /// Goes on where a store's history ended: under its epoch, with this number.
