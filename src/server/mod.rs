@@ -3,6 +3,11 @@
 pub(crate) mod event_loop;
 pub(crate) mod handle;
 pub(crate) mod socket;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the event loop takes it up next")
+)]
+pub(crate) mod store;
 
 use std::fmt;
 use std::io;
