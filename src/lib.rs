@@ -23,6 +23,7 @@
 //! # Features
 //! - `cli` (default): the `fanfare` program.
 //! - `client` (default, through `cli`): the module `client`, which receives event streams from any server.
+//! - `disk` (default, through `cli`): history in files.
 //! - `publish` (default): publishing over HTTP.
 //!
 //! Without default features there is the engine alone, on mio, httparse, bytes, slab and crossbeam-channel, and on socket2
@@ -48,6 +49,8 @@ mod stats;
 // the engine, and what drives it.
 mod engine;
 
+#[cfg(feature = "disk")]
+mod disk;
 mod publisher;
 mod server;
 mod subscription;
@@ -78,6 +81,8 @@ pub use subscription::{RecvTimeoutError, Subscription};
 #[doc(hidden)]
 pub mod internals {
     pub use crate::access::{Access, PublishAccess};
+    #[cfg(feature = "disk")]
+    pub use crate::disk::{Disk, Files, Folder, SKIP};
     pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SLICE, SURPLUS};
     pub use crate::event_log::{EventLog, Slices};
     pub use crate::event_stream::encode::{EventLimits, Frame, Target, max_frame_bytes};

@@ -249,6 +249,11 @@ impl Engine {
         self.slice = bytes;
     }
 
+    /// Says who may publish.
+    pub fn set_access(&mut self, access: Access) {
+        self.access = access;
+    }
+
     fn set_now(&mut self, now: Instant) {
         self.now_ms = self
             .now_ms

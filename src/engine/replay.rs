@@ -109,11 +109,6 @@ impl EventIds {
         }
     }
 
-    pub(super) fn set_epoch(&mut self, epoch: u64) {
-        self.epoch = base_36(epoch);
-        self.line.clear();
-    }
-
     /// The ID of the event with this number, if it has none of its own.
     pub(super) fn id(&self, seq: u64) -> String {
         format!("{}-{seq}", self.epoch)

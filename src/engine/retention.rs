@@ -413,6 +413,11 @@ impl Engine {
         let mut aged = Vec::new();
         self.retention
             .age(self.now_ms, topics, |key| aged.push(key));
+        if !aged.is_empty() {
+            if let Some(storing) = &mut self.storing {
+                storing.note_aged();
+            }
+        }
         for key in aged {
             let topic = &mut topics[key as usize];
             if !std::mem::replace(&mut topic.untrimmed, true) {

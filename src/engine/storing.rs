@@ -6,6 +6,7 @@
 //! them knows.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use crate::event_stream::encode::{Frame, Target};
 use crate::history::Record;
 use crate::stats::StoreState;
 
+use super::replay::EventIds;
 use super::{ConnId, Engine};
 
 /// Bytes of events that may wait for the store.
@@ -29,14 +31,18 @@ pub(super) struct Storing {
     /// Events that are not with the store yet, numbered when they go there.
     waiting: VecDeque<Record>,
     waiting_bytes: usize,
-    /// Whether a batch is with the store.
-    out: bool,
+    /// The batch that is with the store.
+    out: Option<Arc<Vec<Record>>>,
     /// Events that the store has, or never will, to be delivered.
     stored: VecDeque<Record>,
     /// Which requests the events are from that wait, are out or are stored, in this order; `None` for those from publishers in this process.
     origins: VecDeque<Option<Origin>>,
-    /// When the store failed last, if it has not worked since.
+    /// When the store failed to append last, if it has not done so since.
     failed_at: Option<u64>,
+    /// It cannot make safe what it has.
+    troubled: bool,
+    /// Events that it has are no longer wanted.
+    aged: bool,
 }
 
 /// The request that an event is from.
@@ -50,6 +56,11 @@ pub(super) struct Origin {
 impl Storing {
     fn has_room(&self) -> bool {
         self.waiting_bytes < WAITING_MOST && self.stored.is_empty()
+    }
+
+    /// Events that the store has are too old.
+    pub(super) fn note_aged(&mut self) {
+        self.aged = true;
     }
 
     fn is_idle(&self) -> bool {
@@ -98,13 +109,20 @@ impl Storing {
 }
 
 impl Engine {
-    /// Has every event stored before it is delivered.
-    pub fn use_store(&mut self) {
-        self.storing = Some(Storing::default());
-        self.stats.store = StoreState::Working;
+    /// Goes on with the history of this epoch. Called before anything else.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        self.ids = EventIds::new(epoch);
     }
 
-    /// Puts back an event that a store retained, published so long ago. Called before anything else, in the order of numbers.
+    /// Has every event stored before it is delivered, and goes on with this number.
+    pub fn use_store(&mut self, next: u64, now: Instant) {
+        self.skip_to(next);
+        self.tick(now);
+        self.storing = Some(Storing::default());
+        self.note_store();
+    }
+
+    /// Puts back an event that a store retained, published so long ago. Called in the order of numbers, before anything is published.
     pub fn restore(&mut self, record: &Record, age: Duration) {
         self.skip_to(record.seq);
         let published_ms = -i64::try_from(age.as_millis()).unwrap_or(i64::MAX / 2);
@@ -117,13 +135,6 @@ impl Engine {
         );
     }
 
-    /// Goes on where a store's history ended: under its epoch, with this number.
-    pub fn restored(&mut self, epoch: u64, next: u64, now: Instant) {
-        self.ids.set_epoch(epoch);
-        self.skip_to(next);
-        self.tick(now);
-    }
-
     /// The events before this number that are not there are gone.
     fn skip_to(&mut self, seq: u64) {
         if seq > self.seq + 1 {
@@ -134,52 +145,58 @@ impl Engine {
 
     /// Events for the store to append, and the number of the first event that is still wanted. The next ones come when these were
     /// [`stored`](Engine::stored).
-    pub fn take_batch(&mut self) -> Option<(Vec<Record>, u64)> {
+    pub fn take_batch(&mut self) -> Option<(Arc<Vec<Record>>, u64)> {
         let storing = self.storing.as_mut()?;
-        if storing.out || storing.waiting.is_empty() || !storing.stored.is_empty() {
+        let nothing = storing.waiting.is_empty() && !std::mem::take(&mut storing.aged);
+        if nothing || storing.out.is_some() || !storing.stored.is_empty() {
             return None;
         }
-        storing.out = true;
         storing.waiting_bytes = 0;
         let mut records: Vec<Record> = storing.waiting.drain(..).collect();
         for (seq, record) in (self.seq + 1..).zip(&mut records) {
             record.seq = seq;
         }
+        let records = Arc::new(records);
+        storing.out = Some(records.clone());
         let oldest = self.retention.oldest_wanted(&mut self.topics);
         Some((records, oldest.unwrap_or(self.seq + 1)))
     }
 
     /// The store appended a batch, or could not, for the reason given: then requests are told, and what else there is goes on
     /// without being stored.
-    pub fn stored(&mut self, mut records: Vec<Record>, outcome: Result<(), String>, now: Instant) {
+    pub fn stored(&mut self, outcome: Result<(), String>, now: Instant) {
         self.set_now(now);
         let Some(storing) = &mut self.storing else {
             return;
         };
-        storing.out = false;
-        let failed = outcome.err();
-        self.note_store(failed.is_none());
-        if let Some(problem) = failed {
+        let records = storing.out.take().unwrap_or_default();
+        // The thread of the store is done with it, unless it ended in the middle.
+        let mut records = Arc::try_unwrap(records).unwrap_or_else(|records| records.to_vec());
+        storing.failed_at = outcome.is_err().then_some(self.now_ms);
+        if let Err(problem) = outcome {
             self.refuse_unstored(&mut records, &problem);
         }
         if let Some(storing) = &mut self.storing {
             storing.stored.extend(records);
         }
+        self.note_store();
     }
 
-    /// The store could, or could not, make safe what it had appended.
+    /// The store can, or cannot, make safe what it has.
     pub fn synced(&mut self, well: bool, now: Instant) {
         self.set_now(now);
-        self.note_store(well);
+        if let Some(storing) = &mut self.storing {
+            storing.troubled = !well;
+        }
+        self.note_store();
     }
 
-    fn note_store(&mut self, well: bool) {
-        if let Some(storing) = &mut self.storing {
-            storing.failed_at = (!well).then_some(self.now_ms);
-        }
-        self.stats.store = match well {
-            true => StoreState::Working,
-            false => StoreState::Failing,
+    fn note_store(&mut self) {
+        let well = |storing: &Storing| storing.failed_at.is_none() && !storing.troubled;
+        self.stats.store = match &self.storing {
+            None => StoreState::None,
+            Some(storing) if well(storing) => StoreState::Working,
+            Some(_) => StoreState::Failing,
         };
     }
 
@@ -258,7 +275,9 @@ impl Engine {
     /// Whether publishing is to be refused, as the store failed a moment ago.
     #[cfg(feature = "publish")]
     pub(super) fn store_fails(&self) -> bool {
-        let failed_at = self.storing.as_ref().and_then(|storing| storing.failed_at);
-        failed_at.is_some_and(|at| self.now_ms < at + RETRY_MS)
+        self.storing.as_ref().is_some_and(|storing| {
+            let just = |at| self.now_ms < at + RETRY_MS;
+            storing.troubled || storing.failed_at.is_some_and(just)
+        })
     }
 }
