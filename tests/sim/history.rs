@@ -79,11 +79,21 @@ struct Net {
 impl Outlet for Net {
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, Reason> {
         let mut bytes: Vec<u8> = Vec::new();
-        slices.as_slice().iter().for_each(|slice| bytes.extend_from_slice(slice));
-        let (_, sip, blocked) = self.streams.get_mut(&conn).expect("a connection that is there");
+        slices
+            .as_slice()
+            .iter()
+            .for_each(|slice| bytes.extend_from_slice(slice));
+        let (_, sip, blocked) = self
+            .streams
+            .get_mut(&conn)
+            .expect("a connection that is there");
         assert!(!*blocked, "written to though it is full");
         let dice = self.dice.as_mut().expect("the world gave it");
-        let most = if *sip == usize::MAX { *sip } else { dice.between(0, *sip) };
+        let most = if *sip == usize::MAX {
+            *sip
+        } else {
+            dice.between(0, *sip)
+        };
         let count = bytes.len().min(most);
         *blocked = count < bytes.len();
         bytes.truncate(count);
@@ -107,6 +117,8 @@ pub(crate) struct World {
     gave_way: usize,
     clients: Vec<Client>,
     next: usize,
+    /// The engine has more to give.
+    busy: bool,
 }
 
 fn engine(config: &Config, epoch: u64, now: Instant) -> Engine {
@@ -133,7 +145,9 @@ impl World {
         config.max_lag = *dice.pick(&[1, 20_000]);
         let lag = 6 * (config.max_event + 1) + 3000 + config.write_budget;
         config.history_total = *dice.pick(&[lag + 20_000, 1 << 30]);
-        config.check().expect("the simulator makes valid configurations");
+        config
+            .check()
+            .expect("the simulator makes valid configurations");
         let engine = engine(&config, 1, born);
         let clients = (0..dice.between(1, 8)).map(|_| Client {
             names: Vec::new(),
@@ -155,6 +169,7 @@ impl World {
             told: Vec::new(),
             gave_way: 0,
             next: 0,
+            busy: false,
         }
     }
 
@@ -167,7 +182,9 @@ impl World {
                     12..14 => self.cut(),
                     14..16 => self.open_some(),
                     16 => self.now += self.dice.between(1, 200) as u64,
-                    17 if self.dice.percent(10) => self.now += self.config.history_age.as_millis() as u64,
+                    17 if self.dice.percent(10) => {
+                        self.now += self.config.history_age.as_millis() as u64
+                    }
                     18 if self.dice.percent(3) => self.restart(),
                     _ => {}
                 }
@@ -180,7 +197,9 @@ impl World {
                 self.net.streams.get_mut(&stream.conn).expect("a stream").1 = usize::MAX;
             }
         }
-        for _ in 0..200 {
+        let mut turns = 0;
+        while self.busy || turns < 3 {
+            turns = if self.busy { 0 } else { turns + 1 };
             self.open_all();
             self.turn()?;
         }
@@ -200,8 +219,17 @@ impl World {
         self.now += age + age / 64 + 1;
         self.turn()?;
         let status = self.engine.status(self.instant());
-        let left = (status.namespaces, status.retained_events, status.retained_memory);
-        if left != (0, 0, 0) || self.engine.next_deadline().is_some_and(|at| at < self.instant()) {
+        let left = (
+            status.namespaces,
+            status.retained_events,
+            status.retained_memory,
+        );
+        if left != (0, 0, 0)
+            || self
+                .engine
+                .next_deadline()
+                .is_some_and(|at| at < self.instant())
+        {
             return Err(format!("at the end there is still {status:?}"));
         }
         Ok(())
@@ -212,12 +240,22 @@ impl World {
     }
 
     fn names(&mut self) -> Vec<String> {
-        let count = if self.dice.percent(30) { self.dice.between(2, 3) } else { 1 };
-        (0..count).map(|_| (*self.dice.pick(&NAMES)).to_owned()).collect()
+        let count = if self.dice.percent(30) {
+            self.dice.between(2, 3)
+        } else {
+            1
+        };
+        (0..count)
+            .map(|_| (*self.dice.pick(&NAMES)).to_owned())
+            .collect()
     }
 
     fn publish(&mut self) {
-        let count = if self.dice.percent(10) { 30 } else { self.dice.between(1, 3) };
+        let count = if self.dice.percent(10) {
+            30
+        } else {
+            self.dice.between(1, 3)
+        };
         for _ in 0..count {
             self.publish_one();
         }
@@ -239,7 +277,10 @@ impl World {
             let second = format!("n{}.second", self.next);
             let id = own.map_or_else(String::new, |id| format!("id: {id}\r\n"));
             pieces = vec![(data.clone(), None), (second.clone(), own)];
-            Event::encoded(&namespaces[0], format!("data:{data}\n\n\ndata:{second}\r\n{id}\r\n"))
+            Event::encoded(
+                &namespaces[0],
+                format!("data:{data}\n\n\ndata:{second}\r\n{id}\r\n"),
+            )
         } else {
             let event = Event::new(&namespaces[0], data.clone());
             own.iter().fold(event, |event, id| event.id(*id))
@@ -251,16 +292,25 @@ impl World {
             max_event: self.config.max_event,
             ..EventLimits::default()
         };
-        let frame = if broadcast { Frame::broadcast(&event, &limits) } else { Frame::new(&event, &limits) };
+        let frame = if broadcast {
+            Frame::broadcast(&event, &limits)
+        } else {
+            Frame::new(&event, &limits)
+        };
         let frame = frame.expect("an event that may be");
         let bytes = frame.bytes.len() as u64 + 3 + "id:1-\n".len() as u64;
         let used = if broadcast { self.used() } else { Vec::new() };
         let before = self.engine.status(self.instant()).gave_way;
         let published = self.engine.publish(&frame, self.instant());
+        let published = published.expect("there is no store");
         for (data, own) in pieces {
             let seq = self.told.len() + 1;
             self.told.push(Told {
-                namespaces: if broadcast { Vec::new() } else { namespaces.clone() },
+                namespaces: if broadcast {
+                    Vec::new()
+                } else {
+                    namespaces.clone()
+                },
                 used: used.clone(),
                 data,
                 id: own.map_or_else(|| format!("{}-{seq}", self.epoch), str::to_owned),
@@ -269,7 +319,11 @@ impl World {
                 at: self.now,
             });
         }
-        assert_eq!(published.seq, self.told.len() as u64, "events are counted from 1 without gaps");
+        assert_eq!(
+            published.seq,
+            self.told.len() as u64,
+            "events are counted from 1 without gaps"
+        );
         if self.engine.status(self.instant()).gave_way > before {
             self.gave_way = self.told.len();
         }
@@ -281,7 +335,12 @@ impl World {
         let listened: Vec<&String> = listened.flat_map(|client| &client.names).collect();
         let retained = |name: &str| (0..self.told.len()).any(|event| self.must_retain(name, event));
         let is_used = |name: &&str| listened.iter().any(|at| at == name) || retained(name);
-        NAMES.iter().copied().filter(is_used).map(str::to_owned).collect()
+        NAMES
+            .iter()
+            .copied()
+            .filter(is_used)
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Whether an event went to a namespace: certainly, certainly not, or who knows.
@@ -310,7 +369,8 @@ impl World {
             return false;
         }
         // Whoever may be in counts: then the log may be fuller than is certain.
-        let newer = (event..self.told.len()).filter(|&other| self.is_in(name, other) != Some(false));
+        let newer =
+            (event..self.told.len()).filter(|&other| self.is_in(name, other) != Some(false));
         let (count, bytes) = newer.fold((0, 0), |(count, bytes), other| {
             (count + 1, bytes + self.told[other].bytes)
         });
@@ -333,27 +393,42 @@ impl World {
         let asked = match self.dice.below(20) {
             0 => Asked::All,
             1 => Asked::Last(self.dice.between(0, 9)),
-            2 => Asked::After((*self.dice.pick(&["what", "1-99999", "9-1", "1-", "-3", "1-+1", "mine"])).into()),
+            2 => Asked::After(
+                (*self
+                    .dice
+                    .pick(&["what", "1-99999", "9-1", "1-", "-3", "1-+1", "mine"]))
+                .into(),
+            ),
             3 => Asked::Live,
             _ if last_id.is_empty() => Asked::Live,
             _ => Asked::After(last_id),
         };
-        let pairs: Vec<String> =
-            self.clients[number].names.iter().map(|name| format!("ns={name}")).collect();
+        let pairs: Vec<String> = self.clients[number]
+            .names
+            .iter()
+            .map(|name| format!("ns={name}"))
+            .collect();
         let (query, header) = match &asked {
             Asked::Live => (String::new(), String::new()),
             Asked::All => ("&replay=all".into(), String::new()),
             Asked::Last(count) => (format!("&replay={count}"), String::new()),
-            Asked::After(id) if self.dice.percent(50) => {
-                (format!("&replay=all&lastEventId={}", id.replace('+', "%2B")), String::new())
-            }
-            Asked::After(id) => ("&lastEventId=other".into(), format!("Last-Event-ID: {id}\r\n")),
+            Asked::After(id) if self.dice.percent(50) => (
+                format!("&replay=all&lastEventId={}", id.replace('+', "%2B")),
+                String::new(),
+            ),
+            Asked::After(id) => (
+                "&lastEventId=other".into(),
+                format!("Last-Event-ID: {id}\r\n"),
+            ),
         };
         let target = format!("/subscribe?{}{query}", pairs.join("&"));
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
         let now = self.instant();
         let peer = "127.0.0.1:1".parse().expect("an address");
-        let conn = self.engine.accept(peer, now).ok_or("there is room for one more")?;
+        let conn = self
+            .engine
+            .accept(peer, now)
+            .ok_or("there is room for one more")?;
         let sip = *self.dice.pick(&[usize::MAX, usize::MAX, 1, 40, 3000]);
         self.net.streams.insert(conn, (number, sip, false));
         let appetite = self.engine.receive(conn, request.as_bytes(), now);
@@ -361,9 +436,8 @@ impl World {
             return Err(format!("{request:?} is no stream"));
         }
         let names = self.clients[number].names.clone();
-        let required = (0..self.told.len()).filter(|&event| {
-            names.iter().any(|name| self.must_retain(name, event))
-        });
+        let required = (0..self.told.len())
+            .filter(|&event| names.iter().any(|name| self.must_retain(name, event)));
         self.clients[number].stream = Some(Stream {
             conn,
             rest: Vec::new(),
@@ -390,7 +464,11 @@ impl World {
             Asked::All | Asked::Last(_) => "complete".to_owned(),
             Asked::After(id) => self.due_claim(&client.names, id),
         };
-        self.clients[number].stream.as_mut().expect("as before").outcome = Some(claim);
+        self.clients[number]
+            .stream
+            .as_mut()
+            .expect("as before")
+            .outcome = Some(claim);
         Ok(())
     }
 
@@ -398,7 +476,10 @@ impl World {
     fn due_claim(&self, names: &[String], id: &str) -> String {
         let own = self.told.iter().rposition(|told| told.own && told.id == id);
         let retained = |event: usize| {
-            NAMES.iter().chain(&["/d/e"]).any(|name| self.must_retain(name, event))
+            NAMES
+                .iter()
+                .chain(&["/d/e"])
+                .any(|name| self.must_retain(name, event))
         };
         let behind = match own {
             Some(event) if retained(event) => event + 1,
@@ -430,14 +511,19 @@ impl World {
     fn seq_of(&self, id: &str) -> Result<usize, &'static str> {
         let (epoch, seq) = id.split_once('-').ok_or("unknown")?;
         let is_number = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
-        if epoch.is_empty() || !is_number || !epoch.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        if epoch.is_empty() || !is_number || !epoch.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        {
             return Err("unknown");
         }
         if epoch != self.epoch.to_string() {
             return Err("epoch");
         }
         let seq: usize = seq.parse().map_err(|_| "unknown")?;
-        if seq > self.told.len() { Err("unknown") } else { Ok(seq) }
+        if seq > self.told.len() {
+            Err("unknown")
+        } else {
+            Ok(seq)
+        }
     }
 
     /// The connection breaks, wherever it is.
@@ -494,7 +580,7 @@ impl World {
         let now = self.instant();
         self.engine.settle(true, now);
         self.engine.tick(now);
-        self.engine.flush(&mut self.net, now);
+        self.busy = self.engine.flush(&mut self.net, now);
         self.engine.take_opened();
         self.engine.take_hungry();
         for (conn, bytes) in std::mem::take(&mut self.net.taken) {
@@ -502,14 +588,23 @@ impl World {
             self.take(number, &bytes).map_err(|problem| {
                 let client = &self.clients[number];
                 let stream = client.stream.as_ref();
-                let (asked, due) = stream.map_or((None, None), |s| (Some(&s.asked), s.outcome.as_ref()));
-                format!("client {number} of {:?} asked {asked:?}, due {due:?}: {problem}", client.names)
+                let (asked, due) =
+                    stream.map_or((None, None), |s| (Some(&s.asked), s.outcome.as_ref()));
+                format!(
+                    "client {number} of {:?} asked {asked:?}, due {due:?}: {problem}",
+                    client.names
+                )
             })?;
         }
         let mut reaped = Vec::new();
-        self.engine.reap(|conn, _, reason| reaped.push((conn, reason)));
+        self.engine
+            .reap(|conn, _, reason| reaped.push((conn, reason)));
         for (conn, reason) in reaped {
-            let (number, _, _) = self.net.streams.remove(&conn).ok_or("a stranger was reaped")?;
+            let (number, _, _) = self
+                .net
+                .streams
+                .remove(&conn)
+                .ok_or("a stranger was reaped")?;
             let client = &mut self.clients[number];
             let stream = client.stream.take().ok_or("it was there")?;
             client.last_id = stream.decoder.last_event_id().to_owned();
@@ -530,22 +625,32 @@ impl World {
     fn check_lagged(&self, number: usize, stream: &Stream) -> Result<(), String> {
         let names = &self.clients[number].names;
         // More than must be may have been there when it came.
-        let from = stream.got.last().map_or_else(|| self.begin(names, stream), |last| last + 1);
+        let from = stream
+            .got
+            .last()
+            .map_or_else(|| self.begin(names, stream), |last| last + 1);
         let lacks: Vec<usize> = (from..self.told.len())
             .filter(|&event| self.is_part(names, event) != Some(false))
             .collect();
         let bytes: u64 = lacks.iter().map(|&event| self.told[event].bytes).sum();
-        let gone = lacks.iter().any(|&event| !names.iter().any(|name| self.must_retain(name, event)));
+        let gone = lacks
+            .iter()
+            .any(|&event| !names.iter().any(|name| self.must_retain(name, event)));
         let least = 6 * (self.config.max_event + 1) + self.config.write_budget;
         if bytes > self.config.max_lag.max(least) as u64 || gone {
             return Ok(());
         }
-        Err(format!("client {number} of {names:?} was cut as lagged, and lacks {bytes} bytes, all of which are there"))
+        Err(format!(
+            "client {number} of {names:?} was cut as lagged, and lacks {bytes} bytes, all of which are there"
+        ))
     }
 
     /// Bytes came to a client.
     fn take(&mut self, number: usize, bytes: &[u8]) -> Result<(), String> {
-        let stream = self.clients[number].stream.as_mut().ok_or("it has no stream")?;
+        let stream = self.clients[number]
+            .stream
+            .as_mut()
+            .ok_or("it has no stream")?;
         stream.rest.extend_from_slice(bytes);
         if stream.head.is_none() {
             let Some(end) = stream.rest.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -553,11 +658,17 @@ impl World {
             };
             let head: Vec<u8> = stream.rest.drain(..end + 4).collect();
             let head = String::from_utf8_lossy(&head).into_owned();
-            let says = head.lines().find_map(|line| line.strip_prefix("Fanfare-Replay: "));
-            let says = says.ok_or_else(|| format!("no Fanfare-Replay in {head:?}"))?.to_owned();
+            let says = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Fanfare-Replay: "));
+            let says = says
+                .ok_or_else(|| format!("no Fanfare-Replay in {head:?}"))?
+                .to_owned();
             let due = stream.outcome.clone().unwrap_or_default();
             let first = |due: &str| due.split(' ').next().unwrap_or_default().to_owned();
-            if due != "any" && !due.contains(" or ") && first(&due) != says || says == "none" && due != "none" {
+            if due != "any" && !due.contains(" or ") && first(&due) != says
+                || says == "none" && due != "none"
+            {
                 return Err(format!("it says {says}"));
             }
             stream.head = Some(says);
@@ -583,17 +694,23 @@ impl World {
     }
 
     fn take_gap(&mut self, number: usize, data: &str) -> Result<(), String> {
-        let stream = self.clients[number].stream.as_mut().expect("it takes bytes");
+        let stream = self.clients[number]
+            .stream
+            .as_mut()
+            .expect("it takes bytes");
         let due = stream.outcome.clone().unwrap_or_default();
         if stream.head.as_deref() != Some("gap") || stream.gap.is_some() || !stream.got.is_empty() {
             return Err(format!("a gap comes from nowhere: {data}"));
         }
-        let json: serde_json::Value = serde_json::from_str(data).map_err(|error| error.to_string())?;
+        let json: serde_json::Value =
+            serde_json::from_str(data).map_err(|error| error.to_string())?;
         let Asked::After(id) = &stream.asked else {
             return Err("it asked for nothing".into());
         };
         let reason = json["reason"].as_str().unwrap_or_default();
-        if json["lastEventId"].as_str() != Some(id) || !(due == "any" || due.ends_with(&format!("gap {reason}"))) {
+        if json["lastEventId"].as_str() != Some(id)
+            || !(due == "any" || due.ends_with(&format!("gap {reason}")))
+        {
             return Err(format!("{data}"));
         }
         let resumed_at = json["resumedAt"].as_str().ok_or("it resumes nowhere")?;
@@ -604,18 +721,23 @@ impl World {
     fn take_event(&mut self, number: usize, data: &str, id: &str) -> Result<(), String> {
         let names = self.clients[number].names.clone();
         let event = self.told.iter().rposition(|told| told.data == data);
-        let event = event.ok_or_else(|| format!("{} was never published", show(data.as_bytes())))?;
+        let event =
+            event.ok_or_else(|| format!("{} was never published", show(data.as_bytes())))?;
         if self.told[event].id != id {
             return Err(format!("{data:.20} came as {id}"));
         }
         if self.is_part(&names, event) == Some(false) {
             return Err(format!("{data:.20} is of another namespace"));
         }
-        let stream = self.clients[number].stream.as_ref().expect("it takes bytes");
+        let stream = self.clients[number]
+            .stream
+            .as_ref()
+            .expect("it takes bytes");
         if stream.head.as_deref() == Some("gap") && stream.gap.is_none() {
             return Err("an event comes before the gap is told".into());
         }
-        if stream.got.is_empty() && event < stream.joined
+        if stream.got.is_empty()
+            && event < stream.joined
             && stream.gap.as_ref().is_some_and(|(_, at)| at != id)
         {
             return Err(format!("resumed at {:?}, and {id} comes", stream.gap));
@@ -630,16 +752,25 @@ impl World {
     }
 
     /// Nothing that had to come was left out before an event.
-    fn check_nothing_between(&self, names: &[String], stream: &Stream, event: usize) -> Result<(), String> {
+    fn check_nothing_between(
+        &self,
+        names: &[String],
+        stream: &Stream,
+        event: usize,
+    ) -> Result<(), String> {
         let begin = self.begin(names, stream);
         if event < begin {
-            return Err(format!("{} comes, which is not behind the place", self.told[event].id));
+            return Err(format!(
+                "{} comes, which is not behind the place",
+                self.told[event].id
+            ));
         }
         let from = stream.got.last().map_or(begin, |last| last + 1);
-        let complete = stream.head.as_deref() == Some("complete")
-            && matches!(stream.asked, Asked::After(_));
+        let complete =
+            stream.head.as_deref() == Some("complete") && matches!(stream.asked, Asked::After(_));
         let left_out = (from..event).find(|&between| {
-            let had_to_be = stream.required.contains(&between) && between >= self.surely_from(names, stream);
+            let had_to_be =
+                stream.required.contains(&between) && between >= self.surely_from(names, stream);
             self.is_part(names, between) == Some(true)
                 && (complete || between >= stream.joined || had_to_be)
         });
@@ -658,8 +789,14 @@ impl World {
                 stream.required.contains(&event)
             }),
             Asked::After(id) => {
-                let own = self.told[..stream.joined].iter().rposition(|told| told.own && told.id == *id);
-                let unknown = stream.gap.as_ref().is_some_and(|(reason, _)| reason != "expired");
+                let own = self.told[..stream.joined]
+                    .iter()
+                    .rposition(|told| told.own && told.id == *id);
+                // Before the head came, nobody knows.
+                let unknown = match &stream.gap {
+                    Some((reason, _)) => reason != "expired",
+                    None => stream.head.is_none(),
+                };
                 match own {
                     Some(_) if unknown => 0,
                     Some(event) => event + 1,

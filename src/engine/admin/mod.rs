@@ -46,14 +46,16 @@ pub struct AdminSetup {
     pub own_listener: bool,
     /// The name of the machine.
     pub node: String,
-    /// When the engine was made, in milliseconds of Unix time.
-    pub started_ms: u64,
+    /// The time now, in milliseconds of Unix time.
+    pub unix_ms: u64,
 }
 
 /// What is kept for those who look.
 #[derive(Debug)]
 pub(super) struct Admin {
     setup: AdminSetup,
+    /// When the engine's time began, in milliseconds of Unix time.
+    born_ms: u64,
     /// Connections that receive the status each second, and when they do next.
     watchers: Vec<ConnId>,
     next_report: u64,
@@ -189,8 +191,10 @@ fn guarded(answer: Answer) -> Answer {
 
 impl Engine {
     /// Makes the engine one that can be looked at.
-    pub fn set_admin(&mut self, setup: AdminSetup) {
+    pub fn set_admin(&mut self, setup: AdminSetup, now: Instant) {
+        self.set_now(now);
         self.admin = Some(Box::new(Admin {
+            born_ms: setup.unix_ms.saturating_sub(self.now_ms),
             setup,
             watchers: Vec::new(),
             next_report: 0,
@@ -544,11 +548,9 @@ impl Engine {
     }
 
     /// A moment of the engine's time in milliseconds of Unix time.
-    fn unix_ms(&self, at_ms: u64) -> u64 {
-        self.admin
-            .as_ref()
-            .map_or(0, |admin| admin.setup.started_ms)
-            + at_ms
+    fn unix_ms(&self, at_ms: i64) -> u64 {
+        let born_ms = self.admin.as_ref().map_or(0, |admin| admin.born_ms);
+        born_ms.saturating_add_signed(at_ms)
     }
 
     fn status_json(&self) -> String {
@@ -564,8 +566,8 @@ impl Engine {
             } else {
                 "OK"
             },
-            reported_at: self.unix_ms(self.now_ms) / 1000,
-            startup_time: admin.setup.started_ms / 1000,
+            reported_at: self.unix_ms(self.now_ms as i64) / 1000,
+            startup_time: admin.born_ms / 1000,
             msgs_broadcast: status.events,
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: status.uptime.as_millis() as u64,
