@@ -31,7 +31,11 @@ impl Record {
         let bytes = bytes.into();
         Self {
             seq,
-            frame: Frame { target, bytes },
+            frame: Frame {
+                target,
+                bytes,
+                encoded: true,
+            },
         }
     }
 
@@ -58,8 +62,6 @@ impl Record {
 /// What a store knows beside its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
-    /// The epoch of its events' ids.
-    pub epoch: u64,
     /// The number of the next event: larger than any that anybody may have seen in this epoch, whether or not that event is still there.
     pub next: u64,
     /// What could not be read and was left out, in words for the log; `None` if nothing was.
@@ -71,17 +73,18 @@ pub struct Recovered {
 /// It is called on a thread of its own, one call at a time, and may block. An event is delivered to subscribers only after
 /// [`append`](Self::append) returned `Ok` for it. The store's end is its [`Drop`]; before that comes a last [`sync`](Self::sync).
 pub trait History: Send {
-    /// Hands out the events that it has, in the order of their numbers, each with the time when it was appended. Called once, before everything else.
-    ///
-    /// Numbers may be missing between them. `fresh_epoch` is the epoch to begin with if the store is empty.
+    /// The epoch of its events' ids: `fresh` if it is empty. Called once, before everything else.
     ///
     /// # Errors
     /// Whatever keeps the store from being read or used. The server does not start then.
-    fn recover(
-        &mut self,
-        fresh_epoch: u64,
-        each: &mut dyn FnMut(Record, SystemTime),
-    ) -> io::Result<Recovered>;
+    fn epoch(&mut self, fresh: u64) -> io::Result<u64>;
+
+    /// Hands out the events that it has, in the order of their numbers, each with the time when it was appended. Called once, after
+    /// [`epoch`](Self::epoch). Numbers may be missing between them.
+    ///
+    /// # Errors
+    /// As those of [`epoch`](Self::epoch).
+    fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered>;
 
     /// Appends events in the order of their numbers, perhaps none; on `Ok`, they survive the end of this process.
     ///

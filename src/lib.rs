@@ -74,7 +74,7 @@ pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
 pub use publisher::{Publisher, SendError};
 pub use server::handle::{Disconnect, Handle, SubscribeError};
 pub use server::{Builder, Server, ServerThread};
-pub use stats::{ConnectionInfo, DisconnectReason, State, Status};
+pub use stats::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 pub use subscription::{RecvTimeoutError, Subscription};
 
 /// Parts of the inside that the simulator and the benchmarks reach. No part of the public interface.

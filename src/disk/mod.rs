@@ -61,6 +61,8 @@ pub struct Disk<F: Files = Folder> {
     tail: Option<u64>,
     /// Something in the newest segment must be synced.
     unsynced: bool,
+    /// What the last owner left.
+    mark: Option<Mark>,
     /// What was there has been read, so the mark is ours to set.
     recovered: bool,
     buffer: Vec<u8>,
@@ -118,6 +120,7 @@ impl<F: Files> Disk<F> {
             ordinal: 0,
             tail: None,
             unsynced: false,
+            mark: None,
             recovered: false,
             buffer: Vec::new(),
         }
@@ -332,23 +335,21 @@ impl<F: Files> Disk<F> {
 }
 
 impl<F: Files> History for Disk<F> {
-    fn recover(
-        &mut self,
-        fresh_epoch: u64,
-        each: &mut dyn FnMut(Record, SystemTime),
-    ) -> io::Result<Recovered> {
+    fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
+        self.mark = Mark::decode(&self.files.mark()?);
+        let epoch = self.survey()?.or(self.mark.map(|mark| mark.epoch));
+        self.epoch = epoch.unwrap_or(fresh);
+        Ok(self.epoch)
+    }
+
+    fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
         let mut dropped = Vec::new();
-        let mark = Mark::decode(&self.files.mark()?);
-        let epoch = self.survey()?.or(mark.map(|mark| mark.epoch));
-        self.epoch = epoch.unwrap_or(fresh_epoch);
         let whole = self.replay(&mut dropped, each)?;
-        let mark = mark.filter(|mark| mark.epoch == self.epoch);
+        let fresh = self.mark.is_none() && !self.segments.iter().any(|it| it.head == Head::Sound);
+        let mark = self.mark.filter(|mark| mark.epoch == self.epoch);
         self.next = self.next.max(mark.map_or(1, |mark| mark.next));
-        if epoch.is_some() && !mark.is_some_and(|mark| self.is_last_word(&mark, whole)) {
+        if !fresh && !mark.is_some_and(|mark| self.is_last_word(&mark, whole)) {
             self.next = self.next.saturating_add(SKIP);
-        }
-        for segment in &mut self.segments {
-            segment.first = segment.first.min(self.next);
         }
         // From here on a power cut finds that this run did not end.
         self.set_mark(self.state())?;
@@ -362,7 +363,6 @@ impl<F: Files> History for Disk<F> {
         }
         self.forget(0)?;
         Ok(Recovered {
-            epoch: self.epoch,
             next: self.next,
             dropped: (!dropped.is_empty()).then(|| dropped.join("; ")),
         })

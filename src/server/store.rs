@@ -4,6 +4,7 @@
 //! a batch when the one before is answered, and gathers the next meanwhile.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -20,7 +21,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// Events to append, in the order of their numbers; there may be none.
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: Arc<Vec<Record>>,
     /// Events before this number are no longer wanted.
     pub(crate) forget: u64,
 }
@@ -93,6 +94,11 @@ impl Store {
         }
     }
 
+    /// Whether a reply has come.
+    pub(crate) fn has_reply(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
     /// The next reply, if one has come.
     pub(crate) fn try_reply(&mut self) -> Option<Reply> {
         let reply = match self.replies.try_recv() {
@@ -154,7 +160,7 @@ impl<W: Fn()> Keeper<W> {
                 None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match batch {
-                Ok(batch) => self.store(&batch, SystemTime::now(), Instant::now()),
+                Ok(batch) => self.store(batch, SystemTime::now(), Instant::now()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -168,13 +174,15 @@ impl<W: Fn()> Keeper<W> {
         }
     }
 
-    fn store(&mut self, batch: &Batch, at: SystemTime, now: Instant) {
+    fn store(&mut self, batch: Batch, at: SystemTime, now: Instant) {
         self.forget = batch.forget;
         self.sync_at.get_or_insert(now + SYNC_AFTER);
         let reply = match self.history.append(&batch.records, at) {
             Ok(()) => Reply::Stored,
             Err(error) => Reply::Failed(error.to_string()),
         };
+        // Then its events have one owner again.
+        drop(batch);
         self.reply(reply);
     }
 
@@ -219,11 +227,11 @@ mod tests {
     }
 
     impl History for Scripted {
-        fn recover(
-            &mut self,
-            _: u64,
-            _: &mut dyn FnMut(Record, SystemTime),
-        ) -> io::Result<Recovered> {
+        fn epoch(&mut self, _: u64) -> io::Result<u64> {
+            unreachable!("the thread starts with a store that was recovered")
+        }
+
+        fn recover(&mut self, _: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
             unreachable!("the thread starts with a store that was recovered")
         }
 
@@ -278,7 +286,7 @@ mod tests {
     fn batch(numbers: &[u64], forget: u64) -> Batch {
         let record = |&seq| Record::new(seq, vec![], &b"data\n\n"[..]);
         Batch {
-            records: numbers.iter().map(record).collect(),
+            records: Arc::new(numbers.iter().map(record).collect()),
             forget,
         }
     }

@@ -154,9 +154,11 @@ impl State {
         for file in &mut self.files {
             file.lose_power(&mut self.dice);
         }
-        let keep = self.dice.between(0, self.unsynced_names.len());
-        for rename in self.unsynced_names.drain(..).take(keep) {
-            rename.apply(&mut self.durable_names);
+        for rename in self.unsynced_names.drain(..) {
+            // In any order, as nothing says that they have one.
+            if self.dice.percent(50) {
+                rename.apply(&mut self.durable_names);
+            }
         }
         self.names = self.durable_names.clone();
         let mark = self.dice.pick(&self.marks).clone();

@@ -9,6 +9,7 @@
 )]
 mod dice;
 mod machine;
+mod real;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -18,7 +18,11 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 
 fn event(seq: u64) -> Record {
     let namespace = Namespace::parse("/pets/dogs").unwrap();
-    Record::new(seq, vec![namespace], format!("data:{seq:0100}\n\n").into_bytes())
+    Record::new(
+        seq,
+        vec![namespace],
+        format!("data:{seq:0100}\n\n").into_bytes(),
+    )
 }
 
 fn time(seq: u64) -> SystemTime {
@@ -29,7 +33,8 @@ fn time(seq: u64) -> SystemTime {
 fn open(folder: &Path) -> io::Result<(Disk, Recovered, Vec<u64>)> {
     let mut disk = Disk::open(folder, Fsync::Interval, SEGMENT_BYTES)?;
     let mut numbers = Vec::new();
-    let recovered = disk.recover(77, &mut |record, at| {
+    disk.epoch(77)?;
+    let recovered = disk.recover(&mut |record, at| {
         let seq = record.seq();
         assert_eq!(record.bytes(), event(seq).bytes());
         assert_eq!(record.namespaces(), event(seq).namespaces());
@@ -48,7 +53,6 @@ fn ten_events() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
     let fresh = Recovered {
-        epoch: 77,
         next: 1,
         dropped: None,
     };
@@ -61,8 +65,13 @@ fn ten_events() -> tempfile::TempDir {
 
 /// The segment that is written.
 fn newest_segment(folder: &Path) -> PathBuf {
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|it| it == "log")).max().unwrap()
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.extension().is_some_and(|it| it == "log"))
+        .max()
+        .unwrap()
 }
 
 /// This program as another process that does one thing in a folder.
@@ -70,7 +79,11 @@ fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Comman
     let mut command = Command::new(program);
     command
         .args(arguments)
-        .args(["--exact", "real::a_child_does_what_it_is_told", "--nocapture"])
+        .args([
+            "--exact",
+            "real::a_child_does_what_it_is_told",
+            "--nocapture",
+        ])
         .env(TASK, task)
         .env(FOLDER, folder)
         .stdin(Stdio::null())
@@ -92,9 +105,14 @@ fn on_a_mount(options: &str, task: &str) {
     if !rustix::process::geteuid().is_root() {
         arguments.insert(0, "--map-root-user");
     }
-    let output = child("unshare", &arguments, task, folder.path()).output().unwrap();
+    let output = child("unshare", &arguments, task, folder.path())
+        .output()
+        .unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains("task done"), "{told}");
+    assert!(
+        output.status.success() && told.contains("task done"),
+        "{told}"
+    );
 }
 
 /// No test of its own: what the tests below start this program for.
@@ -111,7 +129,10 @@ fn a_child_does_what_it_is_told() {
         "write nothing" => {
             let error = open(&folder).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ReadOnlyFilesystem);
-            assert!(error.to_string().contains(folder.to_str().unwrap()), "{error}");
+            assert!(
+                error.to_string().contains(folder.to_str().unwrap()),
+                "{error}"
+            );
         }
         task => panic!("{task}?"),
     }
@@ -124,7 +145,6 @@ fn a_run_goes_on_where_the_last_one_ended() {
     let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=10).collect::<Vec<u64>>());
     let again = Recovered {
-        epoch: 77,
         next: 11,
         dropped: None,
     };
@@ -138,9 +158,13 @@ fn a_run_goes_on_where_the_last_one_ended() {
     // Nothing is left but the count; and runs in which nothing happens leave no files behind.
     for _ in 0..3 {
         let (_, recovered, numbers) = open(folder.path()).unwrap();
-        assert_eq!((recovered.epoch, recovered.next, numbers), (77, 12, vec![]));
+        assert_eq!((recovered.next, numbers), (12, vec![]));
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "a segment and the lock");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "a segment and the lock"
+    );
 }
 
 #[test]
@@ -148,13 +172,22 @@ fn a_cut_tail_is_told_and_its_numbers_are_not_used_again() {
     let folder = ten_events();
     let path = newest_segment(folder.path());
     let length = fs::metadata(&path).unwrap().len();
-    OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 3).unwrap();
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(length - 3)
+        .unwrap();
     let (_disk, recovered, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=9).collect::<Vec<u64>>());
     assert_eq!(recovered.next, 11);
     let told = recovered.dropped.unwrap();
     let record = (length - 28) / 10;
-    let what = format!("0000000001.log: {} bytes from byte {} on", record - 3, 28 + 9 * record);
+    let what = format!(
+        "0000000001.log: {} bytes from byte {} on",
+        record - 3,
+        28 + 9 * record
+    );
     assert!(told.starts_with(&what), "{told}, {what}");
 }
 
@@ -163,8 +196,8 @@ fn a_flipped_byte_ends_its_segment_and_is_told() {
     let folder = ten_events();
     let path = newest_segment(folder.path());
     let mut bytes = fs::read(&path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    let record = (bytes.len() - 28) / 10;
+    bytes[28 + 5 * record + record / 2] ^= 1;
     fs::write(&path, bytes).unwrap();
     let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=5).collect::<Vec<u64>>());
@@ -177,11 +210,44 @@ fn a_flipped_byte_ends_its_segment_and_is_told() {
 }
 
 #[test]
+fn the_epoch_stays_while_there_is_anything() {
+    for leave in ["lock", "0000000001.log"] {
+        let folder = ten_events();
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.ends_with(leave) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        let mut disk = Disk::open(folder.path(), Fsync::Never, SEGMENT_BYTES).unwrap();
+        assert_eq!(disk.epoch(99).unwrap(), 77, "{leave}");
+    }
+}
+
+#[test]
+fn a_damaged_segment_stays_until_it_is_forgotten() {
+    let folder = ten_events();
+    let path = newest_segment(folder.path());
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"F", 0).unwrap();
+    for _ in 0..2 {
+        let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
+        let told = recovered.dropped.unwrap();
+        assert!(told.starts_with("0000000001.log: all of it"), "{told}");
+        assert_eq!((recovered.next, numbers), (11, vec![]));
+        disk.forget(10).unwrap();
+        assert!(path.exists());
+    }
+    open(folder.path()).unwrap().0.forget(11).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
 fn without_the_mark_numbers_go_on_far_away() {
     let folder = ten_events();
     fs::remove_file(folder.path().join("lock")).unwrap();
     let (_disk, recovered, numbers) = open(folder.path()).unwrap();
-    assert_eq!((recovered.epoch, recovered.next), (77, 11 + SKIP));
+    assert_eq!(recovered.next, 11 + SKIP);
     assert_eq!(numbers.len(), 10);
 }
 
@@ -196,7 +262,10 @@ fn a_segment_of_another_version_is_left_alone() {
     file.write_all_at(&header, 0).unwrap();
     let before = fs::read(&path).unwrap();
     let error = open(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("0000000001.log has a format of version 9"), "{error}");
+    assert!(
+        error.contains("0000000001.log has a format of version 9"),
+        "{error}"
+    );
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
@@ -206,8 +275,13 @@ fn a_folder_has_one_owner() {
     let owner = open(folder.path()).unwrap();
     let taken = format!("{} is in use by another process", folder.path().display());
     let error = open(folder.path()).unwrap_err();
-    assert_eq!((error.kind(), error.to_string()), (ErrorKind::ResourceBusy, taken.clone()));
-    let output = child(&this_program(), &[], "open", folder.path()).output().unwrap();
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (ErrorKind::ResourceBusy, taken.clone())
+    );
+    let output = child(&this_program(), &[], "open", folder.path())
+        .output()
+        .unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(told.contains(&taken), "{told}");
     drop(owner);
@@ -226,7 +300,10 @@ fn a_folder_that_cannot_be_is_named() {
     ] {
         let error = open(&path).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
-        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
     }
 }
 
@@ -277,10 +354,17 @@ fn what_counted_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let mut next = 1;
     for _ in 0..5 {
-        let mut child = child(&this_program(), &[], "append", folder.path()).spawn().unwrap();
+        let mut child = child(&this_program(), &[], "append", folder.path())
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut told = lines.map_while(Result::ok).filter_map(|line| line.parse::<u64>().ok());
-        let first = told.by_ref().find(|&counted| counted > next + 2_000).unwrap();
+        let mut told = lines
+            .map_while(Result::ok)
+            .filter_map(|line| line.parse::<u64>().ok());
+        let first = told
+            .by_ref()
+            .find(|&counted| counted > next + 2_000)
+            .unwrap();
         child.kill().unwrap();
         let counted = told.last().unwrap_or(first);
         child.wait().unwrap();
@@ -288,7 +372,7 @@ fn what_counted_survives_kill_9() {
         let last = *numbers.last().unwrap();
         assert!(last >= counted, "{counted} counted, {last} is there");
         assert_eq!(numbers, (1..=last).collect::<Vec<u64>>());
-        assert_eq!((recovered.epoch, recovered.next), (77, last + 1));
+        assert_eq!(recovered.next, last + 1);
         next = last + 1;
     }
 }

@@ -146,7 +146,8 @@ impl World {
                 Err(_) => self.pending.clear(),
             },
             _ => {
-                let before = self.next.saturating_sub(self.dice.between(0, 30) as u64);
+                let back = *self.dice.pick(&[0, 1, 5, 30]);
+                let before = self.next.saturating_sub(back);
                 self.forgotten = self.forgotten.max(before);
                 let _ = disk.forget(self.forgotten);
             }
@@ -222,15 +223,19 @@ impl World {
     /// Begins a run; returns whether that worked, as it must if nothing fails.
     fn recover(&mut self, disk: &mut Disk<Machine>, fresh: u64) -> Result<bool, String> {
         let mut records = Vec::new();
-        let recovered = match disk.recover(fresh, &mut |record, at| records.push((record, at))) {
-            Ok(recovered) => recovered,
+        let mut each = |record, at| records.push((record, at));
+        let begun = disk
+            .epoch(fresh)
+            .and_then(|epoch| Ok((epoch, disk.recover(&mut each)?)));
+        let (epoch, recovered) = match begun {
+            Ok(begun) => begun,
             Err(_) if self.machine.state().is_rough() => return Ok(false),
             Err(error) => return Err(format!("nothing fails, but recovery does: {error}")),
         };
-        if !self.seen.is_empty() && self.epoch != Some(recovered.epoch) {
-            return Err(format!("epoch {:?} became {}", self.epoch, recovered.epoch));
+        if !self.seen.is_empty() && self.epoch != Some(epoch) {
+            return Err(format!("epoch {:?} became {epoch}", self.epoch));
         }
-        self.epoch = Some(recovered.epoch);
+        self.epoch = Some(epoch);
         self.check_records(&records)?;
         let found: BTreeSet<u64> = records.iter().map(|(record, _)| record.seq()).collect();
         self.check_lost(&found, &recovered)?;
