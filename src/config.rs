@@ -10,8 +10,6 @@ use core::net::SocketAddr;
 
 use crate::event::MAX_FIELD_BYTES;
 use crate::event_stream::encode::{EventLimits, max_frame_bytes};
-#[cfg(feature = "disk")]
-use crate::history::Fsync;
 use crate::namespace::NamespaceLimits;
 use crate::network::Network;
 
@@ -113,6 +111,18 @@ impl std::str::FromStr for Admin {
                 .map_err(|_| "neither `on` nor `off` nor an address such as 127.0.0.1:9001"),
         }
     }
+}
+
+/// When what was appended to the files of `data-dir` is made to survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fsync {
+    /// Before it counts: who published waits for the disk.
+    Always,
+    /// At the latest 100 ms later, or when the disk is done with that.
+    #[default]
+    Interval,
+    /// When the operating system likes, and at a clean end.
+    Never,
 }
 
 /// Bytes that all retained events may take together, by default.

@@ -72,11 +72,11 @@ pub use access::AdminAccess;
 pub use access::PublishAccess;
 #[cfg(feature = "admin")]
 pub use config::Admin;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Fsync};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
-pub use history::{Fsync, History, Record, Recovered};
+pub use history::{History, Record, Recovered};
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
 pub use network::{Network, NetworkError};
@@ -92,10 +92,10 @@ pub mod internals {
     #[cfg(feature = "admin")]
     pub use crate::access::AdminAccess;
     pub use crate::access::{Access, PublishAccess};
-    #[cfg(feature = "admin")]
-    pub use crate::engine::AdminSetup;
     #[cfg(feature = "disk")]
     pub use crate::disk::{Disk, Files, Folder, SKIP};
+    #[cfg(feature = "admin")]
+    pub use crate::engine::AdminSetup;
     pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SLICE, SURPLUS};
     pub use crate::event_log::{EventLog, Slices};
     pub use crate::event_stream::encode::{EventLimits, Frame, Target, max_frame_bytes};

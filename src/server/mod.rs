@@ -422,7 +422,7 @@ impl Builder {
 
     /// Sets [`Config::fsync`].
     #[cfg(feature = "disk")]
-    pub fn fsync(mut self, fsync: crate::history::Fsync) -> Self {
+    pub fn fsync(mut self, fsync: crate::config::Fsync) -> Self {
         self.config.fsync = fsync;
         self
     }
