@@ -1,6 +1,8 @@
 //! What a server can be told: every option with its default, its unit and its limits, checked together at the start.
 
 use std::fmt;
+#[cfg(feature = "disk")]
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[cfg(feature = "admin")]
@@ -56,6 +58,12 @@ pub struct Config {
     pub history_total: usize,
     /// The type of the event that tells a stream of events missing before it; empty, there is none. `gap` by default.
     pub gap_event: String,
+    /// The folder that keeps events beyond the end of the process; made if it is not there. Without one, the default, they end with it.
+    #[cfg(feature = "disk")]
+    pub data_dir: Option<PathBuf>,
+    /// When what is in that folder is made to survive a power cut. At the latest 100 ms later by default.
+    #[cfg(feature = "disk")]
+    pub fsync: Fsync,
     /// Origins that may read streams from a browser; `*`, the default, is any.
     pub cors_origins: Vec<String>,
     /// Headers of a stream's head, added or in place of the usual ones.
@@ -105,6 +113,18 @@ impl std::str::FromStr for Admin {
     }
 }
 
+/// When what was appended to the files of `data-dir` is made to survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fsync {
+    /// Before it counts: who published waits for the disk.
+    Always,
+    /// At the latest 100 ms later, or when the disk is done with that.
+    #[default]
+    Interval,
+    /// When the operating system likes, and at a clean end.
+    Never,
+}
+
 /// Bytes that all retained events may take together, by default.
 const HISTORY_TOTAL: usize = 256 << 20;
 
@@ -131,6 +151,10 @@ impl Default for Config {
             history_bytes: 4 << 20,
             history_total: HISTORY_TOTAL,
             gap_event: "gap".into(),
+            #[cfg(feature = "disk")]
+            data_dir: None,
+            #[cfg(feature = "disk")]
+            fsync: Fsync::default(),
             cors_origins: vec!["*".into()],
             headers: Vec::new(),
             drain: Duration::from_secs(10),
@@ -276,9 +300,15 @@ impl Config {
                 return fail("headers", format!("`{}` {problem}", name.escape_debug()));
             }
         }
-        let mut tokens = vec![("publish-token", &self.publish_token)];
-        #[cfg(feature = "admin")]
-        tokens.push(("admin-token", &self.admin_token));
+        #[cfg(feature = "disk")]
+        if self.data_dir.is_some() && !self.keeps_history() {
+            return fail("data-dir", "keeps nothing, as history is turned off".into());
+        }
+        let tokens = [
+            ("publish-token", &self.publish_token),
+            #[cfg(feature = "admin")]
+            ("admin-token", &self.admin_token),
+        ];
         for (option, token) in tokens {
             let may_be = |token: &String| {
                 !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())

@@ -359,7 +359,9 @@ impl EventLog {
         let Some(chunk) = self.chunks.front() else {
             return self.end;
         };
-        let within = self.entries.partition_point(|entry| entry.end < chunk.end());
+        let within = self
+            .entries
+            .partition_point(|entry| entry.end < chunk.end());
         self.entries.get(within).map_or(self.end, |entry| entry.end)
     }
 
@@ -375,10 +377,7 @@ impl EventLog {
                 self.dropped += 1;
                 self.entries.pop_front();
             }
-            while let Some(chunk) = self
-                .chunks
-                .pop_front_if(|chunk| chunk.end() <= self.start)
-            {
+            while let Some(chunk) = self.chunks.pop_front_if(|chunk| chunk.end() <= self.start) {
                 self.held -= chunk.held();
             }
         }

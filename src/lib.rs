@@ -24,6 +24,7 @@
 //! - `admin` (default): the status page, its data and the metrics.
 //! - `cli` (default): the `fanfare` program.
 //! - `client` (default, through `cli`): the module `client`, which receives event streams from any server.
+//! - `disk` (default, through `cli`): history in files.
 //! - `publish` (default): publishing over HTTP.
 //!
 //! Without default features there is the engine alone, on mio, httparse, bytes, slab and crossbeam-channel, and on socket2
@@ -41,6 +42,7 @@ mod event_stream;
 mod http;
 
 mod event_log;
+mod history;
 mod trie;
 
 mod access;
@@ -51,6 +53,8 @@ mod stats;
 // the engine, and what drives it.
 mod engine;
 
+#[cfg(feature = "disk")]
+mod disk;
 mod publisher;
 mod server;
 mod subscription;
@@ -68,17 +72,18 @@ pub use access::AdminAccess;
 pub use access::PublishAccess;
 #[cfg(feature = "admin")]
 pub use config::Admin;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Fsync};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
+pub use history::{History, Record, Recovered};
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
 pub use network::{Network, NetworkError};
 pub use publisher::{Publisher, SendError};
 pub use server::handle::{Disconnect, Handle, SubscribeError};
 pub use server::{Builder, Server, ServerThread};
-pub use stats::{ConnectionInfo, DisconnectReason, State, Status};
+pub use stats::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 pub use subscription::{RecvTimeoutError, Subscription};
 
 /// Parts of the inside that the simulator and the benchmarks reach. No part of the public interface.
@@ -87,6 +92,8 @@ pub mod internals {
     #[cfg(feature = "admin")]
     pub use crate::access::AdminAccess;
     pub use crate::access::{Access, PublishAccess};
+    #[cfg(feature = "disk")]
+    pub use crate::disk::{Disk, Files, Folder, SKIP};
     #[cfg(feature = "admin")]
     pub use crate::engine::AdminSetup;
     pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SLICE, SURPLUS};

@@ -148,7 +148,11 @@ impl Namespace {
             return Self::root();
         }
         // Each segment has its slash in front.
-        let end = self.0.match_indices('/').nth(segments).map_or(self.0.len(), |(at, _)| at);
+        let end = self
+            .0
+            .match_indices('/')
+            .nth(segments)
+            .map_or(self.0.len(), |(at, _)| at);
         Self(self.0[..end].into())
     }
 
@@ -201,7 +205,13 @@ mod tests {
     #[test]
     fn ancestors_are_counted_from_the_root() {
         let namespace = Namespace::parse("/a/bc/d").unwrap();
-        for (segments, ancestor) in [(0, "/"), (1, "/a"), (2, "/a/bc"), (3, "/a/bc/d"), (9, "/a/bc/d")] {
+        for (segments, ancestor) in [
+            (0, "/"),
+            (1, "/a"),
+            (2, "/a/bc"),
+            (3, "/a/bc/d"),
+            (9, "/a/bc/d"),
+        ] {
             assert_eq!(namespace.ancestor(segments).as_str(), ancestor);
         }
         assert_eq!(Namespace::root().ancestor(0), Namespace::root());

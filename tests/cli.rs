@@ -261,7 +261,9 @@ fn flag_over_variable_over_file_over_default() {
     ];
     for (flags, variable, prefix) in rows {
         let mut command = fanfare();
-        command.args(["serve", "--history-events", "0", "--config", &config]).args(flags);
+        command
+            .args(["serve", "--history-events", "0", "--config", &config])
+            .args(flags);
         if let Some(text) = variable {
             command.env("FANFARE_KEEPALIVE_TEXT", text);
         }

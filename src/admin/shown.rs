@@ -44,7 +44,7 @@ pub(crate) struct ShownLoop {
 /// One event stream.
 #[derive(Debug, Serialize)]
 pub(crate) struct ShownConnection<'a> {
-    pub(crate) request_path: &'a str,
+    pub(crate) request_path: String,
     pub(crate) namespace: &'a str,
     pub(crate) created_at: u64,
     pub(crate) client_ip: String,

@@ -42,6 +42,9 @@ pub(super) fn serve(options: &Options) -> Result<(), Failure> {
             wanted.escape_debug()
         ))
     })?;
+    server
+        .recover()
+        .map_err(|error| Failure::Failed(format!("cannot recover history: {error}")))?;
     log_access(&config, &address);
     log_admin_access(&config, &address, server.handle().admin_addr());
 

@@ -19,6 +19,7 @@ mod replay;
 mod requests;
 mod retention;
 mod selection;
+mod storing;
 mod timers;
 mod topic;
 #[cfg(feature = "publish")]
@@ -52,6 +53,7 @@ use random::Random;
 use replay::{EventIds, Resume, Start};
 use retention::Retention;
 use selection::{Scratch, Selection};
+use storing::{Origin, Storing};
 use topic::Topic;
 
 /// The key of a connection: good until it is reaped, then used again.
@@ -171,6 +173,7 @@ pub struct Engine {
     /// Memory for what goes out before an event.
     prefix: Vec<u8>,
     retention: Retention,
+    storing: Option<Storing>,
     next_id: u64,
     stats: Status,
     #[cfg(feature = "admin")]
@@ -242,6 +245,7 @@ impl Engine {
             seq: 0,
             ids: EventIds::new(epoch),
             prefix: Vec::new(),
+            storing: None,
             next_id: 1,
             #[cfg(feature = "admin")]
             admin: None,
@@ -256,6 +260,11 @@ impl Engine {
     /// of them for a write; [`SLICE`] by default. With less, passes over a few subscribers are cut as those over thousands are.
     pub fn set_slice(&mut self, bytes: usize) {
         self.slice = bytes;
+    }
+
+    /// Says who may publish.
+    pub fn set_access(&mut self, access: Access) {
+        self.access = access;
     }
 
     fn set_now(&mut self, now: Instant) {
@@ -475,24 +484,50 @@ impl Engine {
         self.pause.held > 0 && self.now_ms < self.pause.until
     }
 
-    /// Appends an event to the logs of everyone who is to have it and, with history on, of every namespace that it reaches.
-    pub fn publish(&mut self, frame: &Frame, now: Instant) -> Published {
+    /// Appends an event to the logs of everyone who is to have it and, with history on, of every namespace that it reaches. With a store,
+    /// it goes there first, and nothing can be told of it yet.
+    pub fn publish(&mut self, frame: &Frame, now: Instant) -> Option<Published> {
         self.set_now(now);
+        self.publish_from(frame, None)
+    }
+
+    fn publish_from(&mut self, frame: &Frame, origin: Option<Origin>) -> Option<Published> {
         if !(frame.encoded && self.retention.history) {
-            return self.publish_one(&frame.target, &frame.bytes, frame.encoded);
+            return self.publish_one(&frame.target, frame.bytes.clone(), frame.encoded, origin);
         }
         // Each has a number and an ID of its own.
         let events = frame.events();
-        let published = events.map(|event| self.publish_one(&frame.target, &event, true));
-        published.last().expect("a frame is one event at the least")
+        events.fold(None, |_, event| {
+            self.publish_one(&frame.target, event, true, origin)
+        })
     }
 
-    fn publish_one(&mut self, target: &Target, event: &Bytes, encoded: bool) -> Published {
+    fn publish_one(
+        &mut self,
+        target: &Target,
+        event: Bytes,
+        encoded: bool,
+        origin: Option<Origin>,
+    ) -> Option<Published> {
+        if let Some(storing) = &mut self.storing {
+            storing.push(target, event, encoded, origin);
+            return None;
+        }
+        Some(self.append_to_logs(target, &event, encoded, self.now_ms as i64))
+    }
+
+    fn append_to_logs(
+        &mut self,
+        target: &Target,
+        event: &Bytes,
+        encoded: bool,
+        published_ms: i64,
+    ) -> Published {
         self.seq += 1;
         self.stats.events += 1;
         #[cfg(feature = "admin")]
         self.count_published(target);
-        self.retention.note_age(self.seq, self.now_ms as i64);
+        self.retention.note_age(self.seq, published_ms);
         let own_id = (self.retention.history && (encoded || event.starts_with(b"id:")))
             .then(|| own_id(event))
             .flatten();
@@ -506,6 +541,8 @@ impl Engine {
         }
         let mut append = Append {
             event,
+            #[cfg(feature = "admin")]
+            at_ms: published_ms,
             prefix,
             named: own_id.is_some(),
             reached: Reached::default(),
@@ -572,13 +609,19 @@ impl Engine {
         append.reached.add(topic, &self.selections);
         #[cfg(feature = "admin")]
         {
-            topic.last_at = Some(self.now_ms);
+            topic.last_at = Some(append.at_ms);
         }
         let bytes = append.prefix.len() + append.event.len();
         let has_audience = topic.has_audience();
         self.retention.count(key, &mut self.topics);
         if !has_audience {
-            return self.drop_unneeded(key, u64::MAX);
+            self.drop_unneeded(key, u64::MAX);
+            if self.topics[key as usize].log.is_empty() {
+                // It was too large to be retained at all, and so the topic may go.
+                self.topics[key as usize].untrimmed = true;
+                self.untrimmed.push(key);
+            }
+            return;
         }
         // Whoever still lacks what is dropped here lacks more than may be, and is cut when its turn comes.
         self.drop_unneeded(key, 0);
@@ -686,7 +729,11 @@ impl Engine {
                 .expect("whoever is on the list has a reason: `disconnect` put it there");
             self.stats.disconnects[reason as usize] += 1;
             match connection.phase {
-                Phase::Streaming(stream) => self.leave(stream.place, lacked_events),
+                Phase::Streaming(stream) => {
+                    #[cfg(feature = "admin")]
+                    self.forget_told(&stream.told);
+                    self.leave(stream.place, lacked_events);
+                }
                 #[cfg(feature = "publish")]
                 Phase::Upload(upload) => self.upload_bytes -= upload.held(),
                 #[cfg(feature = "admin")]
@@ -799,6 +846,9 @@ impl Engine {
 /// An event on its way into the logs.
 struct Append<'a> {
     event: &'a Bytes,
+    /// When it was published, in milliseconds of the engine's time; before that, negative.
+    #[cfg(feature = "admin")]
+    at_ms: i64,
     /// The line with its ID, if it has none of its own.
     prefix: Vec<u8>,
     /// It has.

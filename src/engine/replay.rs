@@ -217,7 +217,11 @@ fn behind_last(keys: &[u32], topics: &Slab<Topic>, count: u64) -> u64 {
             found += 1;
             first = seq;
         }
-        heads.extend(ordinal.checked_sub(1).and_then(|before| seq_at(topic, before)));
+        heads.extend(
+            ordinal
+                .checked_sub(1)
+                .and_then(|before| seq_at(topic, before)),
+        );
     }
     0
 }
@@ -281,13 +285,20 @@ impl Engine {
         };
         let first = |&key: &u32| {
             let log = &self.topics[key as usize].log;
-            log.position(log.after_or_first(behind)).map(|next| next.seq)
+            log.position(log.after_or_first(behind))
+                .map(|next| next.seq)
         };
         (behind, topics.iter().filter_map(first).min())
     }
 
     /// The event that tells of a gap, and what follows it.
-    pub(super) fn gap_event(&self, reason: GapReason, asked: &str, topics: &[u32], first: Option<u64>) -> Vec<u8> {
+    pub(super) fn gap_event(
+        &self,
+        reason: GapReason,
+        asked: &str,
+        topics: &[u32],
+        first: Option<u64>,
+    ) -> Vec<u8> {
         let mut data = format!("{{\"reason\":\"{}\",\"lastEventId\":", reason.as_str());
         json_string(asked, &mut data);
         data.push_str(",\"resumedAt\":");

@@ -250,11 +250,7 @@ impl Engine {
             }
         }
         #[cfg(feature = "admin")]
-        if self.admin.is_some()
-            && let Phase::Streaming(stream) = &mut connection.phase
-        {
-            stream.told = super::admin::Told::of(head);
-        }
+        self.keep_told(key, head);
     }
 
     /// Too many connections: a browser's `EventSource` gives up for good on any status but 200, so a stream is told when to come back.

@@ -52,6 +52,8 @@ pub(super) struct Retention {
     /// Topics by the binary logarithm of the memory they take.
     by_size: Vec<Vec<u32>>,
     forgotten: Forgotten,
+    /// Events up to this number may be missing anywhere.
+    lost: u64,
     /// Counts the replays that look past a gap, so that what a log drops later can be told from what it had dropped before.
     now: u64,
     /// Whether anything was dropped since it was counted last.
@@ -104,7 +106,10 @@ impl Forgotten {
         if seq <= self.floor {
             return;
         }
-        let last = self.last.entry(self.hasher.hash_one(namespace)).or_default();
+        let last = self
+            .last
+            .entry(self.hasher.hash_one(namespace))
+            .or_default();
         *last = seq.max(*last);
         if self.last.len() > FORGOTTEN_MOST {
             let mut all: Vec<u64> = self.last.values().copied().collect();
@@ -136,6 +141,7 @@ impl Retention {
             oldest: BinaryHeap::new(),
             by_size: vec![Vec::new(); usize::BITS as usize + 1],
             forgotten: Forgotten::default(),
+            lost: 0,
             now: 0,
             dropped: false,
         }
@@ -143,14 +149,14 @@ impl Retention {
 
     /// A log for a namespace that comes into use.
     pub(super) fn log_of(&self, namespace: &Namespace) -> EventLog {
-        EventLog::since(self.forgotten.last(namespace))
+        EventLog::since(self.last_gone(namespace, None))
     }
 
     /// The last event that is gone of a namespace, or may be.
     pub(super) fn last_gone(&self, namespace: &Namespace, topic: Option<&Topic>) -> u64 {
         match topic {
-            Some(topic) => topic.log.dropped().0.max(self.forgotten.floor),
-            None => self.forgotten.last(namespace),
+            Some(topic) => topic.log.dropped().0.max(self.lost),
+            None => self.forgotten.last(namespace).max(self.lost),
         }
     }
 
@@ -163,7 +169,12 @@ impl Retention {
     }
 
     /// Events up to this number may be missing anywhere.
-    pub(super) fn forget_all(&mut self, seq: u64) {
+    pub(super) fn lose(&mut self, seq: u64) {
+        self.lost = self.lost.max(seq);
+    }
+
+    /// Events up to this number may have gone to any namespace that is not in use now.
+    pub(super) fn forget_unused(&mut self, seq: u64) {
         self.forgotten.raise(seq);
     }
 
@@ -218,6 +229,26 @@ impl Retention {
                 each(key);
             }
         }
+    }
+
+    /// The first event that any log retains.
+    pub(super) fn oldest_wanted(&mut self, topics: &mut Slab<Topic>) -> Option<u64> {
+        while let Some(&Reverse((seq, key))) = self.oldest.peek() {
+            let topic = topics.get_mut(key as usize);
+            let Some(Topic { log, share, .. }) = topic.filter(|topic| topic.share.oldest == seq)
+            else {
+                self.oldest.pop();
+                continue;
+            };
+            let first = log.first_seq();
+            if first == Some(seq) {
+                return first;
+            }
+            self.oldest.pop();
+            share.oldest = first.unwrap_or(0);
+            self.oldest.extend(first.map(|first| Reverse((first, key))));
+        }
+        None
     }
 
     /// Offset in a log from which on history retains it.
@@ -388,7 +419,13 @@ impl Engine {
     pub(super) fn age_out(&mut self) {
         let (topics, untrimmed) = (&mut self.topics, &mut self.untrimmed);
         let mut aged = Vec::new();
-        self.retention.age(self.now_ms, topics, |key| aged.push(key));
+        self.retention
+            .age(self.now_ms, topics, |key| aged.push(key));
+        if !aged.is_empty() {
+            if let Some(storing) = &mut self.storing {
+                storing.note_aged();
+            }
+        }
         for key in aged {
             let topic = &mut topics[key as usize];
             if !std::mem::replace(&mut topic.untrimmed, true) {

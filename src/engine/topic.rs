@@ -17,9 +17,9 @@ pub(super) struct Topic {
     pub(super) selections: Vec<u32>,
     /// What the log counts for in all that is retained.
     pub(super) share: Share,
-    /// When the last event came, in milliseconds of the engine's time.
+    /// When the last event was published, in milliseconds of the engine's time; before that, negative.
     #[cfg(feature = "admin")]
-    pub(super) last_at: Option<u64>,
+    pub(super) last_at: Option<i64>,
     /// On the engine's list of topics whose logs may hold what nobody needs.
     pub(super) untrimmed: bool,
 }

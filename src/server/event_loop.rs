@@ -19,10 +19,11 @@ use crate::engine::AdminSetup;
 use crate::engine::{Appetite, ConnId, Engine};
 use crate::namespace::Namespace;
 use crate::publisher::Intake;
-use crate::server::Hooks;
 use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
-use crate::server::socket::{self, Peer, Peers, Remote};
-use crate::stats::{DisconnectReason, State, Status};
+use crate::server::socket::{Peer, Peers, Remote};
+use crate::server::store::{Batch, Reply, Store};
+use crate::server::{Hooks, Recovered};
+use crate::stats::{DisconnectReason, State, Status, StoreState};
 use crate::subscription::Pipe;
 
 const WAKER: Token = Token(usize::MAX);
@@ -58,6 +59,9 @@ pub(super) struct EventLoop {
     /// Accepting waits until then.
     accept_again: Option<Instant>,
     draining: Option<Draining>,
+    store: Option<Store>,
+    /// It was said that the store fails.
+    store_fails: bool,
 }
 
 /// A drain that waits for the events that were in the queue when it was asked for.
@@ -83,18 +87,19 @@ struct Listener {
 }
 
 impl EventLoop {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the event loop is where the clock is read"
-    )]
     pub(super) fn new(
         config: Config,
         sockets: Listeners,
         intake: Intake,
         commands: Receiver<Command>,
-        mut hooks: Hooks,
+        hooks: Hooks,
         run: Arc<Run>,
+        recovered: Recovered,
     ) -> io::Result<Self> {
+        let Recovered {
+            mut engine,
+            history,
+        } = recovered;
         let poll = Poll::new()?;
         intake.shared.set_waker(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
@@ -113,31 +118,13 @@ impl EventLoop {
                 pending: true,
             });
         }
-        let access = config.access(&addresses);
-        let limit = config
-            .max_connections
-            .unwrap_or_else(socket::connection_limit);
-        let random = std::hash::RandomState::new();
-        let seed = std::hash::BuildHasher::hash_one(&random, 0);
-        // Eight digits in base 36: no two starts have the same.
-        let epoch = std::hash::BuildHasher::hash_one(&random, 1) >> 23;
         #[cfg(feature = "admin")]
-        let admin = admin_setup(&config, &addresses, listeners.len() > common);
-        #[cfg_attr(
-            not(feature = "admin"),
-            expect(unused_mut, reason = "it is as it was made")
-        )]
-        let mut engine = Engine::new(
-            config,
-            access,
-            limit,
-            hooks.route.take(),
-            seed,
-            epoch,
-            Instant::now(),
-        );
-        #[cfg(feature = "admin")]
-        engine.set_admin(admin);
+        set_admin(&mut engine, &config, &addresses, listeners.len() > common);
+        engine.set_access(config.access(&addresses));
+        let store = history.map(|history| {
+            let shared = Arc::clone(&intake.shared);
+            Store::spawn(history, move || shared.wake())
+        });
         run.set_at_rest(None);
         Ok(Self {
             poll,
@@ -152,6 +139,8 @@ impl EventLoop {
             backlog: Vec::new(),
             accept_again: None,
             draining: None,
+            store: store.transpose()?,
+            store_fails: false,
         })
     }
 
@@ -211,7 +200,9 @@ impl EventLoop {
         // In a pause, which is short, nobody wakes the loop.
         if !self.engine.intake_paused() {
             self.intake.prepare_to_sleep();
-            if self.intake.len() > 0 || !self.commands.is_empty() {
+            let events = self.intake.len() > 0 && self.engine.takes_events();
+            let reply = self.store.as_ref().is_some_and(Store::has_reply);
+            if events || reply || !self.commands.is_empty() {
                 return Some(Duration::ZERO);
             }
         }
@@ -363,13 +354,66 @@ impl EventLoop {
         }
     }
 
-    /// Takes events from the queue and from uploads in turn; returns whether there are no more.
+    /// Hears what the store has to say, and gives it the next batch.
+    fn attend_to_store(&mut self, now: Instant) {
+        let Some(store) = &mut self.store else {
+            return;
+        };
+        while let Some(reply) = store.try_reply() {
+            let trouble = match reply {
+                Reply::Stored => {
+                    self.engine.stored(Ok(()), now);
+                    None
+                }
+                Reply::Failed(problem) => {
+                    self.engine.stored(Err(problem.clone()), now);
+                    Some(problem)
+                }
+                Reply::Trouble(problem) => {
+                    self.engine.synced(false, now);
+                    Some(problem)
+                }
+                Reply::TroubleOver => {
+                    self.engine.synced(true, now);
+                    None
+                }
+            };
+            let fails = self.engine.status(now).store == StoreState::Failing;
+            if fails != std::mem::replace(&mut self.store_fails, fails) {
+                self.hooks.warn(&match trouble {
+                    Some(problem) => format!(
+                        "events cannot be stored, so publishing over HTTP is refused: {problem}"
+                    ),
+                    None => "events can be stored again".into(),
+                });
+            }
+        }
+        if !store.is_busy()
+            && let Some((records, forget)) = self.engine.take_batch()
+        {
+            store.send(Batch { records, forget });
+        }
+    }
+
+    /// Takes events from the store, from the queue and from uploads in turn; returns whether there are no more.
     fn take_events(&mut self, now: Instant) -> bool {
+        self.attend_to_store(now);
+        let idle = self.take_some_events(now);
+        self.attend_to_store(now);
+        idle
+    }
+
+    fn take_some_events(&mut self, now: Instant) -> bool {
         for _ in 0..BATCHES {
             let mut taken = false;
             for _ in 0..BATCH {
-                if !self.engine.intake_open() {
-                    return false;
+                if self.engine.deliver_stored(now) {
+                    taken = true;
+                    continue;
+                }
+                if !self.engine.takes_events() {
+                    // With all there is on the way to the store, its reply will wake the loop.
+                    return self.store.is_some() && !self.engine.has_stored();
                 }
                 let Some(frame) = self.intake.next() else {
                     break;
@@ -394,7 +438,7 @@ impl EventLoop {
     fn drain(&mut self, now: Instant) {
         if let Some(Draining { until, .. }) = self
             .draining
-            .take_if(|waits| waits.queued == 0 || now >= waits.until)
+            .take_if(|waits| (waits.queued == 0 && self.engine.all_stored()) || now >= waits.until)
         {
             self.engine.drain(until.saturating_duration_since(now), now);
         }
@@ -489,13 +533,13 @@ impl EventLoop {
     }
 }
 
-/// What the engine is to know for the status page.
+/// Tells the engine what it is to know for the status page.
 #[cfg(feature = "admin")]
 #[expect(
     clippy::disallowed_methods,
     reason = "the event loop is where the clock is read"
 )]
-fn admin_setup(config: &Config, addresses: &[SocketAddr], own_listener: bool) -> AdminSetup {
+fn set_admin(engine: &mut Engine, config: &Config, addresses: &[SocketAddr], own_listener: bool) {
     let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
     // The one that others can reach decides.
     let public = addresses
@@ -503,7 +547,7 @@ fn admin_setup(config: &Config, addresses: &[SocketAddr], own_listener: bool) ->
         .find(|address| !address.ip().to_canonical().is_loopback());
     let bound = public.or(addresses.first()).unwrap_or(&unspecified);
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    AdminSetup {
+    let setup = AdminSetup {
         access: config.admin_access(bound),
         own_listener,
         node: rustix::system::uname()
@@ -511,8 +555,9 @@ fn admin_setup(config: &Config, addresses: &[SocketAddr], own_listener: bool) ->
             .to_string_lossy()
             .into_owned(),
         // A clock before 1970 is not set at all.
-        started_ms: since.map_or(0, |since| since.as_millis() as u64),
-    }
+        unix_ms: since.map_or(0, |since| since.as_millis() as u64),
+    };
+    engine.set_admin(setup, Instant::now());
 }
 
 /// Whether accepting failed because of the connection that was next, which is gone, and not of anything that lasts.

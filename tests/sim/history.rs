@@ -4,13 +4,14 @@
 //! must be given every later event of its namespaces, one that is told of a gap all that must still be there, and a gap may
 //! be told only where something is not. Between the turns everyone may be cut off, at any byte, and come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanfare::internals::{
     Access, Appetite, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, Slices,
 };
-use fanfare::{Config, Decoded, Decoder, DisconnectReason as Reason, Event};
+use fanfare::{Config, Decoded, Decoder, DisconnectReason as Reason, Event, Record};
 
 use crate::dice::Dice;
 use crate::model::{covers, reduce, show};
@@ -32,6 +33,25 @@ struct Told {
     own: bool,
     bytes: u64,
     at: u64,
+    /// The store has it, for good or until the power goes.
+    stored: bool,
+    synced: bool,
+    /// It did not come through a crash, or its number was never used.
+    lost: bool,
+}
+
+/// A store that does what a script says.
+#[derive(Default)]
+struct Store {
+    records: Vec<(Record, u64)>,
+    synced: usize,
+    /// Each append is safe at once.
+    always: bool,
+    /// What is with the store.
+    out: Option<Arc<Vec<Record>>>,
+    fails: bool,
+    /// The last append failed, so events may have numbers of which the store knows nothing.
+    failed: bool,
 }
 
 /// One stream, from its request on.
@@ -79,11 +99,21 @@ struct Net {
 impl Outlet for Net {
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, Reason> {
         let mut bytes: Vec<u8> = Vec::new();
-        slices.as_slice().iter().for_each(|slice| bytes.extend_from_slice(slice));
-        let (_, sip, blocked) = self.streams.get_mut(&conn).expect("a connection that is there");
+        slices
+            .as_slice()
+            .iter()
+            .for_each(|slice| bytes.extend_from_slice(slice));
+        let (_, sip, blocked) = self
+            .streams
+            .get_mut(&conn)
+            .expect("a connection that is there");
         assert!(!*blocked, "written to though it is full");
         let dice = self.dice.as_mut().expect("the world gave it");
-        let most = if *sip == usize::MAX { *sip } else { dice.between(0, *sip) };
+        let most = if *sip == usize::MAX {
+            *sip
+        } else {
+            dice.between(0, *sip)
+        };
         let count = bytes.len().min(most);
         *blocked = count < bytes.len();
         bytes.truncate(count);
@@ -107,6 +137,11 @@ pub(crate) struct World {
     gave_way: usize,
     clients: Vec<Client>,
     next: usize,
+    store: Option<Store>,
+    /// Events that were published and not yet delivered.
+    coming: VecDeque<Told>,
+    /// The engine has more to give.
+    busy: bool,
 }
 
 fn engine(config: &Config, epoch: u64, now: Instant) -> Engine {
@@ -133,7 +168,9 @@ impl World {
         config.max_lag = *dice.pick(&[1, 20_000]);
         let lag = 6 * (config.max_event + 1) + 3000 + config.write_budget;
         config.history_total = *dice.pick(&[lag + 20_000, 1 << 30]);
-        config.check().expect("the simulator makes valid configurations");
+        config
+            .check()
+            .expect("the simulator makes valid configurations");
         let engine = engine(&config, 1, born);
         let clients = (0..dice.between(1, 8)).map(|_| Client {
             names: Vec::new(),
@@ -155,10 +192,21 @@ impl World {
             told: Vec::new(),
             gave_way: 0,
             next: 0,
+            store: None,
+            coming: VecDeque::new(),
+            busy: false,
         }
     }
 
     pub(crate) fn play(&mut self) -> Result<(), String> {
+        if self.dice.percent(50) {
+            let always = self.dice.percent(50);
+            self.store = Some(Store {
+                always,
+                ..Store::default()
+            });
+            self.engine.use_store(1, self.instant());
+        }
         for _ in 0..self.dice.between(10, 150) {
             for _ in 0..self.dice.between(0, 5) {
                 match self.dice.below(20) {
@@ -167,8 +215,14 @@ impl World {
                     12..14 => self.cut(),
                     14..16 => self.open_some(),
                     16 => self.now += self.dice.between(1, 200) as u64,
-                    17 if self.dice.percent(10) => self.now += self.config.history_age.as_millis() as u64,
-                    18 if self.dice.percent(3) => self.restart(),
+                    17 if self.dice.percent(10) => {
+                        self.now += self.config.history_age.as_millis() as u64
+                    }
+                    18 if self.dice.percent(10) => self.restart()?,
+                    19 if self.dice.percent(20) => {
+                        let fails = self.dice.percent(40);
+                        self.store.iter_mut().for_each(|store| store.fails = fails);
+                    }
                     _ => {}
                 }
             }
@@ -180,9 +234,14 @@ impl World {
                 self.net.streams.get_mut(&stream.conn).expect("a stream").1 = usize::MAX;
             }
         }
-        for _ in 0..200 {
+        self.store.iter_mut().for_each(|store| store.fails = false);
+        let mut turns = 0;
+        while self.busy || !self.engine.all_stored() || turns < 3 {
+            turns = if self.busy { 0 } else { turns + 1 };
             self.open_all();
             self.turn()?;
+            // Publishers may be paused for a time.
+            self.now += u64::from(!self.busy);
         }
         for number in 0..self.clients.len() {
             if let Some(stream) = &self.clients[number].stream {
@@ -200,8 +259,17 @@ impl World {
         self.now += age + age / 64 + 1;
         self.turn()?;
         let status = self.engine.status(self.instant());
-        let left = (status.namespaces, status.retained_events, status.retained_memory);
-        if left != (0, 0, 0) || self.engine.next_deadline().is_some_and(|at| at < self.instant()) {
+        let left = (
+            status.namespaces,
+            status.retained_events,
+            status.retained_memory,
+        );
+        if left != (0, 0, 0)
+            || self
+                .engine
+                .next_deadline()
+                .is_some_and(|at| at < self.instant())
+        {
             return Err(format!("at the end there is still {status:?}"));
         }
         Ok(())
@@ -212,12 +280,22 @@ impl World {
     }
 
     fn names(&mut self) -> Vec<String> {
-        let count = if self.dice.percent(30) { self.dice.between(2, 3) } else { 1 };
-        (0..count).map(|_| (*self.dice.pick(&NAMES)).to_owned()).collect()
+        let count = if self.dice.percent(30) {
+            self.dice.between(2, 3)
+        } else {
+            1
+        };
+        (0..count)
+            .map(|_| (*self.dice.pick(&NAMES)).to_owned())
+            .collect()
     }
 
     fn publish(&mut self) {
-        let count = if self.dice.percent(10) { 30 } else { self.dice.between(1, 3) };
+        let count = if self.dice.percent(10) {
+            30
+        } else {
+            self.dice.between(1, 3)
+        };
         for _ in 0..count {
             self.publish_one();
         }
@@ -239,7 +317,10 @@ impl World {
             let second = format!("n{}.second", self.next);
             let id = own.map_or_else(String::new, |id| format!("id: {id}\r\n"));
             pieces = vec![(data.clone(), None), (second.clone(), own)];
-            Event::encoded(&namespaces[0], format!("data:{data}\n\n\ndata:{second}\r\n{id}\r\n"))
+            Event::encoded(
+                &namespaces[0],
+                format!("data:{data}\n\n\ndata:{second}\r\n{id}\r\n"),
+            )
         } else {
             let event = Event::new(&namespaces[0], data.clone());
             own.iter().fold(event, |event, id| event.id(*id))
@@ -251,28 +332,220 @@ impl World {
             max_event: self.config.max_event,
             ..EventLimits::default()
         };
-        let frame = if broadcast { Frame::broadcast(&event, &limits) } else { Frame::new(&event, &limits) };
+        let frame = if broadcast {
+            Frame::broadcast(&event, &limits)
+        } else {
+            Frame::new(&event, &limits)
+        };
         let frame = frame.expect("an event that may be");
         let bytes = frame.bytes.len() as u64 + 3 + "id:1-\n".len() as u64;
         let used = if broadcast { self.used() } else { Vec::new() };
         let before = self.engine.status(self.instant()).gave_way;
         let published = self.engine.publish(&frame, self.instant());
         for (data, own) in pieces {
-            let seq = self.told.len() + 1;
-            self.told.push(Told {
-                namespaces: if broadcast { Vec::new() } else { namespaces.clone() },
+            self.coming.push_back(Told {
+                namespaces: if broadcast {
+                    Vec::new()
+                } else {
+                    namespaces.clone()
+                },
                 used: used.clone(),
                 data,
-                id: own.map_or_else(|| format!("{}-{seq}", self.epoch), str::to_owned),
+                id: own.unwrap_or_default().to_owned(),
                 own: own.is_some(),
                 bytes,
                 at: self.now,
+                stored: false,
+                synced: false,
+                lost: false,
             });
         }
-        assert_eq!(published.seq, self.told.len() as u64, "events are counted from 1 without gaps");
+        let Some(published) = published else {
+            return;
+        };
+        while !self.coming.is_empty() {
+            self.delivered(None);
+        }
+        assert_eq!(
+            published.seq,
+            self.told.len() as u64,
+            "events are counted from 1 without gaps"
+        );
         if self.engine.status(self.instant()).gave_way > before {
             self.gave_way = self.told.len();
         }
+    }
+
+    /// The next of the coming events was delivered, and has a number; what the store knows of it.
+    fn delivered(&mut self, stored: Option<bool>) {
+        let mut told = self.coming.pop_front().expect("nothing comes from nowhere");
+        if !told.own {
+            told.id = format!("{}-{}", self.epoch, self.told.len() + 1);
+        }
+        told.stored = stored == Some(true);
+        told.synced = told.stored && self.store.as_ref().is_some_and(|store| store.always);
+        told.at = self.now;
+        if told.namespaces.is_empty() {
+            told.used = self.used();
+        }
+        self.told.push(told);
+    }
+
+    /// The store answers, or takes the next batch; what is stored is delivered.
+    fn attend_to_store(&mut self) {
+        let now = self.instant();
+        let Some(store) = &mut self.store else {
+            return;
+        };
+        if let Some(batch) = store.out.take_if(|_| self.dice.percent(60)) {
+            let well = !store.fails;
+            store.failed = !well;
+            if well {
+                store
+                    .records
+                    .extend(batch.iter().map(|record| (record.clone(), self.now)));
+            }
+            if store.always {
+                store.synced = store.records.len();
+            }
+            drop(batch);
+            let outcome = if well { Ok(()) } else { Err("it fails".into()) };
+            self.engine.stored(outcome, now);
+        }
+        if self.dice.percent(10) {
+            let store = self.store.as_mut().expect("as before");
+            store.synced = store.records.len();
+            self.told
+                .iter_mut()
+                .for_each(|told| told.synced |= told.stored);
+        }
+        loop {
+            let before = self.engine.status(now);
+            if !self.engine.deliver_stored(now) {
+                break;
+            }
+            let seq = self.told.len() as u64 + 1;
+            let store = self.store.as_ref().expect("as before");
+            let stored = store
+                .records
+                .iter()
+                .rev()
+                .any(|(record, _)| record.seq() == seq);
+            self.delivered(Some(stored));
+            if self.engine.status(now).gave_way > before.gave_way {
+                self.gave_way = self.told.len();
+            }
+        }
+        let store = self.store.as_mut().expect("as before");
+        if store.out.is_none()
+            && let Some((batch, forget)) = self.engine.take_batch()
+        {
+            let synced = store.synced;
+            let kept = store
+                .records
+                .iter()
+                .position(|(record, _)| record.seq() >= forget);
+            let forgotten = kept.unwrap_or(store.records.len());
+            store.records.drain(..forgotten);
+            store.synced = synced.saturating_sub(forgotten);
+            store.out = Some(batch);
+        }
+    }
+
+    /// The process ends, and the power with it or not; another one goes on with what the store has.
+    fn crash(&mut self) -> Result<(), String> {
+        let power_cut = self.dice.percent(40);
+        let store = self.store.as_mut().expect("only with a store");
+        // A batch may be stored though nobody was told.
+        if let Some(batch) = store
+            .out
+            .take()
+            .filter(|_| !store.fails && self.dice.percent(50))
+        {
+            store
+                .records
+                .extend(batch.iter().map(|record| (record.clone(), self.now)));
+        }
+        if power_cut {
+            let kept = self.dice.between(store.synced, store.records.len());
+            store.records.truncate(kept);
+        }
+        store.synced = store.records.len();
+        let records = store.records.clone();
+        let has = |seq: usize| records.iter().any(|(record, _)| record.seq() == seq as u64);
+        let first = records
+            .first()
+            .map_or(usize::MAX, |(record, _)| record.seq() as usize);
+        for (index, told) in self.told.iter_mut().enumerate() {
+            if told.synced && index + 1 >= first && !has(index + 1) {
+                return Err(format!("the store lost {}, which was safe", told.id));
+            }
+            told.used.clear();
+            let record = records
+                .iter()
+                .find(|(record, _)| record.seq() == index as u64 + 1);
+            told.lost = record.is_none();
+            told.stored &= record.is_some();
+            // It was stored before it was delivered.
+            told.at = record.map_or(told.at, |(_, at)| *at);
+        }
+        // What was stored and not yet delivered is there now.
+        let mut coming = std::mem::take(&mut self.coming);
+        while has(self.told.len() + 1) {
+            let mut told = coming.pop_front().ok_or("the store has what never was")?;
+            let seq = self.told.len() + 1;
+            if !told.own {
+                told.id = format!("{}-{seq}", self.epoch);
+            }
+            let at = records
+                .iter()
+                .find(|(record, _)| record.seq() == seq as u64);
+            told.at = at.map_or(0, |(_, at)| *at);
+            (told.stored, told.synced) = (true, true);
+            told.used.clear();
+            self.told.push(told);
+        }
+        let store = self.store.as_mut().expect("as before");
+        let skip = if power_cut || std::mem::take(&mut store.failed) {
+            7
+        } else {
+            0
+        };
+        for _ in 0..skip {
+            self.told.push(Told {
+                namespaces: Vec::new(),
+                used: Vec::new(),
+                data: String::new(),
+                id: String::new(),
+                own: false,
+                bytes: 0,
+                at: self.now,
+                stored: false,
+                synced: false,
+                lost: true,
+            });
+        }
+        self.engine = engine(&self.config, self.epoch, self.instant());
+        self.engine.set_epoch(self.epoch);
+        for (record, at) in &records {
+            self.engine
+                .restore(record, Duration::from_millis(self.now - at));
+        }
+        self.engine
+            .use_store(self.told.len() as u64 + 1, self.instant());
+        self.gave_way = if self.engine.status(self.instant()).gave_way > 0 {
+            self.told.len()
+        } else {
+            0
+        };
+        self.net.streams.clear();
+        self.net.taken.clear();
+        for client in &mut self.clients {
+            if let Some(stream) = client.stream.take() {
+                client.last_id = stream.decoder.last_event_id().to_owned();
+            }
+        }
+        Ok(())
     }
 
     /// Namespaces that certainly are in use.
@@ -281,7 +554,12 @@ impl World {
         let listened: Vec<&String> = listened.flat_map(|client| &client.names).collect();
         let retained = |name: &str| (0..self.told.len()).any(|event| self.must_retain(name, event));
         let is_used = |name: &&str| listened.iter().any(|at| at == name) || retained(name);
-        NAMES.iter().copied().filter(is_used).map(str::to_owned).collect()
+        NAMES
+            .iter()
+            .copied()
+            .filter(is_used)
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Whether an event went to a namespace: certainly, certainly not, or who knows.
@@ -306,11 +584,12 @@ impl World {
     /// Whether the log of a namespace must still retain an event.
     fn must_retain(&self, name: &str, event: usize) -> bool {
         let told = &self.told[event];
-        if event < self.gave_way || self.is_in(name, event) != Some(true) {
+        if event < self.gave_way || told.lost || self.is_in(name, event) != Some(true) {
             return false;
         }
         // Whoever may be in counts: then the log may be fuller than is certain.
-        let newer = (event..self.told.len()).filter(|&other| self.is_in(name, other) != Some(false));
+        let newer =
+            (event..self.told.len()).filter(|&other| self.is_in(name, other) != Some(false));
         let (count, bytes) = newer.fold((0, 0), |(count, bytes), other| {
             (count + 1, bytes + self.told[other].bytes)
         });
@@ -333,27 +612,42 @@ impl World {
         let asked = match self.dice.below(20) {
             0 => Asked::All,
             1 => Asked::Last(self.dice.between(0, 9)),
-            2 => Asked::After((*self.dice.pick(&["what", "1-99999", "9-1", "1-", "-3", "1-+1", "mine"])).into()),
+            2 => Asked::After(
+                (*self
+                    .dice
+                    .pick(&["what", "1-99999", "9-1", "1-", "-3", "1-+1", "mine"]))
+                .into(),
+            ),
             3 => Asked::Live,
             _ if last_id.is_empty() => Asked::Live,
             _ => Asked::After(last_id),
         };
-        let pairs: Vec<String> =
-            self.clients[number].names.iter().map(|name| format!("ns={name}")).collect();
+        let pairs: Vec<String> = self.clients[number]
+            .names
+            .iter()
+            .map(|name| format!("ns={name}"))
+            .collect();
         let (query, header) = match &asked {
             Asked::Live => (String::new(), String::new()),
             Asked::All => ("&replay=all".into(), String::new()),
             Asked::Last(count) => (format!("&replay={count}"), String::new()),
-            Asked::After(id) if self.dice.percent(50) => {
-                (format!("&replay=all&lastEventId={}", id.replace('+', "%2B")), String::new())
-            }
-            Asked::After(id) => ("&lastEventId=other".into(), format!("Last-Event-ID: {id}\r\n")),
+            Asked::After(id) if self.dice.percent(50) => (
+                format!("&replay=all&lastEventId={}", id.replace('+', "%2B")),
+                String::new(),
+            ),
+            Asked::After(id) => (
+                "&lastEventId=other".into(),
+                format!("Last-Event-ID: {id}\r\n"),
+            ),
         };
         let target = format!("/subscribe?{}{query}", pairs.join("&"));
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
         let now = self.instant();
         let peer = "127.0.0.1:1".parse().expect("an address");
-        let conn = self.engine.accept(peer, now).ok_or("there is room for one more")?;
+        let conn = self
+            .engine
+            .accept(peer, now)
+            .ok_or("there is room for one more")?;
         let sip = *self.dice.pick(&[usize::MAX, usize::MAX, 1, 40, 3000]);
         self.net.streams.insert(conn, (number, sip, false));
         let appetite = self.engine.receive(conn, request.as_bytes(), now);
@@ -361,9 +655,8 @@ impl World {
             return Err(format!("{request:?} is no stream"));
         }
         let names = self.clients[number].names.clone();
-        let required = (0..self.told.len()).filter(|&event| {
-            names.iter().any(|name| self.must_retain(name, event))
-        });
+        let required = (0..self.told.len())
+            .filter(|&event| names.iter().any(|name| self.must_retain(name, event)));
         self.clients[number].stream = Some(Stream {
             conn,
             rest: Vec::new(),
@@ -390,15 +683,25 @@ impl World {
             Asked::All | Asked::Last(_) => "complete".to_owned(),
             Asked::After(id) => self.due_claim(&client.names, id),
         };
-        self.clients[number].stream.as_mut().expect("as before").outcome = Some(claim);
+        self.clients[number]
+            .stream
+            .as_mut()
+            .expect("as before")
+            .outcome = Some(claim);
         Ok(())
     }
 
     /// What must be said to one who goes on after an event: `complete`, `gap`, with the reason, or either, as far as that is known.
     fn due_claim(&self, names: &[String], id: &str) -> String {
-        let own = self.told.iter().rposition(|told| told.own && told.id == id);
+        let own = self
+            .told
+            .iter()
+            .rposition(|told| told.own && told.id == id && !told.lost);
         let retained = |event: usize| {
-            NAMES.iter().chain(&["/d/e"]).any(|name| self.must_retain(name, event))
+            NAMES
+                .iter()
+                .chain(&["/d/e"])
+                .any(|name| self.must_retain(name, event))
         };
         let behind = match own {
             Some(event) if retained(event) => event + 1,
@@ -408,6 +711,17 @@ impl World {
                 Err(reason) => return format!("gap {reason}"),
             },
         };
+        if (behind..self.told.len()).any(|event| self.told[event].lost) {
+            // What a crash took is missing from all streams, as far as anybody knows.
+            let surely = |name: &String| {
+                (behind..self.told.len())
+                    .any(|event| self.told[event].lost && self.is_in(name, event) == Some(true))
+            };
+            return match names.iter().any(surely) {
+                true => "gap expired".into(),
+                false => "complete or gap expired".into(),
+            };
+        }
         let missing = |name: &String| {
             (behind..self.told.len()).any(|event| {
                 self.is_in(name, event) != Some(false) && !self.must_retain(name, event)
@@ -430,14 +744,19 @@ impl World {
     fn seq_of(&self, id: &str) -> Result<usize, &'static str> {
         let (epoch, seq) = id.split_once('-').ok_or("unknown")?;
         let is_number = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
-        if epoch.is_empty() || !is_number || !epoch.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        if epoch.is_empty() || !is_number || !epoch.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        {
             return Err("unknown");
         }
         if epoch != self.epoch.to_string() {
             return Err("epoch");
         }
         let seq: usize = seq.parse().map_err(|_| "unknown")?;
-        if seq > self.told.len() { Err("unknown") } else { Ok(seq) }
+        if seq > self.told.len() {
+            Err("unknown")
+        } else {
+            Ok(seq)
+        }
     }
 
     /// The connection breaks, wherever it is.
@@ -453,7 +772,10 @@ impl World {
         }
     }
 
-    fn restart(&mut self) {
+    fn restart(&mut self) -> Result<(), String> {
+        if self.store.is_some() {
+            return self.crash();
+        }
         self.epoch += 1;
         self.engine = engine(&self.config, self.epoch, self.instant());
         // Time goes on in the new one from its own beginning.
@@ -466,6 +788,7 @@ impl World {
         for client in &mut self.clients {
             client.stream = None;
         }
+        Ok(())
     }
 
     fn open_some(&mut self) {
@@ -492,9 +815,10 @@ impl World {
 
     fn turn(&mut self) -> Result<(), String> {
         let now = self.instant();
+        self.attend_to_store();
         self.engine.settle(true, now);
         self.engine.tick(now);
-        self.engine.flush(&mut self.net, now);
+        self.busy = self.engine.flush(&mut self.net, now);
         self.engine.take_opened();
         self.engine.take_hungry();
         for (conn, bytes) in std::mem::take(&mut self.net.taken) {
@@ -502,14 +826,23 @@ impl World {
             self.take(number, &bytes).map_err(|problem| {
                 let client = &self.clients[number];
                 let stream = client.stream.as_ref();
-                let (asked, due) = stream.map_or((None, None), |s| (Some(&s.asked), s.outcome.as_ref()));
-                format!("client {number} of {:?} asked {asked:?}, due {due:?}: {problem}", client.names)
+                let (asked, due) =
+                    stream.map_or((None, None), |s| (Some(&s.asked), s.outcome.as_ref()));
+                format!(
+                    "client {number} of {:?} asked {asked:?}, due {due:?}: {problem}",
+                    client.names
+                )
             })?;
         }
         let mut reaped = Vec::new();
-        self.engine.reap(|conn, _, reason| reaped.push((conn, reason)));
+        self.engine
+            .reap(|conn, _, reason| reaped.push((conn, reason)));
         for (conn, reason) in reaped {
-            let (number, _, _) = self.net.streams.remove(&conn).ok_or("a stranger was reaped")?;
+            let (number, _, _) = self
+                .net
+                .streams
+                .remove(&conn)
+                .ok_or("a stranger was reaped")?;
             let client = &mut self.clients[number];
             let stream = client.stream.take().ok_or("it was there")?;
             client.last_id = stream.decoder.last_event_id().to_owned();
@@ -530,22 +863,32 @@ impl World {
     fn check_lagged(&self, number: usize, stream: &Stream) -> Result<(), String> {
         let names = &self.clients[number].names;
         // More than must be may have been there when it came.
-        let from = stream.got.last().map_or_else(|| self.begin(names, stream), |last| last + 1);
+        let from = stream
+            .got
+            .last()
+            .map_or_else(|| self.begin(names, stream), |last| last + 1);
         let lacks: Vec<usize> = (from..self.told.len())
             .filter(|&event| self.is_part(names, event) != Some(false))
             .collect();
         let bytes: u64 = lacks.iter().map(|&event| self.told[event].bytes).sum();
-        let gone = lacks.iter().any(|&event| !names.iter().any(|name| self.must_retain(name, event)));
+        let gone = lacks
+            .iter()
+            .any(|&event| !names.iter().any(|name| self.must_retain(name, event)));
         let least = 6 * (self.config.max_event + 1) + self.config.write_budget;
         if bytes > self.config.max_lag.max(least) as u64 || gone {
             return Ok(());
         }
-        Err(format!("client {number} of {names:?} was cut as lagged, and lacks {bytes} bytes, all of which are there"))
+        Err(format!(
+            "client {number} of {names:?} was cut as lagged, and lacks {bytes} bytes, all of which are there"
+        ))
     }
 
     /// Bytes came to a client.
     fn take(&mut self, number: usize, bytes: &[u8]) -> Result<(), String> {
-        let stream = self.clients[number].stream.as_mut().ok_or("it has no stream")?;
+        let stream = self.clients[number]
+            .stream
+            .as_mut()
+            .ok_or("it has no stream")?;
         stream.rest.extend_from_slice(bytes);
         if stream.head.is_none() {
             let Some(end) = stream.rest.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -553,11 +896,17 @@ impl World {
             };
             let head: Vec<u8> = stream.rest.drain(..end + 4).collect();
             let head = String::from_utf8_lossy(&head).into_owned();
-            let says = head.lines().find_map(|line| line.strip_prefix("Fanfare-Replay: "));
-            let says = says.ok_or_else(|| format!("no Fanfare-Replay in {head:?}"))?.to_owned();
+            let says = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Fanfare-Replay: "));
+            let says = says
+                .ok_or_else(|| format!("no Fanfare-Replay in {head:?}"))?
+                .to_owned();
             let due = stream.outcome.clone().unwrap_or_default();
             let first = |due: &str| due.split(' ').next().unwrap_or_default().to_owned();
-            if due != "any" && !due.contains(" or ") && first(&due) != says || says == "none" && due != "none" {
+            if due != "any" && !due.contains(" or ") && first(&due) != says
+                || says == "none" && due != "none"
+            {
                 return Err(format!("it says {says}"));
             }
             stream.head = Some(says);
@@ -583,17 +932,23 @@ impl World {
     }
 
     fn take_gap(&mut self, number: usize, data: &str) -> Result<(), String> {
-        let stream = self.clients[number].stream.as_mut().expect("it takes bytes");
+        let stream = self.clients[number]
+            .stream
+            .as_mut()
+            .expect("it takes bytes");
         let due = stream.outcome.clone().unwrap_or_default();
         if stream.head.as_deref() != Some("gap") || stream.gap.is_some() || !stream.got.is_empty() {
             return Err(format!("a gap comes from nowhere: {data}"));
         }
-        let json: serde_json::Value = serde_json::from_str(data).map_err(|error| error.to_string())?;
+        let json: serde_json::Value =
+            serde_json::from_str(data).map_err(|error| error.to_string())?;
         let Asked::After(id) = &stream.asked else {
             return Err("it asked for nothing".into());
         };
         let reason = json["reason"].as_str().unwrap_or_default();
-        if json["lastEventId"].as_str() != Some(id) || !(due == "any" || due.ends_with(&format!("gap {reason}"))) {
+        if json["lastEventId"].as_str() != Some(id)
+            || !(due == "any" || due.ends_with(&format!("gap {reason}")))
+        {
             return Err(format!("{data}"));
         }
         let resumed_at = json["resumedAt"].as_str().ok_or("it resumes nowhere")?;
@@ -604,18 +959,23 @@ impl World {
     fn take_event(&mut self, number: usize, data: &str, id: &str) -> Result<(), String> {
         let names = self.clients[number].names.clone();
         let event = self.told.iter().rposition(|told| told.data == data);
-        let event = event.ok_or_else(|| format!("{} was never published", show(data.as_bytes())))?;
+        let event =
+            event.ok_or_else(|| format!("{} was never published", show(data.as_bytes())))?;
         if self.told[event].id != id {
             return Err(format!("{data:.20} came as {id}"));
         }
         if self.is_part(&names, event) == Some(false) {
             return Err(format!("{data:.20} is of another namespace"));
         }
-        let stream = self.clients[number].stream.as_ref().expect("it takes bytes");
+        let stream = self.clients[number]
+            .stream
+            .as_ref()
+            .expect("it takes bytes");
         if stream.head.as_deref() == Some("gap") && stream.gap.is_none() {
             return Err("an event comes before the gap is told".into());
         }
-        if stream.got.is_empty() && event < stream.joined
+        if stream.got.is_empty()
+            && event < stream.joined
             && stream.gap.as_ref().is_some_and(|(_, at)| at != id)
         {
             return Err(format!("resumed at {:?}, and {id} comes", stream.gap));
@@ -630,16 +990,25 @@ impl World {
     }
 
     /// Nothing that had to come was left out before an event.
-    fn check_nothing_between(&self, names: &[String], stream: &Stream, event: usize) -> Result<(), String> {
+    fn check_nothing_between(
+        &self,
+        names: &[String],
+        stream: &Stream,
+        event: usize,
+    ) -> Result<(), String> {
         let begin = self.begin(names, stream);
         if event < begin {
-            return Err(format!("{} comes, which is not behind the place", self.told[event].id));
+            return Err(format!(
+                "{} comes, which is not behind the place",
+                self.told[event].id
+            ));
         }
         let from = stream.got.last().map_or(begin, |last| last + 1);
-        let complete = stream.head.as_deref() == Some("complete")
-            && matches!(stream.asked, Asked::After(_));
+        let complete =
+            stream.head.as_deref() == Some("complete") && matches!(stream.asked, Asked::After(_));
         let left_out = (from..event).find(|&between| {
-            let had_to_be = stream.required.contains(&between) && between >= self.surely_from(names, stream);
+            let had_to_be =
+                stream.required.contains(&between) && between >= self.surely_from(names, stream);
             self.is_part(names, between) == Some(true)
                 && (complete || between >= stream.joined || had_to_be)
         });
@@ -658,8 +1027,14 @@ impl World {
                 stream.required.contains(&event)
             }),
             Asked::After(id) => {
-                let own = self.told[..stream.joined].iter().rposition(|told| told.own && told.id == *id);
-                let unknown = stream.gap.as_ref().is_some_and(|(reason, _)| reason != "expired");
+                let own = self.told[..stream.joined]
+                    .iter()
+                    .rposition(|told| told.own && told.id == *id && !told.lost);
+                // Before the head came, nobody knows.
+                let unknown = match &stream.gap {
+                    Some((reason, _)) => reason != "expired",
+                    None => stream.head.is_none(),
+                };
                 match own {
                     Some(_) if unknown => 0,
                     Some(event) => event + 1,

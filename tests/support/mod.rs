@@ -332,5 +332,7 @@ pub(crate) fn next_data(subscription: &mut Subscription) -> String {
 
 /// A server's builder with what most tests want: no keepalive between their events, and no IDs but their own.
 pub(crate) fn builder() -> Builder {
-    Server::builder().keepalive(Duration::ZERO).history_events(0)
+    Server::builder()
+        .keepalive(Duration::ZERO)
+        .history_events(0)
 }

@@ -143,7 +143,7 @@ struct Row {
     retained_events: usize,
     retained_bytes: u64,
     /// In milliseconds of the engine's time.
-    last_at: Option<u64>,
+    last_at: Option<i64>,
 }
 
 impl Row {
@@ -154,7 +154,8 @@ impl Row {
             NamespaceSort::Below => self.below as u64,
             NamespaceSort::Events => self.events,
             NamespaceSort::RetainedBytes => self.retained_bytes,
-            NamespaceSort::LastEvent => self.last_at.map_or(0, |at| at + 1),
+            // In the order of the times, with those that have none first.
+            NamespaceSort::LastEvent => self.last_at.map_or(0, |at| at.cast_unsigned() ^ (1 << 63)),
         })
     }
 
@@ -444,9 +445,9 @@ impl Engine {
         let seat = self.seat(stream.place);
         let namespaces: Vec<&str> = stream.namespaces.iter().map(Namespace::as_str).collect();
         json(&ShownConnection {
-            request_path: stream.told.path(),
+            request_path: stream.told.path(&stream.namespaces),
             namespace: namespaces.first().copied().unwrap_or_default(),
-            created_at: self.unix_ms(connection.since_ms) / 1000,
+            created_at: self.unix_ms(connection.since_ms as i64) / 1000,
             client_ip: self.address_of(connection),
             user_agent: stream.told.agent(),
             msgs_sent: seat.events,
@@ -583,7 +584,7 @@ impl Engine {
         }
         let snapshot = Snapshot {
             status: self.counters(),
-            started_ms: admin.setup.started_ms,
+            started_ms: admin.born_ms,
             queue_bytes: admin.queued.1,
             retained_limit: self.config.memory_limit(),
             longest_turn_us: admin.longest_turn_us(),

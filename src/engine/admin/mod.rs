@@ -5,7 +5,8 @@
 
 mod jobs;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -45,19 +46,23 @@ pub struct AdminSetup {
     pub own_listener: bool,
     /// The name of the machine.
     pub node: String,
-    /// When the engine was made, in milliseconds of Unix time.
-    pub started_ms: u64,
+    /// The time now, in milliseconds of Unix time.
+    pub unix_ms: u64,
 }
 
 /// What is kept for those who look.
 #[derive(Debug)]
 pub(super) struct Admin {
     setup: AdminSetup,
+    /// When the engine's time began, in milliseconds of Unix time.
+    born_ms: u64,
     /// Connections that receive the status each second, and when they do next.
     watchers: Vec<ConnId>,
     next_report: u64,
     /// Answers that are being made, the first one now.
     jobs: VecDeque<Job>,
+    /// What clients of streams say they are.
+    agents: HashSet<Arc<str>>,
     series: Series,
     measures: Measures,
     /// Passes that ended in this turn: when the first of their events came, and when they began.
@@ -75,24 +80,34 @@ impl Admin {
     }
 }
 
-/// What a stream's request told of its client: path and user agent, in one piece of memory.
+/// What a stream's request told of its client.
 #[derive(Debug, Default)]
-pub(super) struct Told(Box<str>);
+pub(super) struct Told {
+    /// One piece of memory for all who say the same, as most do.
+    agent: Option<Arc<str>>,
+    /// `None` for what one expects: `/subscribe` and the namespace.
+    path: Option<Box<str>>,
+}
 
 impl Told {
-    pub(super) fn of(head: &RequestHead) -> Self {
-        let agent = head.values("user-agent").next().unwrap_or_default();
-        let agent = String::from_utf8_lossy(agent);
-        let path = cut(head.path(), PATH_MOST);
-        Self(format!("{path}\n{}", cut(&agent, AGENT_MOST)).into())
-    }
-
-    fn path(&self) -> &str {
-        self.0.split_once('\n').map_or("", |(path, _)| path)
-    }
-
     fn agent(&self) -> &str {
-        self.0.split_once('\n').map_or("", |(_, agent)| agent)
+        self.agent.as_deref().unwrap_or_default()
+    }
+
+    fn path(&self, namespaces: &[Namespace]) -> String {
+        match (&self.path, &self.agent) {
+            (Some(path), _) => path.to_string(),
+            (None, Some(_)) => usual_path(namespaces),
+            // A subscription in this process made no request.
+            (None, None) => String::new(),
+        }
+    }
+}
+
+fn usual_path(namespaces: &[Namespace]) -> String {
+    match namespaces {
+        [namespace] => format!("/subscribe{}", namespace.as_str()),
+        _ => String::new(),
     }
 }
 
@@ -176,12 +191,15 @@ fn guarded(answer: Answer) -> Answer {
 
 impl Engine {
     /// Makes the engine one that can be looked at.
-    pub fn set_admin(&mut self, setup: AdminSetup) {
+    pub fn set_admin(&mut self, setup: AdminSetup, now: Instant) {
+        self.set_now(now);
         self.admin = Some(Box::new(Admin {
+            born_ms: setup.unix_ms.saturating_sub(self.now_ms),
             setup,
             watchers: Vec::new(),
             next_report: 0,
             jobs: VecDeque::new(),
+            agents: HashSet::new(),
             series: Series::default(),
             measures: Measures::default(),
             passes: Vec::new(),
@@ -242,6 +260,40 @@ impl Engine {
                 .iter()
                 .for_each(|namespace| admin.series.count(namespace)),
             Target::Everyone => admin.series.count(&Namespace::root()),
+        }
+    }
+
+    /// Keeps what the request of a stream tells of its client.
+    pub(super) fn keep_told(&mut self, key: ConnId, head: &RequestHead) {
+        let Phase::Streaming(stream) = &mut self.connections[key as usize].phase else {
+            return;
+        };
+        let Some(admin) = &mut self.admin else {
+            return;
+        };
+        let agent = head.values("user-agent").next().unwrap_or_default();
+        let agent = String::from_utf8_lossy(agent);
+        let agent = cut(&agent, AGENT_MOST);
+        let known = admin.agents.get(agent).cloned();
+        let agent = known.unwrap_or_else(|| {
+            let agent: Arc<str> = agent.into();
+            admin.agents.insert(Arc::clone(&agent));
+            agent
+        });
+        let path = cut(head.path(), PATH_MOST);
+        let usual = path == usual_path(&stream.namespaces);
+        stream.told = Told {
+            agent: Some(agent),
+            path: (!usual).then(|| path.into()),
+        };
+    }
+
+    pub(super) fn forget_told(&mut self, told: &Told) {
+        if let (Some(admin), Some(agent)) = (&mut self.admin, &told.agent)
+            // The one in hand, and the one in the set.
+            && Arc::strong_count(agent) == 2
+        {
+            admin.agents.remove(agent);
         }
     }
 
@@ -496,11 +548,9 @@ impl Engine {
     }
 
     /// A moment of the engine's time in milliseconds of Unix time.
-    fn unix_ms(&self, at_ms: u64) -> u64 {
-        self.admin
-            .as_ref()
-            .map_or(0, |admin| admin.setup.started_ms)
-            + at_ms
+    fn unix_ms(&self, at_ms: i64) -> u64 {
+        let born_ms = self.admin.as_ref().map_or(0, |admin| admin.born_ms);
+        born_ms.saturating_add_signed(at_ms)
     }
 
     fn status_json(&self) -> String {
@@ -516,8 +566,8 @@ impl Engine {
             } else {
                 "OK"
             },
-            reported_at: self.unix_ms(self.now_ms) / 1000,
-            startup_time: admin.setup.started_ms / 1000,
+            reported_at: self.unix_ms(self.now_ms as i64) / 1000,
+            startup_time: admin.born_ms / 1000,
             msgs_broadcast: status.events,
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: status.uptime.as_millis() as u64,
