@@ -266,6 +266,32 @@ test("the page says that the server is gone, and comes back with it", async () =
   await second.stop();
 });
 
+test("a server that says nothing counts as gone until it speaks again", async () => {
+  const server = await serve();
+  const { page, close } = await open(server);
+  await page.getByText("Serving").waitFor();
+  server.signal("SIGSTOP");
+  const banner = page.getByRole("alert").getByText("The connection to the server is lost.");
+  await banner.waitFor();
+  server.signal("SIGCONT");
+  await banner.waitFor({ state: "detached" });
+  await page.getByText("Serving").waitFor();
+  await close();
+  await server.stop();
+});
+
+test("at an address of its own, the page says that publishing is elsewhere", async () => {
+  const server = await serve("--admin", "127.0.0.1:0");
+  const client = await subscribe(server, "/a", "somebody");
+  const { page, table, close } = await open(await server.page());
+  await table("Connections").getByRole("row", { name: "somebody" }).waitFor();
+  await page.getByText("at the server's other address").waitFor();
+  assert.equal(await page.getByRole("form", { name: "Try it" }).count(), 0);
+  await close();
+  client.end();
+  await server.stop();
+});
+
 test("what clients send is text, whatever it looks like", async () => {
   const markup = `<img src=x onerror="hacked=1"><script>hacked=1</script>&amp;"'`;
   const server = await serve();

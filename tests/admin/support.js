@@ -32,6 +32,9 @@ export async function serve(...options) {
   return {
     url,
     host: new URL(url).host,
+    /** Where its log says that the status page is. */
+    page: async () => ({ url: await eventually(() => /status page: (http:\S+)\/admin\//.exec(said)[1]) }),
+    signal: (signal) => program.kill(signal),
     stop: async (signal = "SIGTERM") => { program.kill(signal); await once(program, "exit"); },
   };
 }
