@@ -64,6 +64,7 @@ pub use config::{Config, ConfigError};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
+pub use http::custom::Response;
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
 pub use publisher::{Publisher, SendError};
