@@ -17,7 +17,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Start with [`Server`]; [`Publisher`] sends events, [`Handle`] controls a running server, [`Subscription`] receives
+//! Start with [`Server`]; [`Publisher`] sends events and [`Rollup`] merges many small changes into few of them, [`Handle`] controls a running server, [`Subscription`] receives
 //! events in the same process, and with the feature `client`, a `client::EventSource` does so from any server. How it works inside, and why, is told in the repository's `ARCHITECTURE.md`.
 //!
 //! # Features
@@ -39,6 +39,7 @@ mod event_stream;
 mod http;
 
 mod event_log;
+mod tally;
 mod trie;
 
 mod access;
@@ -48,6 +49,7 @@ mod stats;
 mod engine;
 
 mod publisher;
+mod rollup;
 mod server;
 mod subscription;
 
@@ -68,6 +70,7 @@ pub use http::custom::Response;
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
 pub use publisher::{Publisher, SendError};
+pub use rollup::{Rollup, RollupError};
 pub use server::handle::{Disconnect, Handle, SubscribeError};
 pub use server::{Builder, Server, ServerThread};
 pub use stats::{ConnectionInfo, DisconnectReason, State, Status};
