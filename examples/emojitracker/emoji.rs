@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 
-use emojis::Emoji;
+use emojis::{Emoji, EmojiVersion};
 use serde_json::json;
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Asks for the coloured glyph where a character also has a plain one. Most writers leave it out, so no id has it.
 const EMOJI_PRESENTATION: char = '\u{fe0f}';
+
+/// The last version of Unicode's emoji that is on most devices.
+const WIDELY_SHOWN: EmojiVersion = EmojiVersion::new(15, 0);
 
 /// An emoji and the id under which it is counted.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,9 +19,10 @@ pub(crate) struct Entry {
     pub(crate) id: String,
     pub(crate) emoji: &'static str,
     name: &'static str,
-    group: emojis::Group,
     /// One that Unicode lists as a variant of another in a skin tone of its own.
     pub(crate) toned: bool,
+    /// One that many devices have no glyph for yet.
+    pub(crate) new: bool,
 }
 
 /// All emoji, in Unicode's order, each followed by its skin tones.
@@ -48,15 +52,11 @@ impl Emojis {
         clusters.filter_map(|cluster| Some(&self.entries[*self.places.get(&bare(cluster))?]))
     }
 
-    /// All of them for the page: `[emoji, name, group, 1 if it is one in a skin tone]`. It makes the ids itself.
+    /// All of them for the page, which makes the ids itself: `[emoji, name, 1 if it is shown only once it is used]`.
     pub(crate) fn to_json(&self) -> String {
         let row = |entry: &Entry| {
-            json!([
-                entry.emoji,
-                entry.name,
-                entry.group as u8,
-                u8::from(entry.toned)
-            ])
+            let late = u8::from(entry.toned || entry.new);
+            json!([entry.emoji, entry.name, late])
         };
         json!(self.entries.iter().map(row).collect::<Vec<_>>()).to_string()
     }
@@ -68,8 +68,8 @@ fn entry(emoji: &'static Emoji) -> Entry {
         id: id(emoji.as_str()),
         emoji: emoji.as_str(),
         name: emoji.name(),
-        group: emoji.group(),
         toned: tone != emojis::SkinTone::Default,
+        new: emoji.emoji_version() > WIDELY_SHOWN,
     }
 }
 

@@ -133,7 +133,10 @@ impl<'a> Simulation<'a> {
         let popular = emojis.find(POPULAR).filter_map(|entry| place(&entry.id));
         let mut ranked: Vec<usize> = popular.collect();
         let mut rest: Vec<usize> = (0..emojis.entries.len())
-            .filter(|place| !emojis.entries[*place].toned && !ranked.contains(place))
+            .filter(|&place| {
+                let entry = &emojis.entries[place];
+                !entry.toned && !entry.new && !ranked.contains(&place)
+            })
             .collect();
         for index in (1..rest.len()).rev() {
             rest.swap(index, dice.below(index + 1));
@@ -159,7 +162,7 @@ impl<'a> Simulation<'a> {
         self.trend.1 = match self.trend.1 {
             0 => {
                 self.trend.0 = self.dice.below(self.ranked.len());
-                self.rate * 15
+                self.rate * 10
             }
             left => left - 1,
         };
@@ -177,7 +180,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn emoji(&mut self) -> &'a str {
-        let rank = if self.dice.below(12) == 0 {
+        let rank = if self.dice.below(40) == 0 {
             self.trend.0
         } else {
             let sum = self.weights.last().copied().unwrap_or_default();

@@ -5,8 +5,8 @@
 
 const LIGHTS = 400;
 /** A light fades to a third of its strength in this time. */
-const FADE_MS = 260;
-const RANK_EVERY_MS = 1000;
+const FADE_MS = 420;
+const RANK_EVERY_MS = 3000;
 /** Nothing moves under a pointer that was moved so lately. */
 const POINTER_REST_MS = 1500;
 /** Counts out of sight that are written in one frame. */
@@ -47,9 +47,9 @@ export class Grid {
     new ResizeObserver(([entry]) => this.fit(entry.contentRect.width)).observe(stage);
   }
 
-  /** Makes the cells: rows of [emoji, name, group, toned]. An emoji in a skin tone of its own has a place once it is used. */
+  /** Makes the cells: rows of [emoji, name, late]. One that is late has a place once it is used. */
   fill(rows) {
-    this.cells = rows.map(([emoji, name, , toned], place) => {
+    this.cells = rows.map(([emoji, name, late], place) => {
       const node = document.createElement("button");
       const glyph = document.createElement("span");
       const text = document.createTextNode("0");
@@ -61,7 +61,7 @@ export class Grid {
       node.hidden = true;
       glyph.textContent = emoji;
       node.append(glyph, text);
-      return { id: node.dataset.id, emoji, name, toned: toned === 1, node, text, count: 0, rank: place, index: -1, heat: 0, light: null };
+      return { id: node.dataset.id, emoji, name, late: late === 1, node, text, count: 0, rank: place, index: -1, heat: 0, light: null };
     });
     this.byId = new Map(this.cells.map((cell) => [cell.id, cell]));
     this.ranked = [...this.cells];
@@ -87,7 +87,7 @@ export class Grid {
     if (!cell) return;
     this.set(cell, cell.count + uses);
     if (!this.inSight(cell.index)) return;
-    cell.heat = Math.min(1, cell.heat + 0.45 + uses * 0.1);
+    cell.heat = Math.min(1, cell.heat + 0.6 + uses * 0.1);
     this.lit.add(cell);
   }
 
@@ -156,7 +156,7 @@ export class Grid {
   }
 
   arrange(glide) {
-    const shown = this.ranked.filter((cell) => (!cell.toned || cell.count > 0) && this.matches(cell));
+    const shown = this.ranked.filter((cell) => (!cell.late || cell.count > 0) && this.matches(cell));
     const kept = new Set(shown);
     for (const cell of this.shown) {
       if (!kept.has(cell)) {
