@@ -124,10 +124,14 @@ test("counts on the page are those of the posts, with a thousand other subscribe
   const sums = [];
   const sockets = await Promise.all(Array.from({ length: 1000 }, () => subscribe(server.url, sums)));
   await server.feed(posts.make(3000));
-  // The page comes in the middle: a snapshot of what was, and the stream from there.
-  const feeding = (async () => { for (let n = 0; n < 100; n += 1) await server.feed(posts.make(50)); })();
-  const page = await open(server.url);
-  await feeding;
+  // The page comes in the middle of it, one roll-up after the other: a snapshot of what was, and the stream from there.
+  let page;
+  const opening = open(server.url).then((opened) => { page = opened; });
+  for (let left = 50; left > 0; left -= page ? 1 : 0) {
+    await server.feed(posts.make(50));
+    while (sums[0].total < posts.total) await once(sockets[0], "data");
+  }
+  await opening;
   await expectCounts(page, posts);
   while (sums.some((sum) => sum.total < posts.total)) await Promise.race(sockets.map((socket) => once(socket, "data")));
   assert.ok(sums.every((sum) => sum.total === posts.total));

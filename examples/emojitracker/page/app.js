@@ -48,12 +48,10 @@ follow({
   },
 });
 
-let before = performance.now();
 let told = 0;
 requestAnimationFrame(function draw(now) {
-  grid.frame(now, Math.max(0, now - before));
+  grid.frame(now);
   details.frame(now);
-  before = now;
   if (now - told > 200) {
     told = now;
     tellFigures(now);

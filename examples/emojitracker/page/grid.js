@@ -1,18 +1,20 @@
 // The grid: every emoji at the place of its rank, lit up when it is used.
 //
-// The loop never asks the browser for a layout. Where a cell is follows from its rank and the width that a ResizeObserver told; moving is a
-// transform, glowing the opacity of one of a few hundred lights that lie under the grid and are lent to the cells in sight.
+// Drawing asks the browser for no layout. Where a cell is follows from its rank and from the width that a ResizeObserver told. Only cells in sight, or
+// about to be, are displayed; those that move glide there by a transform. Light is an animation of opacity that the browser
+// runs by itself, on one of a few hundred lights that lie under the grid and are lent to the cells.
 
-const LIGHTS = 400;
-/** A light fades to a third of its strength in this time. */
-const FADE_MS = 420;
+const LIGHTS = 200;
+const LIGHT_MS = 900;
+/** A light that began so lately is not made to begin again. */
+const LIGHT_AGAIN_MS = 120;
+const GLIDE_MS = 700;
 const RANK_EVERY_MS = 3000;
 /** Nothing moves under a pointer that was moved so lately. */
 const POINTER_REST_MS = 1500;
-/** Counts out of sight that are written in one frame. */
-const HIDDEN_WRITES = 40;
 
 const number = new Intl.NumberFormat("en");
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Grid {
   constructor(stage, pick) {
@@ -20,21 +22,19 @@ export class Grid {
     this.root = stage.querySelector("#grid");
     this.cells = [];
     this.byId = new Map();
+    /** All cells, the most used first; those of them that are to be shown; and of these those that are displayed. */
     this.ranked = [];
     this.shown = [];
+    this.displayed = new Set();
     this.changed = new Set();
-    this.lit = new Set();
     this.matches = () => true;
-    this.geometry = { columns: 1, left: 0, width: 76, height: 88 };
-    this.sight = { first: 0, last: 0 };
+    this.geometry = { columns: 1, left: 0, width: 78, height: 88 };
+    /** Places in sight, and those near enough to be displayed. */
+    this.sight = { from: 0, to: 0, near: 0, far: 0 };
     this.rankedAt = 0;
     this.pointedAt = -Infinity;
-    this.lights = Array.from({ length: LIGHTS }, () => {
-      const light = document.createElement("div");
-      light.className = "glow";
-      return light;
-    });
-    stage.querySelector("#glows").append(...this.lights);
+    this.lights = Array.from({ length: LIGHTS }, light);
+    stage.querySelector("#glows").append(...this.lights.map(({ node }) => node));
     this.root.addEventListener("click", (event) => {
       const cell = this.cells[event.target.closest(".cell")?.dataset.place];
       if (cell) pick(cell);
@@ -49,20 +49,7 @@ export class Grid {
 
   /** Makes the cells: rows of [emoji, name, late]. One that is late has a place once it is used. */
   fill(rows) {
-    this.cells = rows.map(([emoji, name, late], place) => {
-      const node = document.createElement("button");
-      const glyph = document.createElement("span");
-      const text = document.createTextNode("0");
-      node.className = "cell";
-      node.title = name;
-      node.dataset.place = place;
-      node.dataset.id = idOf(emoji);
-      node.tabIndex = -1;
-      node.hidden = true;
-      glyph.textContent = emoji;
-      node.append(glyph, text);
-      return { id: node.dataset.id, emoji, name, late: late === 1, node, text, count: 0, rank: place, index: -1, heat: 0, light: null };
-    });
+    this.cells = rows.map(([emoji, name, late], place) => new Cell(emoji, name, late === 1, place));
     this.byId = new Map(this.cells.map((cell) => [cell.id, cell]));
     this.ranked = [...this.cells];
     this.root.replaceChildren(...this.cells.map((cell) => cell.node));
@@ -81,14 +68,12 @@ export class Grid {
     this.rank(false);
   }
 
-  /** Counts uses, and lights up what is in sight. */
+  /** Counts uses, and lights up the cell if it is in sight. */
   use(id, uses) {
     const cell = this.byId.get(id);
     if (!cell) return;
     this.set(cell, cell.count + uses);
-    if (!this.inSight(cell.index)) return;
-    cell.heat = Math.min(1, cell.heat + 0.6 + uses * 0.1);
-    this.lit.add(cell);
+    if (cell.index >= this.sight.from && cell.index < this.sight.to) this.flash(cell);
   }
 
   set(cell, count) {
@@ -97,49 +82,13 @@ export class Grid {
   }
 
   /** Draws what has changed since the last frame. */
-  frame(now, elapsed) {
+  frame(now) {
     if (now - this.rankedAt > RANK_EVERY_MS && now - this.pointedAt > POINTER_REST_MS) {
       this.rankedAt = now;
       this.rank(true);
     }
-    this.write();
-    this.fade(Math.exp(-elapsed / FADE_MS));
-  }
-
-  write() {
-    let hidden = HIDDEN_WRITES;
-    for (const cell of this.changed) {
-      if (!this.inSight(cell.index) && hidden-- <= 0) continue;
-      cell.text.data = number.format(cell.count);
-      cell.node.classList.toggle("used", cell.count > 0);
-      this.changed.delete(cell);
-    }
-  }
-
-  fade(factor) {
-    for (const cell of this.lit) {
-      if (!cell.light) {
-        cell.light = this.lights.pop();
-        if (!cell.light) {
-          // More are hot than there are lights: the next use asks again.
-          this.lit.delete(cell);
-          continue;
-        }
-        cell.light.classList.remove("glides");
-        cell.light.style.transform = cell.node.style.transform;
-      }
-      cell.light.style.opacity = cell.heat.toFixed(2);
-      cell.heat *= factor;
-      if (cell.heat < 0.02 || !this.inSight(cell.index)) this.darken(cell);
-    }
-  }
-
-  darken(cell) {
-    cell.light.style.opacity = 0;
-    this.lights.push(cell.light);
-    cell.light = null;
-    cell.heat = 0;
-    this.lit.delete(cell);
+    for (const cell of this.changed) cell.write();
+    this.changed.clear();
   }
 
   /** Shows only the cells for which `matches` holds. */
@@ -156,66 +105,88 @@ export class Grid {
   }
 
   arrange(glide) {
-    const shown = this.ranked.filter((cell) => (!cell.late || cell.count > 0) && this.matches(cell));
-    const kept = new Set(shown);
-    for (const cell of this.shown) {
-      if (!kept.has(cell)) {
-        cell.index = -1;
-        cell.node.hidden = true;
-      }
-    }
-    shown.forEach((cell, index) => this.place(cell, index, glide));
-    this.shown = shown;
+    for (const cell of this.shown) cell.index = -1;
+    this.shown = this.ranked.filter((cell) => (!cell.late || cell.count > 0) && this.matches(cell));
+    this.shown.forEach((cell, index) => { cell.index = index; });
     const { columns, height } = this.geometry;
-    this.stage.style.height = `${Math.ceil(shown.length / columns) * height}px`;
-    if (!shown.some((cell) => cell.node.tabIndex === 0) && shown.length > 0) shown[0].node.tabIndex = 0;
+    this.stage.style.height = `${Math.ceil(this.shown.length / columns) * height}px`;
+    this.display(glide && !calm.matches);
+    if (this.shown.length > 0 && !this.shown.some((cell) => cell.node.tabIndex === 0)) this.shown[0].node.tabIndex = 0;
   }
 
-  place(cell, index, glide) {
-    if (cell.index === index) return;
-    const appears = cell.index < 0;
-    const seen = this.inSight(cell.index) || this.inSight(index);
-    cell.index = index;
-    if (appears) cell.node.hidden = false;
-    const glides = glide && seen && !appears;
-    const { columns, left, width, height } = this.geometry;
-    const transform = `translate(${left + (index % columns) * width}px, ${Math.floor(index / columns) * height}px)`;
-    for (const node of cell.light ? [cell.node, cell.light] : [cell.node]) {
-      node.classList.toggle("glides", glides);
-      node.style.transform = transform;
+  /** Displays the cells near what is in sight, each in its place. */
+  display(glide) {
+    const near = new Set(this.shown.slice(this.sight.near, this.sight.far));
+    for (const cell of this.displayed) {
+      if (near.has(cell)) continue;
+      cell.node.hidden = true;
+      if (cell.light) this.takeBack(cell.light);
     }
+    for (const cell of near) {
+      const { columns, left, width, height } = this.geometry;
+      const x = left + (cell.index % columns) * width;
+      const y = Math.floor(cell.index / columns) * height;
+      const moved = cell.moveTo(x, y);
+      if (moved && cell.light) cell.light.moveTo(x, y);
+      if (moved && glide && this.displayed.has(cell)) cell.glide(moved);
+      cell.node.hidden = false;
+    }
+    this.displayed = near;
+  }
+
+  flash(cell) {
+    if (!cell.light) {
+      const light = this.lights.pop();
+      // More are lit than there are lights: the next use asks again.
+      if (!light) return;
+      light.cell = cell;
+      light.moveTo(cell.x, cell.y);
+      light.animation.onfinish = () => this.takeBack(light);
+      cell.light = light;
+    } else if (cell.light.animation.currentTime < LIGHT_AGAIN_MS) {
+      return;
+    }
+    cell.light.animation.currentTime = 0;
+    cell.light.animation.play();
+  }
+
+  takeBack(light) {
+    light.animation.cancel();
+    light.cell.light = null;
+    this.lights.push(light);
   }
 
   /** The stage has a new width. */
   fit(stageWidth) {
     const small = stageWidth < 640;
-    const least = small ? 62 : 78;
-    const columns = Math.max(1, Math.floor(stageWidth / least));
+    const columns = Math.max(1, Math.floor(stageWidth / (small ? 62 : 78)));
     const width = Math.floor(stageWidth / columns);
-    this.geometry = { columns, left: Math.floor((stageWidth - columns * width) / 2), width, height: small ? 70 : 88 };
+    const height = small ? 70 : 88;
+    this.geometry = { columns, left: Math.floor((stageWidth - columns * width) / 2), width, height };
     const style = this.stage.style;
     style.setProperty("--width", `${width}px`);
-    style.setProperty("--height", `${this.geometry.height}px`);
+    style.setProperty("--height", `${height}px`);
     style.setProperty("--emoji", small ? "30px" : "38px");
     style.setProperty("--small", small ? "11px" : "12px");
     this.top = this.stage.getBoundingClientRect().top + scrollY;
-    for (const cell of this.shown) cell.index = -1;
-    this.arrange(false);
     this.look();
+    this.arrange(false);
   }
 
   /** Notes which rows are in sight. */
   look() {
-    const from = scrollY - (this.top ?? 0);
     const { columns, height } = this.geometry;
-    this.sight = {
-      first: Math.max(0, Math.floor(from / height)) * columns,
-      last: Math.ceil((from + innerHeight) / height) * columns,
+    const above = scrollY - (this.top ?? 0);
+    const row = (pixels) => Math.max(0, Math.floor(pixels / height)) * columns;
+    const sight = {
+      from: row(above),
+      to: row(above + innerHeight) + columns,
+      near: row(above - innerHeight),
+      far: row(above + 2 * innerHeight) + columns,
     };
-  }
-
-  inSight(index) {
-    return index >= this.sight.first && index < this.sight.last;
+    const moved = sight.near !== this.sight.near || sight.far !== this.sight.far;
+    this.sight = sight;
+    if (moved) this.display(false);
   }
 
   /** Arrow keys go from cell to cell. */
@@ -230,6 +201,69 @@ export class Grid {
     to.node.focus();
     this.pointedAt = performance.now();
   }
+}
+
+/** One emoji and its count. */
+class Cell {
+  constructor(emoji, name, late, place) {
+    this.id = idOf(emoji);
+    this.emoji = emoji;
+    this.name = name;
+    this.late = late;
+    this.count = 0;
+    this.rank = place;
+    this.index = -1;
+    this.x = this.y = NaN;
+    this.light = null;
+    this.node = document.createElement("button");
+    this.node.className = "cell";
+    this.node.title = name;
+    this.node.dataset.place = place;
+    this.node.dataset.id = this.id;
+    this.node.tabIndex = -1;
+    this.node.hidden = true;
+    const glyph = document.createElement("span");
+    const count = document.createElement("span");
+    glyph.className = "emoji";
+    glyph.textContent = emoji;
+    count.className = "count";
+    this.text = count.appendChild(document.createTextNode("0"));
+    this.node.append(glyph, count);
+  }
+
+  write() {
+    this.text.data = number.format(this.count);
+    this.node.classList.toggle("used", this.count > 0);
+  }
+
+  /** Returns how far that is, if it is another place. */
+  moveTo(x, y) {
+    if (x === this.x && y === this.y) return null;
+    const by = { x: this.x - x, y: this.y - y };
+    this.x = x;
+    this.y = y;
+    this.node.style.left = `${x}px`;
+    this.node.style.top = `${y}px`;
+    return by;
+  }
+
+  glide({ x, y }) {
+    const keyframes = [{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }];
+    this.node.animate(keyframes, { duration: GLIDE_MS, easing: "cubic-bezier(.4, 0, .1, 1)" });
+  }
+}
+
+function light() {
+  const node = document.createElement("div");
+  node.className = "glow";
+  const animation = node.animate([{ opacity: 1 }, { opacity: 0 }], { duration: LIGHT_MS, easing: "cubic-bezier(.2, .6, .4, 1)" });
+  animation.cancel();
+  return {
+    node,
+    animation,
+    cell: null,
+    moveTo(x, y) { node.style.transform = `translate(${x}px, ${y}px)`; },
+  };
 }
 
 /** The code points of an emoji as the streams name them: without the one that only asks for colour. */
