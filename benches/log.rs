@@ -33,7 +33,7 @@ struct Log {
 impl Log {
     fn append(&mut self, frame: &Bytes) {
         self.seq += 1;
-        self.log.append(self.seq, frame);
+        self.log.append(self.seq, &[], frame);
     }
 
     /// What a write is given from an offset on.
@@ -119,7 +119,7 @@ fn turn(criterion: &mut Criterion) {
                 log.for_each_write(from, |slices| {
                     black_box(slices);
                 });
-                log.log.drop_before(log.log.end())
+                log.log.drop_before(log.log.end(), 0)
             };
             let naive_turn = |list: &mut List| {
                 let from = list.end();
@@ -169,7 +169,7 @@ fn retained(criterion: &mut Criterion) {
         let most = (retained * FRAME) as u64;
         let append = |log: &mut Log| {
             log.append(black_box(&frame));
-            log.log.drop_before(log.log.end() - most);
+            log.log.drop_before(log.log.end() - most, 0);
             log.log.start()
         };
         let naive_append = |list: &mut List| {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::event::MAX_FIELD_BYTES;
 use crate::event_stream::encode::{EventLimits, max_frame_bytes};
 use crate::namespace::NamespaceLimits;
 
@@ -40,8 +41,17 @@ pub struct Config {
     pub write_budget: usize,
     /// The least time between two writes to the subscribers of a namespace: fewer, larger writes. Zero by default.
     pub coalesce: Duration,
-    /// Bytes that all retained events may take together, what slow subscribers still need included; the largest log gives way first. 256 MiB by default.
+    /// Events that each namespace retains for those who come back; zero turns history off. 1,000 by default.
+    pub history_events: usize,
+    /// How long they are retained, and up to a sixty-fourth of that longer; zero turns history off. 5 min by default.
+    pub history_age: Duration,
+    /// Bytes of them that each namespace retains; zero turns history off. 4 MiB by default.
+    pub history_bytes: usize,
+    /// Bytes of memory that all retained events may take together, what slow subscribers still need included; the largest log gives way first.
+    /// Zero turns history off, and leaves 256 MiB, the default, to what subscribers need.
     pub history_total: usize,
+    /// The type of the event that tells a stream of events missing before it; empty, there is none. `gap` by default.
+    pub gap_event: String,
     /// Origins that may read streams from a browser; `*`, the default, is any.
     pub cors_origins: Vec<String>,
     /// Headers of a stream's head, added or in place of the usual ones.
@@ -51,6 +61,9 @@ pub struct Config {
     /// What publishers must show as `Authorization: Bearer …`; without one, publishing over HTTP is open on a loopback address and closed on any other.
     pub publish_token: Option<String>,
 }
+
+/// Bytes that all retained events may take together, by default.
+const HISTORY_TOTAL: usize = 256 << 20;
 
 impl Default for Config {
     fn default() -> Self {
@@ -70,7 +83,11 @@ impl Default for Config {
             send_buffer: 64 << 10,
             write_budget: 16 << 10,
             coalesce: Duration::ZERO,
-            history_total: 256 << 20,
+            history_events: 1000,
+            history_age: Duration::from_secs(300),
+            history_bytes: 4 << 20,
+            history_total: HISTORY_TOTAL,
+            gap_event: "gap".into(),
             cors_origins: vec!["*".into()],
             headers: Vec::new(),
             drain: Duration::from_secs(10),
@@ -107,7 +124,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let day_ms = 86_400_000;
         let namespace = &self.namespace_limits;
-        let bounds: [Bound; 20] = [
+        let bounds: [Bound; 23] = [
             ("keepalive", self.keepalive.as_millis(), 0, day_ms),
             ("retry", self.retry.as_millis(), 0, day_ms),
             ("max-lag", self.max_lag as u128, 1, 1 << 40),
@@ -134,7 +151,15 @@ impl Config {
             ("send-buffer", self.send_buffer as u128, 0, 1 << 30),
             ("write-budget", self.write_budget as u128, 1, 1 << 30),
             ("coalesce", self.coalesce.as_millis(), 0, 60_000),
-            ("history-total", self.history_total as u128, 1, 1 << 44),
+            ("history-events", self.history_events as u128, 0, 1 << 32),
+            (
+                "history-age",
+                self.history_age.as_millis(),
+                0,
+                3650 * day_ms,
+            ),
+            ("history-bytes", self.history_bytes as u128, 0, 1 << 44),
+            ("history-total", self.history_total as u128, 0, 1 << 44),
             ("drain", self.drain.as_millis(), 0, day_ms),
             // Two that guard against a unit left out: 15 where 15s was meant.
             (
@@ -157,7 +182,7 @@ impl Config {
                 });
             }
         }
-        if self.history_total < self.lag_limit() {
+        if self.memory_limit() < self.lag_limit() {
             return Err(ConfigError {
                 option: "history-total",
                 problem: format!(
@@ -173,6 +198,12 @@ impl Config {
         let fail = |option, problem| Err(ConfigError { option, problem });
         if self.keepalive_text.contains(['\r', '\n']) {
             return fail("keepalive-text", "must be one line".into());
+        }
+        if self.gap_event.contains(['\r', '\n', '\0']) || self.gap_event.len() > MAX_FIELD_BYTES {
+            return fail(
+                "gap-event",
+                format!("must be at most {MAX_FIELD_BYTES} bytes without CR, LF and NUL"),
+            );
         }
         for origin in &self.cors_origins {
             if !is_origin(origin) {
@@ -206,6 +237,20 @@ impl Config {
                 )
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether events are retained for those who come back.
+    pub(crate) fn keeps_history(&self) -> bool {
+        let bounds = [self.history_events, self.history_bytes, self.history_total];
+        !self.history_age.is_zero() && bounds.iter().all(|&bound| bound > 0)
+    }
+
+    /// Bytes of memory that all logs may take together.
+    pub(crate) fn memory_limit(&self) -> usize {
+        match self.history_total {
+            0 => HISTORY_TOTAL.max(self.lag_limit()),
+            total => total,
         }
     }
 

@@ -37,6 +37,10 @@ pub struct EventLog {
     empty_at: u64,
     expected: usize,
     last_seq: u64,
+    /// Bytes of memory that the chunks take.
+    held: usize,
+    /// The owner's time at which a frame was dropped last.
+    dropped_at: u64,
 }
 
 #[derive(Debug)]
@@ -61,6 +65,14 @@ impl Chunk {
 
     fn end(&self) -> u64 {
         self.start + self.bytes().len() as u64
+    }
+
+    /// Bytes of memory that it takes.
+    fn held(&self) -> usize {
+        match &self.bytes {
+            Run::Copied(bytes) => bytes.capacity(),
+            Run::Shared(bytes) => bytes.len(),
+        }
     }
 }
 
@@ -130,39 +142,108 @@ impl Default for Slices<'_> {
 }
 
 impl EventLog {
-    /// Appends a frame under its sequence number, which is larger than all before.
-    pub fn append(&mut self, seq: u64, frame: &Bytes) {
+    /// An empty log that may have had frames up to a sequence number.
+    pub fn since(seq: u64) -> Self {
+        Self {
+            dropped_seq: seq,
+            last_seq: seq,
+            ..Self::default()
+        }
+    }
+
+    /// Appends a frame, with what goes out before it, under its sequence number, which is larger than all before.
+    pub fn append(&mut self, seq: u64, prefix: &[u8], frame: &Bytes) {
         debug_assert!(seq > self.last_seq, "the engine counts upwards");
         let start = self.end;
-        self.end += frame.len() as u64;
+        self.end += (prefix.len() + frame.len()) as u64;
         self.last_seq = seq;
         self.entries.push_back(Entry { seq, end: self.end });
-        if frame.len() >= SHARE_FROM {
-            self.chunks.push_back(Chunk {
-                start,
-                bytes: Run::Shared(frame.clone()),
-            });
-            return;
+        if frame.len() < SHARE_FROM {
+            return self.copy(start, prefix, frame);
         }
+        if !prefix.is_empty() {
+            self.copy(start, prefix, &[]);
+        }
+        self.push(Chunk {
+            start: start + prefix.len() as u64,
+            bytes: Run::Shared(frame.clone()),
+        });
+    }
+
+    /// Appends bytes to the run of small frames, or begins one.
+    fn copy(&mut self, start: u64, prefix: &[u8], frame: &[u8]) {
+        let bytes = prefix.len() + frame.len();
         if let Some(Chunk {
             bytes: Run::Copied(run),
             ..
         }) = self.chunks.back_mut()
+            && run.capacity() - run.len() >= bytes
         {
-            if run.capacity() - run.len() >= frame.len() {
-                run.extend_from_slice(frame);
-                return;
-            }
-            self.expected = (self.expected.max(run.capacity()) * 2).min(MAX_CHUNK);
+            run.extend_from_slice(prefix);
+            run.extend_from_slice(frame);
+            return;
         }
-        // A fill is never quite as large as the last one, and what is in two chunks is two slices of each write.
-        let room = self.expected + self.expected / 4;
-        let mut run = Vec::with_capacity(room.min(MAX_CHUNK).max(frame.len()));
+        // As much as the last fill and a quarter, as one is never quite as large as the other, and what is in two chunks is two
+        // slices of each write; or as much as is retained already.
+        let retained = (start - self.start) as usize;
+        let room = (self.expected + self.expected / 4).max(retained);
+        let mut run = Vec::with_capacity(room.min(MAX_CHUNK).max(bytes));
+        run.extend_from_slice(prefix);
         run.extend_from_slice(frame);
-        self.chunks.push_back(Chunk {
+        self.push(Chunk {
             start,
             bytes: Run::Copied(run),
         });
+    }
+
+    fn push(&mut self, chunk: Chunk) {
+        self.held += chunk.held();
+        self.chunks.push_back(chunk);
+    }
+
+    /// Frames that are retained.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no frame is retained.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes of memory that the retained frames take, with their index.
+    pub fn memory(&self) -> usize {
+        let index = self.entries.len() * size_of::<Entry>();
+        let chunks = self.chunks.len() * size_of::<Chunk>();
+        self.held + index + chunks
+    }
+
+    /// Sequence number of the first retained frame.
+    pub fn first_seq(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.seq)
+    }
+
+    /// Sequence number of the last frame that was dropped, and the owner's time at which that was.
+    pub fn dropped(&self) -> (u64, u64) {
+        (self.dropped_seq, self.dropped_at)
+    }
+
+    /// Offset from which on there are at most so many frames and so many bytes, all behind a sequence number.
+    pub fn newest(&self, frames: usize, bytes: u64, behind: u64) -> u64 {
+        let mut first = self.entries.len().saturating_sub(frames);
+        if self.dropped_seq < behind {
+            first = first.max(self.entries.partition_point(|entry| entry.seq <= behind));
+        }
+        if self.retained() > bytes {
+            // A frame starts where the one before it ends.
+            let from = self.end - bytes;
+            let before = self.entries.partition_point(|entry| entry.end < from);
+            first = first.max((before + 1).min(self.entries.len()));
+        }
+        match first.checked_sub(1) {
+            None => self.start,
+            Some(before) => self.entries[before].end,
+        }
     }
 
     /// Offset of the first retained byte.
@@ -199,12 +280,15 @@ impl EventLog {
         (seq >= self.dropped_seq).then(|| self.dropped + later())
     }
 
+    /// As [`EventLog::after`]; the first retained frame when some were dropped.
+    pub fn after_or_first(&self, seq: u64) -> u64 {
+        self.after(seq).unwrap_or(self.dropped)
+    }
+
     /// Offset of the first retained byte of a frame behind a sequence number, or the end.
     pub fn offset_behind(&self, seq: u64) -> u64 {
-        match self.after(seq) {
-            None => self.start,
-            Some(ordinal) => self.position(ordinal).map_or(self.end, |next| next.start),
-        }
+        let next = self.position(self.after_or_first(seq));
+        next.map_or(self.end, |next| next.start)
     }
 
     /// How many frames end at or before an offset that is retained or the end.
@@ -255,9 +339,35 @@ impl EventLog {
         }
     }
 
-    /// Drops every frame that ends at or before an offset; returns how many bytes that freed.
-    pub fn drop_before(&mut self, offset: u64) -> u64 {
-        let before = self.start;
+    /// The bytes of a retained frame.
+    pub fn copy_of(&self, position: Position) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut from = position.start;
+        while from < position.end {
+            let mut slices = Slices::new();
+            self.gather(from, (position.end - from) as usize, &mut slices);
+            for slice in slices.as_slice() {
+                bytes.extend_from_slice(slice);
+            }
+            from += slices.bytes() as u64;
+        }
+        bytes
+    }
+
+    /// Offset of the last frame's end in the first piece of memory: what is dropped up to there frees it.
+    pub fn first_chunk_end(&self) -> u64 {
+        let Some(chunk) = self.chunks.front() else {
+            return self.end;
+        };
+        let within = self
+            .entries
+            .partition_point(|entry| entry.end < chunk.end());
+        self.entries.get(within).map_or(self.end, |entry| entry.end)
+    }
+
+    /// Drops every frame that ends at or before an offset, at a time of the owner's; returns how many frames that were.
+    pub fn drop_before(&mut self, offset: u64, now: u64) -> usize {
+        let before = self.entries.len();
         if offset >= self.end {
             self.drop_all();
         } else {
@@ -267,15 +377,15 @@ impl EventLog {
                 self.dropped += 1;
                 self.entries.pop_front();
             }
-            while self
-                .chunks
-                .front()
-                .is_some_and(|chunk| chunk.end() <= self.start)
-            {
-                self.chunks.pop_front();
+            while let Some(chunk) = self.chunks.pop_front_if(|chunk| chunk.end() <= self.start) {
+                self.held -= chunk.held();
             }
         }
-        self.start - before
+        let dropped = before - self.entries.len();
+        if dropped > 0 {
+            self.dropped_at = now;
+        }
+        dropped
     }
 
     fn drop_all(&mut self) {
@@ -288,6 +398,7 @@ impl EventLog {
         self.expected = (self.end - self.empty_at).min(MAX_CHUNK as u64) as usize;
         self.empty_at = self.end;
         self.chunks.clear();
+        self.held = 0;
         // An idle log costs little, and a busy one need not grow again.
         let used = self.entries.len();
         self.entries.clear();
@@ -324,14 +435,14 @@ mod tests {
         let mut ends = vec![0u64];
         for seq in 1..=2000u64 {
             let bytes = frame(seq, sizes[(seq * seq % 9) as usize]);
-            log.append(seq, &bytes);
+            log.append(seq, &[], &bytes);
             all.extend_from_slice(&bytes);
             ends.push(all.len() as u64);
             if seq % 7 == 0 {
                 let keep = (seq % 49) as usize / 5;
-                let before = log.retained();
-                let freed = log.drop_before(ends[seq as usize - keep]);
-                assert_eq!(log.retained(), before - freed);
+                let before = log.len();
+                let dropped = log.drop_before(ends[seq as usize - keep], seq);
+                assert_eq!(log.len(), before - dropped);
                 assert!(log.start() >= ends[seq as usize - keep]);
             }
             assert_eq!(
@@ -374,13 +485,14 @@ mod tests {
     fn an_empty_log_gives_its_memory_back() {
         let mut log = EventLog::default();
         for seq in 1..=10_000 {
-            log.append(seq, &frame(seq, 100));
+            log.append(seq, &[], &frame(seq, 100));
         }
-        assert_eq!(log.drop_before(log.end()), 1_000_000);
-        assert_eq!((log.retained(), log.chunks.len()), (0, 0));
+        assert!(log.memory() >= 1_000_000 && log.memory() < 1_400_000);
+        assert_eq!(log.drop_before(log.end(), 0), 10_000);
+        assert_eq!((log.retained(), log.chunks.len(), log.memory()), (0, 0, 0));
         assert!(log.entries.capacity() <= *KEEP_ENTRIES.end());
-        log.append(10_001, &frame(1, 100));
-        log.drop_before(log.end());
+        log.append(10_001, &[], &frame(1, 100));
+        log.drop_before(log.end(), 0);
         assert!(log.entries.capacity() <= *KEEP_ENTRIES.start());
         assert_eq!((log.after(10_001), log.after(9_999)), (Some(10_001), None));
         assert_eq!(log.offset_behind(10_001), 1_000_100);
@@ -391,8 +503,8 @@ mod tests {
         let mut log = EventLog::default();
         let (frame, frames) = (frame(0, 1000), 10_000);
         for seq in 1..=frames {
-            log.append(seq, &frame);
-            log.drop_before(log.end().saturating_sub(200_000));
+            log.append(seq, &[], &frame);
+            log.drop_before(log.end().saturating_sub(200_000), 0);
         }
         assert!(log.chunks.len() <= 5, "{} chunks", log.chunks.len());
     }
@@ -402,10 +514,10 @@ mod tests {
         let mut log = EventLog::default();
         for round in 0..3 {
             for seq in 1..=150 {
-                log.append(round * 150 + seq, &frame(seq, 108));
+                log.append(round * 150 + seq, &[], &frame(seq, 108));
             }
             let chunks = log.chunks.len();
-            log.drop_before(log.end());
+            log.drop_before(log.end(), 0);
             assert!(
                 round == 0 || chunks == 1,
                 "{chunks} chunks in round {round}"

@@ -142,6 +142,20 @@ impl Namespace {
         self.0.split('/').filter(|segment| !segment.is_empty())
     }
 
+    /// The ancestor with so many segments; itself if it has no more.
+    pub(crate) fn ancestor(&self, segments: usize) -> Self {
+        if segments == 0 {
+            return Self::root();
+        }
+        // Each segment has its slash in front.
+        let end = self
+            .0
+            .match_indices('/')
+            .nth(segments)
+            .map_or(self.0.len(), |(at, _)| at);
+        Self(self.0[..end].into())
+    }
+
     /// Whether this is `other` or one of its ancestors: whole segments count, so `/pet` does not contain `/pets`.
     pub fn contains(&self, other: &Self) -> bool {
         &*self.0 == "/"
@@ -187,6 +201,22 @@ impl std::str::FromStr for Namespace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ancestors_are_counted_from_the_root() {
+        let namespace = Namespace::parse("/a/bc/d").unwrap();
+        for (segments, ancestor) in [
+            (0, "/"),
+            (1, "/a"),
+            (2, "/a/bc"),
+            (3, "/a/bc/d"),
+            (9, "/a/bc/d"),
+        ] {
+            assert_eq!(namespace.ancestor(segments).as_str(), ancestor);
+        }
+        assert_eq!(Namespace::root().ancestor(0), Namespace::root());
+        assert_eq!(Namespace::root().ancestor(1), Namespace::root());
+    }
 
     #[test]
     fn every_spelling_has_one_normal_form() {

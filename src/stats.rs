@@ -122,7 +122,7 @@ pub struct Status {
     pub connections_total: u64,
     /// Event streams now.
     pub subscribers: usize,
-    /// Namespaces in use now: with subscribers.
+    /// Namespaces in use now: with subscribers or retained events.
     pub namespaces: usize,
     /// Events taken from publishers.
     pub events: u64,
@@ -130,8 +130,14 @@ pub struct Status {
     pub deliveries: u64,
     /// Bytes given to sockets.
     pub bytes: u64,
-    /// Bytes of events in memory because a subscriber still needs them.
+    /// Events in memory, because they are history or a subscriber still needs them; one that went to several namespaces counts in each.
+    pub retained_events: usize,
+    /// Their bytes.
     pub retained_bytes: u64,
+    /// Bytes of memory that they take, index and namespaces included: what [`history_total`](crate::Config::history_total) bounds.
+    pub retained_memory: u64,
+    /// Retained events that gave way to that bound.
+    pub gave_way: u64,
     /// Events waiting between publishers and the event loop.
     pub queued: usize,
     /// Ended connections by reason, in the order of [`DisconnectReason::ALL`].

@@ -125,6 +125,41 @@ impl<T> Trie<T> {
         }
     }
 
+    /// Hands to `f` the places of the values at a namespace and at its ancestors, from the root down, to be filled where they are empty.
+    ///
+    /// # Errors
+    /// [`Full`] where that takes more than `max_nodes` nodes in all, with how many places there were before.
+    pub fn fill_path(
+        &mut self,
+        namespace: &Namespace,
+        max_nodes: usize,
+        mut f: impl FnMut(usize, &mut Option<T>),
+    ) -> Result<(), usize> {
+        let values = &mut self.values;
+        let mut fill = |depth, value: &mut Option<T>| {
+            let before = usize::from(value.is_some());
+            f(depth, value);
+            *values = *values + usize::from(value.is_some()) - before;
+        };
+        let mut node = &mut self.root;
+        fill(0, &mut node.value);
+        for (depth, segment) in (1..).zip(namespace.segments()) {
+            if !node.children.contains_key(segment) {
+                if self.nodes >= max_nodes {
+                    return Err(depth);
+                }
+                self.nodes += 1;
+                node.children.insert(segment.into(), Node::new());
+            }
+            node = node
+                .children
+                .get_mut(segment)
+                .expect("the child was there or was inserted just now");
+            fill(depth, &mut node.value);
+        }
+        Ok(())
+    }
+
     /// Takes out the value at a namespace, and with it the nodes that only led to it.
     pub fn remove(&mut self, namespace: &Namespace) -> Option<T> {
         let mut freed = 0;

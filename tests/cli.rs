@@ -261,7 +261,9 @@ fn flag_over_variable_over_file_over_default() {
     ];
     for (flags, variable, prefix) in rows {
         let mut command = fanfare();
-        command.args(["serve", "--config", &config]).args(flags);
+        command
+            .args(["serve", "--history-events", "0", "--config", &config])
+            .args(flags);
         if let Some(text) = variable {
             command.env("FANFARE_KEEPALIVE_TEXT", text);
         }
@@ -269,7 +271,8 @@ fn flag_over_variable_over_file_over_default() {
         assert!(text.ends_with(prefix), "{text}");
     }
     let text =
-        Serving::start(fanfare().args(["serve", "--addr", "127.0.0.1:0"])).stream_until("", "\n\n");
+        Serving::start(fanfare().args(["serve", "--addr", "127.0.0.1:0", "--history-events", "0"]))
+            .stream_until("", "\n\n");
     assert!(
         text.contains("\r\n\r\nretry:") && text.ends_with("\n:\n\n"),
         "{text}"

@@ -26,7 +26,13 @@ impl Outlet for Sink {
 }
 
 fn engine(now: Instant) -> Engine {
-    engine_with(Config::default(), now)
+    engine_with(without_history(), now)
+}
+
+fn without_history() -> Config {
+    let mut config = Config::default();
+    config.history_events = 0;
+    config
 }
 
 fn engine_with(config: Config, now: Instant) -> Engine {
@@ -34,7 +40,7 @@ fn engine_with(config: Config, now: Instant) -> Engine {
         publish: PublishAccess::Open,
         loopback: true,
     };
-    Engine::new(config, access, 10, None, 1, now)
+    Engine::new(config, access, 10, None, 1, 1, now)
 }
 
 #[test]
@@ -289,7 +295,7 @@ fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
     let mut now = Instant::now();
     let begun = now;
     let max_lag = 1 << 20;
-    let mut config = Config::default();
+    let mut config = without_history();
     config.max_lag = max_lag;
     config.max_event = 16 << 10;
     let mut engine = engine_with(config, now);

@@ -318,6 +318,7 @@ fn configured_headers_come_in_place_of_the_usual_ones() {
         "HTTP/1.1 200 OK\r\n\
          Content-Type: text/event-stream; charset=utf-8\r\n\
          Access-Control-Allow-Origin: *\r\n\
+         Fanfare-Replay: none\r\n\
          X-Accel-Buffering: yes\r\n\
          cache-control: no-store\r\n\
          X-More: 1\r\n\

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use fanfare::{Event, Namespace, Publisher, Rollup, RollupError, SendError, Server, ServerThread};
 
@@ -34,23 +34,21 @@ impl Tracker {
         let emojis = Arc::new(Emojis::new());
         let rankings = Arc::new(Rankings::new(history, source));
         let site = Site::new(emojis.to_json(), Arc::clone(&rankings));
-        let server = Server::builder()
+        let mut builder = Server::builder()
             .headers([("Cache-Control", "no-cache")])
-            .route(move |head| site.route(head))
-            .build()?
-            .spawn(address)?;
+            .route(move |head| site.route(head));
+        if !history {
+            builder = builder.history_events(0);
+        }
+        let server = builder.build()?.spawn(address)?;
         // It listens before anything is published, so it counts everything.
         let counted = server.handle().subscribe(&[Namespace::parse("/eps")?])?;
         std::thread::spawn(move || rankings.count(counted));
 
         let publisher = server.publisher().clone();
-        let ids = history.then(Ids::new);
-        let eps = Rollup::counts(
-            publisher.clone(),
-            INTERVAL,
-            emojis.entries.len(),
-            roll_up(ids),
-        )?;
+        let most = emojis.entries.len();
+        let roll_up = |json| Event::new("/eps", json);
+        let eps = Rollup::counts(publisher.clone(), INTERVAL, most, roll_up)?;
         Ok(Self {
             emojis,
             publisher,
@@ -101,38 +99,5 @@ impl Tracker {
     /// Waits for the server, which ends when it is told to.
     pub(crate) fn join(self) -> Result<(), Box<dyn Error>> {
         Ok(self.server.join()?)
-    }
-}
-
-/// Ids of roll-ups: this run's name and a number, so that none is another's.
-struct Ids {
-    run: u64,
-    number: u64,
-}
-
-impl Ids {
-    #[expect(clippy::disallowed_methods, reason = "a run is named by when it began")]
-    fn new() -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Self {
-            run: since.map_or(0, |since| since.as_millis() as u64),
-            number: 0,
-        }
-    }
-
-    fn next(&mut self) -> String {
-        self.number += 1;
-        format!("eps-{:x}-{}", self.run, self.number)
-    }
-}
-
-/// Makes events of roll-ups, with ids if there are any.
-fn roll_up(mut ids: Option<Ids>) -> impl FnMut(String) -> Event + Send + 'static {
-    move |json| {
-        let event = Event::new("/eps", json);
-        match &mut ids {
-            Some(ids) => event.id(ids.next()),
-            None => event,
-        }
     }
 }

@@ -102,9 +102,21 @@ options! {
     /// Least time between two writes to a namespace's subscribers [default: 0]
     #[arg(value_name = "DURATION")]
     coalesce / "coalesce" / "FANFARE_COALESCE": Span,
-    /// Bytes of all events in memory together; the largest log gives way first [default: 256MiB]
+    /// Events that each namespace retains for those who come back; 0 turns history off [default: 1000]
+    #[arg(value_name = "COUNT")]
+    history_events / "history_events" / "FANFARE_HISTORY_EVENTS": usize,
+    /// How long they are retained; 0 turns history off [default: 5m]
+    #[arg(value_name = "DURATION")]
+    history_age / "history_age" / "FANFARE_HISTORY_AGE": Span,
+    /// Bytes of them that each namespace retains; 0 turns history off [default: 4MiB]
+    #[arg(value_name = "SIZE")]
+    history_bytes / "history_bytes" / "FANFARE_HISTORY_BYTES": Size,
+    /// Memory of all retained events together; the largest log gives way first, 0 turns history off [default: 256MiB]
     #[arg(value_name = "SIZE")]
     history_total / "history_total" / "FANFARE_HISTORY_TOTAL": Size,
+    /// Type of the event that tells a stream what is missing before it; empty, there is none [default: gap]
+    #[arg(value_name = "TYPE")]
+    gap_event / "gap_event" / "FANFARE_GAP_EVENT": String,
     /// Origins whose pages may read streams, separated by commas; * is any [default: *]
     #[arg(value_name = "ORIGINS", value_delimiter = ',')]
     #[serde(deserialize_with = "one_or_more")]
@@ -160,6 +172,13 @@ impl Options {
         set(&mut config.send_buffer, size(&self.send_buffer).as_ref());
         set(&mut config.write_budget, size(&self.write_budget).as_ref());
         set(&mut config.coalesce, span(&self.coalesce).as_ref());
+        set(&mut config.history_events, self.history_events.as_ref());
+        set(&mut config.history_age, span(&self.history_age).as_ref());
+        set(
+            &mut config.history_bytes,
+            size(&self.history_bytes).as_ref(),
+        );
+        set(&mut config.gap_event, self.gap_event.as_ref());
         set(
             &mut config.history_total,
             size(&self.history_total).as_ref(),

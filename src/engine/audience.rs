@@ -78,12 +78,21 @@ pub(super) struct Subscriber<P> {
 pub(super) struct Seat {
     /// When it last took bytes, or when its socket last became full, in milliseconds of the engine's time.
     pub(super) active_at: u64,
+    /// Bytes of its events that it may lack: while it is given what it asked to be replayed, that much more than others.
+    pub(super) may_lack: u64,
     /// Events given in full, and bytes of events.
     pub(super) events: u64,
     pub(super) bytes: u64,
     pub(super) conn: ConnId,
     /// The pass may write to it: its socket takes bytes and nothing else goes out first.
     pub(super) direct: bool,
+}
+
+impl Seat {
+    /// Whether it is being given what it asked to be replayed.
+    pub(super) fn is_replaying(&self, limits: &Limits) -> bool {
+        self.may_lack > limits.max_lag
+    }
 }
 
 /// Whether an audience waits for a pass.
@@ -221,28 +230,23 @@ impl<O: Outlet> Writer<'_, O> {
             }
         }
         let lag = cohort.source.lag() - taken as u64;
-        if lag > self.limits.max_lag {
+        let seat = &mut subscriber.seat;
+        if lag > seat.may_lack {
             self.end(subscriber, DisconnectReason::Lagged);
             return false;
         }
-        !subscriber.seat.direct && lag > self.limits.held_from()
+        if subscriber.place >= cohort.end {
+            seat.may_lack = self.limits.max_lag;
+        }
+        !seat.direct && !seat.is_replaying(&self.limits) && lag > self.limits.held_from()
     }
 }
 
 impl<P: Copy + Ord> Subscribers<P> {
     /// Takes in a subscriber at a place; returns its index.
-    pub(super) fn join(&mut self, place: P, conn: ConnId, direct: bool, now_ms: u64) -> u32 {
+    pub(super) fn join(&mut self, place: P, seat: Seat) -> u32 {
         self.least = Some(self.least.map_or(place, |least| least.min(place)));
-        self.list.push(Subscriber {
-            place,
-            seat: Seat {
-                active_at: now_ms,
-                events: 0,
-                bytes: 0,
-                conn,
-                direct,
-            },
-        });
+        self.list.push(Subscriber { place, seat });
         (self.list.len() - 1) as u32
     }
 

@@ -91,6 +91,9 @@ impl Engine {
                 self.due.pop_front();
             }
         }
+        // Whoever comes back is given what it missed beside what goes on, and nobody waits for that.
+        let mut budget = self.slice;
+        self.flush_listed(|engine| &mut engine.replaying, outlet, &mut budget);
         if self.due.is_empty() {
             self.trim();
         }
@@ -99,7 +102,8 @@ impl Engine {
         if !self.uploads.is_empty() && !self.intake_paused() {
             return true;
         }
-        !(self.ready.is_empty() && self.behind.is_empty() && self.due.is_empty())
+        let listed = [&self.ready, &self.behind, &self.replaying];
+        !(self.due.is_empty() && listed.iter().all(|list| list.is_empty()))
     }
 
     /// One write to each connection that is on a list now.
@@ -192,46 +196,15 @@ impl Engine {
         report
     }
 
-    /// Notes that the logs of an audience may hold what nobody needs any more.
-    pub(super) fn list_untrimmed(&mut self, audience: Audience) {
-        let mut list = |key: u32| {
-            let topic = &mut self.topics[key as usize];
-            if !topic.untrimmed && topic.log.retained() > 0 {
-                topic.untrimmed = true;
-                self.untrimmed.push(key);
-            }
-        };
-        match audience {
-            Audience::Topic(key) => list(key),
-            Audience::Selection(key) => {
-                let topics = &self.selections[key as usize].topics;
-                topics.iter().for_each(|&(topic, _)| list(topic));
-            }
-        }
-    }
-
-    /// Drops from the logs what nobody needs any more. Not while a pass runs: it has yet to find out who needs what.
-    fn trim(&mut self) {
-        while let Some(key) = self.untrimmed.pop() {
-            let Some(topic) = self.topics.get_mut(key as usize) else {
-                continue;
-            };
-            topic.untrimmed = false;
-            let passed = |&key: &u32| self.selections[key as usize].subscribers.least();
-            let passed = topic.selections.iter().filter_map(passed).min();
-            let needed = [
-                topic.subscribers.least(),
-                passed.map(|point| topic.log.offset_behind(point.passed)),
-            ];
-            let needed = needed.into_iter().flatten().min();
-            self.retained -= topic.log.drop_before(needed.unwrap_or(u64::MAX));
-        }
-    }
-
     fn list_behind(&mut self, key: ConnId) {
         let connection = &mut self.connections[key as usize];
-        if !connection.listed {
-            connection.listed = true;
+        if std::mem::replace(&mut connection.listed, true) {
+            return;
+        }
+        let place = connection.place();
+        if place.is_some_and(|place| self.seat(place).is_replaying(&self.limits)) {
+            self.replaying.push_back(key);
+        } else {
             self.behind.push_back(key);
         }
     }
@@ -464,6 +437,9 @@ impl<O: Outlet> Writer<'_, O> {
         subscriber.seat.direct = all;
         let step = source.step(place, of_events);
         self.advance(subscriber, of_events, step);
+        if subscriber.place >= source.end() {
+            subscriber.seat.may_lack = self.limits.max_lag;
+        }
         // Places are often within an event: whoever was in the same one as the last moves on when that is complete.
         let was_least = |least| source.passed(place) <= source.passed(least);
         let least_moved = step.1 > 0 && least.is_some_and(was_least);

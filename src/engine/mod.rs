@@ -13,7 +13,9 @@ mod audience;
 mod connection;
 mod flush;
 mod random;
+mod replay;
 mod requests;
+mod retention;
 mod selection;
 mod timers;
 mod topic;
@@ -32,7 +34,7 @@ use slab::Slab;
 use crate::access::Access;
 use crate::config::Config;
 use crate::event_log::Slices;
-use crate::event_stream::encode::{Frame, Target};
+use crate::event_stream::encode::{Frame, Target, own_id};
 use crate::http::custom::Response;
 use crate::http::request::RequestHead;
 use crate::namespace::Namespace;
@@ -43,6 +45,8 @@ use audience::{Audience, Limits, Pass, Seat, Turn};
 use connection::{Connection, Farewell, Phase, Place, Stream};
 pub use flush::SLICE;
 use random::Random;
+use replay::{EventIds, Resume, Start};
+use retention::Retention;
 use selection::{Scratch, Selection};
 use topic::Topic;
 
@@ -80,6 +84,8 @@ pub enum Appetite {
 /// What became of a published event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
+    /// Its number in the total order.
+    pub seq: u64,
     /// How many subscribers it goes to.
     pub subscribers: usize,
 }
@@ -136,6 +142,8 @@ pub struct Engine {
     ready: VecDeque<ConnId>,
     /// Streams left with something to write though their sockets would take more.
     behind: VecDeque<ConnId>,
+    /// Those of them that are given what they asked to be replayed.
+    replaying: VecDeque<ConnId>,
     #[cfg(feature = "publish")]
     /// Uploads with bytes to work on, in the order they came.
     uploads: VecDeque<ConnId>,
@@ -155,8 +163,11 @@ pub struct Engine {
     /// The time of the verb that is being carried out, in milliseconds since `born`.
     now_ms: u64,
     seq: u64,
+    ids: EventIds,
+    /// Memory for what goes out before an event.
+    prefix: Vec<u8>,
+    retention: Retention,
     next_id: u64,
-    retained: u64,
     stats: Status,
 }
 
@@ -169,13 +180,15 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine for a checked configuration. `seed` decides jitter and the order of a drain, nothing else.
+    /// An engine for a checked configuration. `seed` decides jitter and the order of a drain, nothing else; `epoch` is the name of the
+    /// history that begins.
     pub fn new(
         config: Config,
         access: Access,
         max_connections: usize,
         route: Option<RouteHook>,
         seed: u64,
+        epoch: u64,
         now: Instant,
     ) -> Self {
         let limits = Limits {
@@ -184,6 +197,7 @@ impl Engine {
             max_lag: config.lag_limit() as u64,
         };
         Self {
+            retention: Retention::new(&config),
             config,
             access,
             route,
@@ -202,6 +216,7 @@ impl Engine {
             due: VecDeque::new(),
             ready: VecDeque::new(),
             behind: VecDeque::new(),
+            replaying: VecDeque::new(),
             #[cfg(feature = "publish")]
             uploads: VecDeque::new(),
             #[cfg(feature = "publish")]
@@ -217,8 +232,9 @@ impl Engine {
             born: now,
             now_ms: 0,
             seq: 0,
+            ids: EventIds::new(epoch),
+            prefix: Vec::new(),
             next_id: 1,
-            retained: 0,
             stats: Status {
                 state: State::Serving,
                 ..Status::default()
@@ -268,12 +284,13 @@ impl Engine {
     ) -> Result<ConnId, NamespacesFull> {
         self.set_now(now);
         let key = self.insert(Connection::new(self.next_id, None, false, self.now_ms));
-        let subscribed = self.start_stream(key, namespaces);
+        let namespaces = Namespace::reduce(namespaces);
+        let subscribed = self.start_stream(key, namespaces, &Resume::live());
         match subscribed {
-            Ok(()) => self.look_at_soon(key),
+            Ok(_) => self.look_at_soon(key),
             Err(_) => self.disconnect(key, DisconnectReason::Overload),
         }
-        subscribed.map(|()| key)
+        subscribed.map(|_| key)
     }
 
     fn insert(&mut self, connection: Connection) -> ConnId {
@@ -284,13 +301,14 @@ impl Engine {
         key
     }
 
-    /// Makes a connection a subscriber, from the next event on.
+    /// Makes a connection a subscriber of namespaces none of which is within another; returns what there is for it to begin with: the
+    /// event that tells of a gap, or the ID of its place.
     fn start_stream(
         &mut self,
         key: ConnId,
         namespaces: Vec<Namespace>,
-    ) -> Result<(), NamespacesFull> {
-        let namespaces = Namespace::reduce(namespaces);
+        resume: &Resume,
+    ) -> Result<Vec<u8>, NamespacesFull> {
         let mut topics = Vec::with_capacity(namespaces.len());
         for namespace in &namespaces {
             match self.topic_at(namespace) {
@@ -303,7 +321,13 @@ impl Engine {
                 }
             }
         }
-        let place = self.join(key, topics);
+        let (behind, first) = self.behind(&topics, resume.start);
+        let begin = match &resume.gap {
+            Some((reason, asked)) => self.gap_event(*reason, asked, &topics, first),
+            None if first.is_none() && self.retention.history => self.ids.line(self.seq).to_vec(),
+            None => Vec::new(),
+        };
+        let place = self.join(key, topics, behind, resume);
         let stream = Stream {
             namespaces: namespaces.into(),
             place,
@@ -313,40 +337,60 @@ impl Engine {
         self.connections[key as usize].phase = Phase::Streaming(Box::new(stream));
         self.stats.subscribers += 1;
         self.opened.push(key);
-        Ok(())
+        Ok(begin)
     }
 
     fn topic_at(&mut self, namespace: &Namespace) -> Result<u32, NamespacesFull> {
-        let topics = &mut self.topics;
-        let make = || topics.insert(Topic::new(namespace.clone())) as u32;
-        self.namespaces
-            .insert_with(namespace, self.config.max_namespaces, make)
-            .map(|key| *key)
-            .map_err(|_| NamespacesFull)
+        let mut namespaces = std::mem::take(&mut self.namespaces);
+        let most = self.config.max_namespaces;
+        let made = namespaces.insert_with(namespace, most, || self.new_topic(namespace.clone()));
+        let made = made.map(|key| *key).map_err(|_| NamespacesFull);
+        self.namespaces = namespaces;
+        made
     }
 
-    /// Adds a connection to those who listen to these topics, behind all that is there.
-    fn join(&mut self, key: ConnId, topics: Vec<u32>) -> Place {
+    fn new_topic(&mut self, namespace: Namespace) -> u32 {
+        let log = self.retention.log_of(&namespace);
+        self.topics.insert(Topic::new(namespace, log)) as u32
+    }
+
+    /// Adds a connection to those who listen to these topics, behind an event.
+    fn join(&mut self, key: ConnId, topics: Vec<u32>, behind: u64, resume: &Resume) -> Place {
         let connection = &self.connections[key as usize];
-        let direct = connection.writable && connection.outgoing.is_empty();
+        let lacks = |&topic: &u32| {
+            let log = &self.topics[topic as usize].log;
+            log.end() - log.offset_behind(behind)
+        };
+        let seat = Seat {
+            active_at: self.now_ms,
+            may_lack: self.limits.max_lag + topics.iter().map(lacks).sum::<u64>(),
+            events: 0,
+            bytes: 0,
+            conn: key,
+            direct: connection.writable && connection.outgoing.is_empty(),
+        };
         if let [topic] = *topics {
             let Topic {
                 log, subscribers, ..
             } = &mut self.topics[topic as usize];
             return Place {
                 audience: Audience::Topic(topic),
-                index: subscribers.join(log.end(), key, direct, self.now_ms),
+                index: subscribers.join(log.offset_behind(behind), seat),
             };
         }
+        // Nothing is missing behind the event that was asked for by its ID, and not found to be gone.
+        let since = match resume {
+            Resume {
+                start: Start::End | Start::After(1..),
+                gap: None,
+            } => 0,
+            _ => self.retention.now_of_replay(),
+        };
         let selection = self.selection_of(topics);
-        let Selection {
-            topics,
-            subscribers,
-        } = &mut self.selections[selection as usize];
-        let end = selection::end_of(topics, &self.topics);
+        let Selection { subscribers, .. } = &mut self.selections[selection as usize];
         Place {
             audience: Audience::Selection(selection),
-            index: subscribers.join(end, key, direct, self.now_ms),
+            index: subscribers.join(selection::Point::behind(behind, since), seat),
         }
     }
 
@@ -416,60 +460,111 @@ impl Engine {
         self.pause.held > 0 && self.now_ms < self.pause.until
     }
 
-    /// Appends an event to the logs of everyone who is to have it.
+    /// Appends an event to the logs of everyone who is to have it and, with history on, of every namespace that it reaches.
     pub fn publish(&mut self, frame: &Frame, now: Instant) -> Published {
         self.set_now(now);
+        if !(frame.encoded && self.retention.history) {
+            return self.publish_one(&frame.target, &frame.bytes, frame.encoded);
+        }
+        // Each has a number and an ID of its own.
+        let events = frame.events();
+        let published = events.map(|event| self.publish_one(&frame.target, &event, true));
+        published.last().expect("a frame is one event at the least")
+    }
+
+    fn publish_one(&mut self, target: &Target, event: &Bytes, encoded: bool) -> Published {
         self.seq += 1;
         self.stats.events += 1;
-        let mut reached = Reached::default();
-        match &frame.target {
-            Target::One(namespace) => self.publish_at(namespace, &frame.bytes, &mut reached),
+        self.retention.note_age(self.seq, self.now_ms as i64);
+        let own_id = (self.retention.history && (encoded || event.starts_with(b"id:")))
+            .then(|| own_id(event))
+            .flatten();
+        let mut prefix = std::mem::take(&mut self.prefix);
+        prefix.clear();
+        if self.retention.history && !event.starts_with(b"id:") && own_id.is_none() {
+            prefix.extend_from_slice(self.ids.line(self.seq));
+        }
+        if let Some(id) = own_id {
+            self.ids.remember(id, self.seq);
+        }
+        let mut append = Append {
+            event,
+            prefix,
+            named: own_id.is_some(),
+            reached: Reached::default(),
+        };
+        match target {
+            Target::One(namespace) => self.publish_at(namespace, &mut append),
             Target::Many(namespaces) => {
-                reached.several = true;
+                append.reached.several = true;
                 for namespace in namespaces {
-                    self.publish_at(namespace, &frame.bytes, &mut reached);
+                    self.publish_at(namespace, &mut append);
                 }
             }
             Target::Everyone => {
-                reached.several = true;
+                append.reached.several = true;
                 for index in 0..self.topics.capacity() {
                     if self.topics.contains(index) {
-                        self.append(index as u32, &frame.bytes, &mut reached);
+                        self.append(index as u32, &mut append);
                     }
                 }
             }
         }
-        if self.retained > self.config.history_total as u64 {
-            self.give_way();
+        if append.named {
+            self.ids.release(self.seq);
         }
+        self.prefix = append.prefix;
+        self.give_way();
         Published {
-            subscribers: reached.count(),
+            seq: self.seq,
+            subscribers: append.reached.count(),
         }
     }
 
-    fn publish_at(&mut self, namespace: &Namespace, frame: &Bytes, reached: &mut Reached) {
+    fn publish_at(&mut self, namespace: &Namespace, append: &mut Append<'_>) {
         // The tree is lent out for the walk, as what is done at each step needs the rest of the engine.
         let mut namespaces = std::mem::take(&mut self.namespaces);
-        namespaces.for_each_on_path(namespace, |topic| self.append(*topic, frame, reached));
+        if self.retention.history {
+            let most = self.config.max_namespaces;
+            let filled = namespaces.fill_path(namespace, most, |depth, topic| {
+                let key = *topic.get_or_insert_with(|| self.new_topic(namespace.ancestor(depth)));
+                self.append(key, append);
+            });
+            if let Err(depth) = filled {
+                // The namespaces that are too many keep no history, and whoever comes back to them is told.
+                let segments = namespace.segments().count();
+                (depth..=segments)
+                    .for_each(|depth| self.retention.forget(&namespace.ancestor(depth), self.seq));
+            }
+        } else {
+            namespaces.for_each_on_path(namespace, |topic| self.append(*topic, append));
+        }
         self.namespaces = namespaces;
     }
 
-    fn append(&mut self, key: u32, frame: &Bytes, reached: &mut Reached) {
+    fn append(&mut self, key: u32, append: &mut Append<'_>) {
         let topic = &mut self.topics[key as usize];
         if topic.log.last_seq() == self.seq {
             return;
         }
-        topic.log.append(self.seq, frame);
-        reached.add(topic, &self.selections);
+        topic.log.append(self.seq, &append.prefix, append.event);
+        if append.named {
+            self.ids.hold(self.seq);
+            topic.share.named.push_back(self.seq);
+        }
+        append.reached.add(topic, &self.selections);
+        let bytes = append.prefix.len() + append.event.len();
+        let has_audience = topic.has_audience();
+        self.retention.count(key, &mut self.topics);
+        if !has_audience {
+            return self.drop_unneeded(key, u64::MAX);
+        }
         // Whoever still lacks what is dropped here lacks more than may be, and is cut when its turn comes.
-        let dropped = topic
-            .log
-            .drop_before(topic.log.end().saturating_sub(self.limits.max_lag));
-        self.retained = self.retained + frame.len() as u64 - dropped;
-        self.mark(Audience::Topic(key), frame.len());
+        self.drop_unneeded(key, 0);
+        self.mark(Audience::Topic(key), bytes);
         for index in 0..self.topics[key as usize].selections.len() {
             let selection = self.topics[key as usize].selections[index];
-            self.mark(Audience::Selection(selection), frame.len());
+            self.mark(Audience::Selection(selection), bytes);
         }
     }
 
@@ -506,46 +601,6 @@ impl Engine {
         {
             pass.turn = Turn::Due;
             self.due.push_back(audience);
-        }
-    }
-
-    /// Makes the largest logs drop their oldest events until all together are well within the total again.
-    ///
-    /// Well within, an eighth below: so the search for the largest is made once in many events, however many logs there are.
-    fn give_way(&mut self) {
-        let target = self.config.history_total as u64 / 8 * 7;
-        let mut sizes: Vec<(u64, usize)> = self
-            .topics
-            .iter()
-            .map(|(key, topic)| (topic.log.retained(), key))
-            .collect();
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        // The level at which the largest, all cut down to it, together give what has to go.
-        let excess = self.retained.saturating_sub(target);
-        let (mut above, mut count) = (0, 0);
-        let mut level = 0;
-        for (index, &(size, _)) in sizes.iter().enumerate() {
-            above += size;
-            count = index + 1;
-            level = above.saturating_sub(excess) / count as u64;
-            let next = sizes.get(count).map_or(0, |&(size, _)| size);
-            if above >= excess && level >= next {
-                break;
-            }
-        }
-        for &(_, key) in &sizes[..count] {
-            let topic = &mut self.topics[key];
-            let dropped = topic.log.drop_before(topic.log.end().saturating_sub(level));
-            self.retained -= dropped;
-            // The frame that the level cuts through stays, unless that alone is too much.
-            if self.retained > self.config.history_total as u64 {
-                self.retained -= topic.log.drop_before(topic.log.end());
-            }
-            self.make_due(Audience::Topic(key as u32));
-            for index in 0..self.topics[key].selections.len() {
-                let selection = self.topics[key].selections[index];
-                self.make_due(Audience::Selection(selection));
-            }
         }
     }
 
@@ -657,15 +712,6 @@ impl Engine {
         }
     }
 
-    /// Frees a topic that nobody needs.
-    fn free_if_unused(&mut self, key: u32) {
-        if self.topics[key as usize].is_unused() {
-            let topic = self.topics.remove(key as usize);
-            self.retained -= topic.log.retained();
-            self.namespaces.remove(&topic.namespace);
-        }
-    }
-
     /// What is known of a connection.
     pub fn info(&self, key: ConnId) -> ConnectionInfo {
         let connection = &self.connections[key as usize];
@@ -702,14 +748,25 @@ impl Engine {
 
     /// The counters, at a moment.
     pub fn status(&self, now: Instant) -> Status {
-        Status {
+        let mut status = Status {
             uptime: now.saturating_duration_since(self.born),
             connections: self.connections.len(),
             namespaces: self.topics.len(),
-            retained_bytes: self.retained,
             ..self.stats
-        }
+        };
+        self.retention.report(&self.ids, &mut status);
+        status
     }
+}
+
+/// An event on its way into the logs.
+struct Append<'a> {
+    event: &'a Bytes,
+    /// The line with its ID, if it has none of its own.
+    prefix: Vec<u8>,
+    /// It has.
+    named: bool,
+    reached: Reached,
 }
 
 /// A time in which no events are taken, as some subscribers are held back.

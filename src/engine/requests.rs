@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use crate::http::request::{Progress, Reject, RequestHead, RequestReader};
 use crate::http::response::{self, Answer, Headers};
-use crate::http::route::{self, Route};
+use crate::http::route::{self, Replay, Route};
 use crate::namespace::Namespace;
 use crate::stats::DisconnectReason;
 
 use super::connection::Phase;
-use super::{Appetite, ConnId, Engine, Routing};
+use super::replay::Resume;
+use super::{Appetite, ConnId, Engine, NamespacesFull, Routing};
 
 /// Bytes after a subscriber's request that are ignored; one more ends the connection.
 const IGNORED_MOST: usize = 4 << 10;
@@ -134,14 +135,13 @@ impl Engine {
         };
         match routed {
             Ok(Route::Subscribe { .. }) if self.is_draining() => self.answer_overload(key, head),
-            Ok(Route::Subscribe { namespaces }) if head.method() == "HEAD" => {
-                drop(namespaces);
-                let bytes = self.stream_head(head);
-                self.close_with(key, &bytes, DisconnectReason::Client);
-            }
-            Ok(Route::Subscribe { namespaces }) => {
-                self.answer_stream(key, reader, head, namespaces)
-            }
+            Ok(Route::Subscribe { namespaces }) => match route::replay(head) {
+                Ok(replay) => self.answer_stream(key, reader, head, namespaces, replay),
+                Err(reject) => {
+                    let answer = Answer::error(reject.status, &reject.message);
+                    self.respond(key, reader, head, &answer);
+                }
+            },
             Ok(Route::Healthz) => self.respond(key, reader, head, &Answer::text(200, "ok")),
             Ok(Route::Readyz) => {
                 let answer = if self.is_draining() {
@@ -176,8 +176,26 @@ impl Engine {
         reader: Box<RequestReader>,
         head: &RequestHead,
         namespaces: Vec<Namespace>,
+        replay: Replay,
     ) {
-        let mut prefix = self.stream_head(head);
+        let namespaces = Namespace::reduce(namespaces);
+        let resume = self.resume(&namespaces, replay);
+        let mut prefix = self.stream_head(head, resume.outcome());
+        if head.method() == "HEAD" {
+            return self.close_with(key, &prefix, DisconnectReason::Client);
+        }
+        let began = match namespaces.is_empty() {
+            true => Err(NamespacesFull),
+            false => self.start_stream(key, namespaces, &resume),
+        };
+        let Ok(begin) = began else {
+            let answer =
+                Answer::error(503, "too many namespaces are in use").header("Retry-After", "5");
+            return self.respond(key, reader, head, &answer);
+        };
+        if resume.gap.is_none() {
+            prefix.extend_from_slice(&begin);
+        }
         let retry_ms = self.config.retry.as_millis() as u64;
         if retry_ms > 0 {
             let jittered = self
@@ -188,10 +206,8 @@ impl Engine {
         prefix.extend_from_slice(&crate::event_stream::encode::comment(
             &self.config.keepalive_text,
         ));
-        if namespaces.is_empty() || self.start_stream(key, namespaces).is_err() {
-            let answer =
-                Answer::error(503, "too many namespaces are in use").header("Retry-After", "5");
-            return self.respond(key, reader, head, &answer);
+        if resume.gap.is_some() {
+            prefix.extend_from_slice(&begin);
         }
         self.push_outgoing(key, &prefix);
         if let Phase::Streaming(stream) = &mut self.connections[key as usize].phase {
@@ -205,7 +221,7 @@ impl Engine {
     /// Too many connections: a browser's `EventSource` gives up for good on any status but 200, so a stream is told when to come back.
     fn answer_overload(&mut self, key: ConnId, head: &RequestHead) {
         if wants_stream(head) {
-            let mut bytes = self.stream_head(head);
+            let mut bytes = self.stream_head(head, Resume::live().outcome());
             if head.method() == "GET" {
                 bytes.extend_from_slice(
                     format!("retry:{}\n\n", self.random.between(5_000, 30_000)).as_bytes(),
@@ -219,8 +235,11 @@ impl Engine {
         self.close_with(key, &bytes, DisconnectReason::Overload);
     }
 
-    fn stream_head(&self, head: &RequestHead) -> Vec<u8> {
-        response::stream_head(&self.config.headers, &self.cors(head))
+    /// The head of an event stream, which says what became of the wish to go on after an event.
+    fn stream_head(&self, head: &RequestHead, replay: &'static str) -> Vec<u8> {
+        let mut headers = self.cors(head);
+        headers.push(("Fanfare-Replay", replay.into()));
+        response::stream_head(&self.config.headers, &headers)
     }
 
     fn cors(&self, head: &RequestHead) -> Headers {

@@ -41,6 +41,20 @@ pub(super) struct Point {
     pub(super) passed: u64,
     /// Bytes of the next one that are out.
     partial: u64,
+    /// What the logs had dropped before this time of [`Retention`](super::retention::Retention), the subscriber has been told of; zero when
+    /// nothing is missing behind its place.
+    since: u64,
+}
+
+impl Point {
+    /// Behind an event that was given in full.
+    pub(super) fn behind(passed: u64, since: u64) -> Self {
+        Self {
+            passed,
+            partial: 0,
+            since,
+        }
+    }
 }
 
 /// Memory that merging needs, kept so that a delivery allocates nothing.
@@ -74,7 +88,7 @@ pub(super) struct Merge<'a> {
 pub(super) fn end_of(keys: &[(u32, u32)], topics: &Slab<Topic>) -> Point {
     let last = |&(topic, _): &(u32, u32)| topics[topic as usize].log.last_seq();
     let passed = keys.iter().map(last).max().unwrap_or(0);
-    Point { passed, partial: 0 }
+    Point::behind(passed, 0)
 }
 
 impl<'a> Merge<'a> {
@@ -92,12 +106,16 @@ impl<'a> Merge<'a> {
     }
 
     /// Finds the next event of each log; returns how many bytes the logs hold from there on.
-    fn find_heads(&mut self, passed: u64) -> Result<u64, Gone> {
+    fn find_heads(&mut self, from: Point) -> Result<u64, Gone> {
         self.scratch.heads.clear();
         let mut bytes = 0;
         for &(topic, _) in self.keys {
             let log = &self.topics[topic as usize].log;
-            let ordinal = log.after(passed).ok_or(Gone)?;
+            let (dropped, at) = log.dropped();
+            if dropped > from.passed && at >= from.since {
+                return Err(Gone);
+            }
+            let ordinal = log.after_or_first(from.passed);
             if let Some(position) = log.position(ordinal) {
                 bytes += log.end() - position.start;
                 self.scratch.heads.push(Head {
@@ -140,7 +158,7 @@ impl Source for Merge<'_> {
 
     fn gather(&mut self, from: Point, limits: &Limits) -> Result<(), Gone> {
         // An event in several of the logs counts in each of them: only if that is too much is it counted one by one.
-        let at_most = self.find_heads(from.passed)? - from.partial;
+        let at_most = self.find_heads(from)? - from.partial;
         let count_to = match at_most > limits.max_lag {
             true => limits.max_lag + limits.write_most as u64,
             false => 0,
@@ -185,16 +203,20 @@ impl Source for Merge<'_> {
     fn step(&self, from: Point, bytes: usize) -> (Point, u64) {
         let ends = &self.scratch.ends;
         let events = ends.partition_point(|&(_, end)| end <= bytes);
-        let place = match ends[..events].last() {
+        let mut place = match ends[..events].last() {
             None => Point {
-                passed: from.passed,
                 partial: from.partial + bytes as u64,
+                ..from
             },
             Some(&(passed, end)) => Point {
                 passed,
                 partial: (bytes - end) as u64,
+                ..from
             },
         };
+        if place.since > 0 && place.passed == self.end().passed {
+            place.since = 0;
+        }
         (place, events as u64)
     }
 }

@@ -63,6 +63,7 @@ impl Engine {
     pub fn tick(&mut self, now: Instant) {
         self.set_now(now);
         self.tick_drain();
+        self.age_out();
         while let Some(&Reverse((at, id, key))) = self.timers.peek()
             && at <= self.now_ms
         {
@@ -85,7 +86,8 @@ impl Engine {
             .map(|drain| drain.schedule.last().map_or(drain.until_ms, |&(at, ..)| at));
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
         let pause = self.intake_paused().then_some(self.pause.until);
-        let next = [timer, drain, pause, self.next_settle()]
+        let aging = self.retention.next_aging();
+        let next = [timer, drain, pause, aging, self.next_settle()]
             .into_iter()
             .flatten()
             .min();

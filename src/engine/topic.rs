@@ -4,6 +4,7 @@ use crate::event_log::{EventLog, Slices};
 use crate::namespace::Namespace;
 
 use super::audience::{Gone, Limits, Source, Subscribers};
+use super::retention::Share;
 
 /// One namespace in use.
 #[derive(Debug)]
@@ -14,23 +15,27 @@ pub(super) struct Topic {
     pub(super) subscribers: Subscribers<u64>,
     /// The selections of which this namespace is one.
     pub(super) selections: Vec<u32>,
+    /// What the log counts for in all that is retained.
+    pub(super) share: Share,
     /// On the engine's list of topics whose logs may hold what nobody needs.
     pub(super) untrimmed: bool,
 }
 
 impl Topic {
-    pub(super) fn new(namespace: Namespace) -> Self {
+    pub(super) fn new(namespace: Namespace, log: EventLog) -> Self {
         Self {
             namespace,
-            log: EventLog::default(),
+            log,
+            share: Share::default(),
             subscribers: Subscribers::default(),
             selections: Vec::new(),
             untrimmed: false,
         }
     }
 
-    pub(super) fn is_unused(&self) -> bool {
-        self.subscribers.list.is_empty() && self.selections.is_empty()
+    /// Whether anybody listens.
+    pub(super) fn has_audience(&self) -> bool {
+        !(self.subscribers.list.is_empty() && self.selections.is_empty())
     }
 }
 

@@ -391,14 +391,16 @@ impl Engine {
         event: &Event,
         broadcast: bool,
         now: Instant,
-    ) -> Result<usize, EventError> {
+    ) -> Result<(Option<String>, usize), EventError> {
         let limits = self.config.event_limits();
         let frame = if broadcast {
             Frame::broadcast(event, &limits)
         } else {
             Frame::new(event, &limits)
         }?;
-        Ok(self.publish(&frame, now).subscribers)
+        let published = self.publish(&frame, now);
+        let id = self.published_id(event.id.as_deref(), published.seq);
+        Ok((id, published.subscribers))
     }
 
     /// The body is there in full.
@@ -446,10 +448,15 @@ impl Engine {
                 )
         );
         match self.publish_event(&event, broadcast, now) {
-            Ok(subscribers) => Answer::json(
-                200,
-                format!("{{\"id\":null,\"subscribers\":{subscribers}}}"),
-            ),
+            Ok((id, subscribers)) => {
+                let mut json = String::from("{\"id\":");
+                match id {
+                    Some(id) => json_string(&id, &mut json),
+                    None => json.push_str("null"),
+                }
+                json.push_str(&format!(",\"subscribers\":{subscribers}}}"));
+                Answer::json(200, json)
+            }
             Err(error @ EventError::TooLarge("data", _)) => Answer::error(413, &error.to_string()),
             Err(error) => Answer::error(400, &error.to_string()),
         }

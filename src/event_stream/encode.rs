@@ -33,6 +33,8 @@ pub struct Frame {
     pub target: Target,
     /// The whole event as it goes over the wire.
     pub bytes: Bytes,
+    /// It is in the application's own wire form, so it may be several events, and have its id in any line.
+    pub encoded: bool,
 }
 
 /// Where an event is published.
@@ -77,6 +79,19 @@ impl Frame {
         Ok(Self {
             target,
             bytes: encode(event, limits.max_event)?,
+            encoded: matches!(event.content, Content::Encoded(_)),
+        })
+    }
+
+    /// The events that it is.
+    pub fn events(&self) -> impl Iterator<Item = Bytes> {
+        let mut rest = self.bytes.clone();
+        std::iter::from_fn(move || {
+            let end = match self.encoded {
+                true => first_event_end(&rest),
+                false => rest.len(),
+            };
+            (end > 0).then(|| rest.split_to(end))
         })
     }
 
@@ -157,6 +172,52 @@ fn frame_bytes(event: &Event, content_bytes: usize) -> usize {
     let fields = field("id:\n", &event.id) + field("event:\n", &event.event_type);
     let retry = event.retry.map_or(0, |_| "retry:65536\n".len());
     fields + retry + name.len() + content_bytes
+}
+
+/// An event's own id: the value of its last `id` line, unless it is empty.
+pub(crate) fn own_id(event: &[u8]) -> Option<&str> {
+    let mut id = None;
+    let mut rest = event;
+    while !rest.is_empty() {
+        let (line, behind) = split_line(rest);
+        rest = behind;
+        let value = match line.strip_prefix(b"id") {
+            Some([b':', b' ', value @ ..] | [b':', value @ ..] | value @ []) => value,
+            _ => continue,
+        };
+        // The specification ignores an id with a NUL.
+        if !value.contains(&0) {
+            id = std::str::from_utf8(value).ok();
+        }
+    }
+    id.filter(|id| !id.is_empty())
+}
+
+/// Where the first of some whole events ends, with the empty lines that follow it.
+fn first_event_end(bytes: &[u8]) -> usize {
+    let (mut rest, mut begun, mut ended) = (bytes, false, false);
+    while !rest.is_empty() {
+        let (line, behind) = split_line(rest);
+        match line {
+            [] => ended = begun,
+            _ if ended => break,
+            _ => begun = true,
+        }
+        rest = behind;
+    }
+    bytes.len() - rest.len()
+}
+
+/// The first line, without its end, and what follows it.
+fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let Some(at) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+        return (bytes, &[]);
+    };
+    let end = match bytes[at..] {
+        [b'\r', b'\n', ..] => 2,
+        _ => 1,
+    };
+    (&bytes[..at], &bytes[at + end..])
 }
 
 /// A comment as it goes over the wire, ended by an empty line; the text is one line (the configuration saw to it).

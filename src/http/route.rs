@@ -32,6 +32,19 @@ pub enum Route {
     Readyz,
 }
 
+/// From where a stream is asked to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replay {
+    /// From now on.
+    Live,
+    /// Behind the event with this ID.
+    After(String),
+    /// With all that is retained.
+    All,
+    /// With so many of the last events.
+    Last(u64),
+}
+
 /// What a query says about the event to publish. A field that is empty, as in `?event=&id=7`, is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublishQuery {
@@ -93,6 +106,40 @@ pub fn route(head: &RequestHead, limits: &NamespaceLimits) -> Result<Route, Refu
     };
     allow(head, &["GET", "HEAD"], "GET, HEAD, OPTIONS")?;
     Ok(route)
+}
+
+/// From where the stream that `head` asks for is to begin. A browser repeats the URL with each reconnect, so its header counts more than
+/// the query, and there the ID more than what was asked for at first.
+///
+/// # Errors
+/// 400 for a query that says neither.
+pub fn replay(head: &RequestHead) -> Result<Replay, Reject> {
+    let id = head.values("last-event-id").next().unwrap_or_default();
+    if !id.is_empty() {
+        return Ok(Replay::After(String::from_utf8_lossy(id).into_owned()));
+    }
+    let mut replay = Replay::Live;
+    for pair in query_pairs(head.query()) {
+        let (key, value) = pair?;
+        match key.as_str() {
+            "lastEventId" if !value.is_empty() => {
+                return Ok(Replay::After(decode_form(value)?));
+            }
+            "replay" => replay = replay_of(&decode_form(value)?)?,
+            _ => {}
+        }
+    }
+    Ok(replay)
+}
+
+fn replay_of(value: &str) -> Result<Replay, Reject> {
+    match value {
+        "" => Ok(Replay::Live),
+        "all" => Ok(Replay::All),
+        count => decimal(count.as_bytes())
+            .map(Replay::Last)
+            .ok_or_else(|| Reject::bad("replay is neither `all` nor a number of events")),
+    }
 }
 
 /// The fields of a query, keys decoded, values as they were written: only those of known keys need to make sense.

@@ -101,13 +101,17 @@ impl EventLoop {
         let limit = config
             .max_connections
             .unwrap_or_else(socket::connection_limit);
-        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+        let random = std::hash::RandomState::new();
+        let seed = std::hash::BuildHasher::hash_one(&random, 0);
+        // Eight digits in base 36: no two starts have the same.
+        let epoch = std::hash::BuildHasher::hash_one(&random, 1) >> 23;
         let engine = Engine::new(
             config,
             access,
             limit,
             hooks.route.take(),
             seed,
+            epoch,
             Instant::now(),
         );
         run.set_at_rest(None);

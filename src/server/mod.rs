@@ -291,6 +291,9 @@ impl Builder {
         send_buffer: usize,
         write_budget: usize,
         coalesce: Duration,
+        history_events: usize,
+        history_age: Duration,
+        history_bytes: usize,
         history_total: usize,
         drain: Duration,
     }
@@ -298,6 +301,12 @@ impl Builder {
     /// Sets [`Config::keepalive_text`].
     pub fn keepalive_text(mut self, text: impl Into<String>) -> Self {
         self.config.keepalive_text = text.into();
+        self
+    }
+
+    /// Sets [`Config::gap_event`].
+    pub fn gap_event(mut self, event_type: impl Into<String>) -> Self {
+        self.config.gap_event = event_type.into();
         self
     }
 

@@ -10,6 +10,7 @@
 
 mod client;
 mod dice;
+mod history;
 mod model;
 mod net;
 mod requests;
@@ -33,19 +34,29 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-/// Plays one world; what went wrong in it, if anything did.
-fn play(seed: u64, born: Instant) -> Result<(), String> {
-    let played = catch_unwind(AssertUnwindSafe(|| World::new(seed, born).play()));
-    played.unwrap_or_else(|_| Err("it panicked".into()))
+/// Plays the world of one seed; what went wrong in it, if anything did.
+type Play = fn(u64, Instant) -> Result<(), String>;
+
+#[test]
+fn every_world_goes_as_the_model_says() {
+    play_all(|seed, born| World::new(seed, born).play());
 }
 
 #[test]
+fn whoever_comes_back_gets_what_is_missing() {
+    play_all(|seed, born| history::World::new(seed, born).play());
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "an Instant can be had only from the clock; all others are this one and a number"
 )]
-fn every_world_goes_as_the_model_says() {
+fn play_all(world: Play) {
     let born = Instant::now();
+    let play = |seed, born| {
+        let played = catch_unwind(AssertUnwindSafe(|| world(seed, born)));
+        played.unwrap_or_else(|_| Err("it panicked".into()))
+    };
     if let Some(seed) = number("SIM_SEED") {
         play(seed, born).unwrap_or_else(|problem| panic!("SIM_SEED={seed}: {problem}"));
         return;
@@ -53,7 +64,7 @@ fn every_world_goes_as_the_model_says() {
     let first = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
     let seeds = (0..number("SIM_SEEDS").unwrap_or(WORLDS)).map(|index| first.wrapping_add(index));
     if std::env::var_os("SIM_SURVEY").is_some() {
-        return survey(seeds, born);
+        return survey(seeds, |seed| play(seed, born));
     }
     for seed in seeds {
         play(seed, born).unwrap_or_else(|problem| panic!("SIM_SEED={seed}: {problem}"));
@@ -61,10 +72,10 @@ fn every_world_goes_as_the_model_says() {
 }
 
 /// Plays on whatever goes wrong, and says what did: each kind of problem once, how often, and a seed that has it.
-fn survey(seeds: impl Iterator<Item = u64>, born: Instant) {
+fn survey(seeds: impl Iterator<Item = u64>, play: impl Fn(u64) -> Result<(), String>) {
     let mut kinds = BTreeMap::<String, (usize, u64)>::new();
     for seed in seeds {
-        if let Err(problem) = play(seed, born) {
+        if let Err(problem) = play(seed) {
             let kind = problem.split(|c: char| c.is_ascii_digit());
             let kind: Vec<&str> = kind.filter(|part| !part.is_empty()).collect();
             kinds.entry(kind.join("#")).or_insert((0, seed)).0 += 1;

@@ -101,6 +101,7 @@ impl World {
             max_connections,
             None,
             dice.next(),
+            1,
             born,
         );
         // One write, a few, or what a server does: then only a crowd's passes are cut.
@@ -394,6 +395,7 @@ impl World {
 fn some_config(dice: &mut Dice, roomy: bool) -> Config {
     let ms = |ms: u64| Duration::from_millis(ms);
     let mut config = Config::default();
+    config.history_events = 0;
     config.max_event = *dice.pick(&[40, 40, 300, 300, 1000, 1000, 5000, 20_000]);
     config.max_lag = *dice.pick(&[1, 1, 5000, 50_000]);
     config.write_budget = *dice.pick(&[300, 300, 1000, 4096, 16_384]);

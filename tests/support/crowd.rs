@@ -47,13 +47,15 @@ impl Crowd {
         reason = "an engine needs a time to begin at"
     )]
     pub(crate) fn new() -> Self {
+        let mut config = Config::default();
+        config.history_events = 0;
         let now = Instant::now();
         let access = Access {
             publish: PublishAccess::Open,
             loopback: true,
         };
         Self {
-            engine: Engine::new(Config::default(), access, usize::MAX / 2, None, 1, now),
+            engine: Engine::new(config, access, usize::MAX / 2, None, 1, 1, now),
             sink: Sink {
                 bytes: 0,
                 writes: 0,

@@ -23,6 +23,7 @@ pub(crate) const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\n\
     Cache-Control: no-cache, no-transform\r\n\
     X-Accel-Buffering: no\r\n\
     Access-Control-Allow-Origin: *\r\n\
+    Fanfare-Replay: none\r\n\
     Connection: close\r\n\r\n";
 
 /// The event that a test publishes last, so that readers know when they have it all.
@@ -329,7 +330,9 @@ pub(crate) fn next_data(subscription: &mut Subscription) -> String {
     subscription.recv_timeout(PATIENCE).expect("an event").data
 }
 
-/// A server's builder with what most tests want: no keepalive between their events.
+/// A server's builder with what most tests want: no keepalive between their events, and no IDs but their own.
 pub(crate) fn builder() -> Builder {
-    Server::builder().keepalive(Duration::ZERO)
+    Server::builder()
+        .keepalive(Duration::ZERO)
+        .history_events(0)
 }

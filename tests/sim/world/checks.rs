@@ -230,8 +230,8 @@ impl World {
                 status.disconnects
             ));
         }
-        if status.retained_bytes > self.config.history_total as u64 {
-            return Err(format!("{} bytes are retained", status.retained_bytes));
+        if status.retained_memory > self.config.history_total as u64 {
+            return Err(format!("{} bytes are retained", status.retained_memory));
         }
         Ok(())
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use fanfare::internals::{Appetite, EventLimits, Frame, SURPLUS};
-use fanfare::{DisconnectReason as Reason, Namespace};
+use fanfare::internals::{Appetite, EventLimits, Frame, SURPLUS, max_frame_bytes};
+use fanfare::{DisconnectReason as Reason, Namespace, Status};
 
 use super::{Slot, World};
 use crate::client::{Client, Ended};
-use crate::model::{Follower, Planned, reduce};
+use crate::model::{Follower, NAMESPACES, Planned, reduce};
 use crate::net::{Policy, Socket};
 use crate::requests::{Ask, Writer};
 
@@ -298,13 +298,13 @@ impl World {
         };
         let frame = frame.map_err(|error| error.to_string())?;
         let now = self.instant();
-        let retained = self.retained();
+        let before = self.engine.status(now);
         let published = self.engine.publish(&frame, now);
         self.order.push(Slot {
             planned: Some(planned.clone()),
             audience: audience.clone(),
         });
-        self.note_pressure(retained, planned);
+        self.note_pressure(&before, planned.wire.len())?;
         let reached = self.count(planned, audience);
         if published.subscribers != reached {
             let says = published.subscribers;
@@ -326,21 +326,21 @@ impl World {
             .count()
     }
 
-    /// Logs may give way to the limit of all memory when this one comes to them: then whoever is behind may be cut.
-    pub(super) fn note_pressure(&mut self, retained: u64, planned: &Planned) -> u64 {
-        let logs: BTreeSet<&String> = self
-            .streams()
-            .filter_map(|client| self.clients[client].follower.as_ref())
-            .flat_map(|follower| &follower.namespaces)
-            .filter(|name| planned.is_in(name))
-            .collect();
-        let after = retained + (logs.len() * planned.wire.len()) as u64;
-        if after > self.config.history_total as u64 {
-            for index in 0..self.live.len() {
-                self.clients[self.live[index]].excused = true;
-            }
+    /// Logs may have given way to the limit of all memory when events came to them: then whoever is behind may be cut.
+    pub(super) fn note_pressure(&mut self, before: &Status, bytes: usize) -> Result<(), String> {
+        let after = self.engine.status(self.instant());
+        if after.gave_way == before.gave_way {
+            return Ok(());
         }
-        after
+        // A log takes a new piece of memory for an event, which is no larger than this, if the event is not.
+        let most = NAMESPACES.len() * (3 * bytes + (100 << 10));
+        if before.retained_memory + (most as u64) < self.config.history_total as u64 {
+            return Err(format!("logs gave way without need: {before:?}"));
+        }
+        for index in 0..self.live.len() {
+            self.clients[self.live[index]].excused = true;
+        }
+        Ok(())
     }
 
     #[cfg(not(feature = "publish"))]
@@ -357,7 +357,7 @@ impl World {
         let now = self.instant();
         let before = self.engine.status(now);
         let worked = self.engine.work_on_upload(now);
-        let mut retained = before.retained_bytes;
+        let mut bytes = 0;
         for _ in before.events..self.engine.status(now).events {
             let planned = if self.witness.is_none() {
                 let uploader = self.live.iter().copied().find(|&client| {
@@ -373,13 +373,16 @@ impl World {
                 None
             };
             if let Some(planned) = &planned {
-                retained = self.note_pressure(retained, planned);
+                bytes += planned.wire.len();
             }
             self.order.push(Slot {
                 planned,
                 audience: audience.clone(),
             });
         }
+        // What is in a request is not known before the witness sees it.
+        let most = 100 * max_frame_bytes(self.config.max_event);
+        self.note_pressure(&before, if self.witness.is_none() { bytes } else { most })?;
         Ok(worked)
     }
 

@@ -1,0 +1,419 @@
+//! What is retained of the events that went out, for how long, and what gives way when it is too much.
+//!
+//! A log holds what its subscribers still need and, with history on, what whoever comes back may ask for. Here is where that ends: in
+//! each namespace by count, bytes and age, and for all of them together by memory. And what is known of events that are
+//! gone, so that nobody is told that nothing is missing when something is, or the other way round.
+
+use std::cmp::Reverse;
+use std::collections::hash_map::RandomState;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::hash::BuildHasher;
+
+use slab::Slab;
+
+use crate::config::Config;
+use crate::event_log::EventLog;
+use crate::namespace::Namespace;
+use crate::stats::Status;
+
+use super::Engine;
+use super::audience::Audience;
+use super::replay::EventIds;
+use super::topic::Topic;
+
+/// Parts of the age at which events go: so much longer than it, at the most, one may stay.
+const AGE_PARTS: u64 = 64;
+/// Namespaces of which is remembered, when they are no longer in use, which of their events was the last.
+const FORGOTTEN_MOST: usize = 1 << 16;
+/// Memory that a namespace in use takes beside its log and its path.
+const TOPIC_MEMORY: usize = size_of::<Topic>() + 256;
+
+/// The bounds of what is retained, and where they are now.
+#[derive(Debug)]
+pub(super) struct Retention {
+    /// With history off, nothing is retained but what subscribers need.
+    pub(super) history: bool,
+    events_most: usize,
+    bytes_most: u64,
+    age_ms: i64,
+    memory_most: usize,
+    /// What all logs hold together.
+    events: usize,
+    bytes: u64,
+    memory: usize,
+    /// Events that gave way to the bound of all memory.
+    gave_way: u64,
+    /// When events were published that are not yet too old, oldest first.
+    ages: VecDeque<Age>,
+    /// Events up to this number are too old.
+    aged: u64,
+    /// The first retained event of each log, and whose it is. An entry that is not the one its topic remembers means nothing.
+    oldest: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Topics by the binary logarithm of the memory they take.
+    by_size: Vec<Vec<u32>>,
+    forgotten: Forgotten,
+    /// Counts the replays that look past a gap, so that what a log drops later can be told from what it had dropped before.
+    now: u64,
+    /// Whether anything was dropped since it was counted last.
+    dropped: bool,
+}
+
+/// Some events that were published within a short time.
+#[derive(Debug)]
+struct Age {
+    /// Of the first and the last of them, in milliseconds of the engine's time; before it, negative.
+    from_ms: i64,
+    until_ms: i64,
+    /// The last one's number.
+    seq: u64,
+}
+
+/// What a topic counts for in all that is retained.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    events: usize,
+    bytes: u64,
+    memory: usize,
+    /// Where it is listed by its size: the list, and the place in it.
+    size: usize,
+    index: u32,
+    /// The first retained event as it is listed by age; 0 when it is not.
+    oldest: u64,
+    /// Events with an id of their own that the log retains, in order.
+    pub(super) named: VecDeque<u64>,
+}
+
+/// The last events of namespaces that are no longer in use.
+#[derive(Debug, Default)]
+struct Forgotten {
+    hasher: RandomState,
+    /// By the namespace's hash: a thousand bytes of a path are too much to keep of what is gone.
+    last: HashMap<u64, u64>,
+    /// Of events up to this number nothing is known, in whatever namespace.
+    floor: u64,
+}
+
+impl Forgotten {
+    /// The last event that a namespace may have had before it came into use.
+    fn last(&self, namespace: &Namespace) -> u64 {
+        let last = self.last.get(&self.hasher.hash_one(namespace));
+        last.map_or(self.floor, |&seq| seq.max(self.floor))
+    }
+
+    fn note(&mut self, namespace: &Namespace, seq: u64) {
+        if seq <= self.floor {
+            return;
+        }
+        let last = self
+            .last
+            .entry(self.hasher.hash_one(namespace))
+            .or_default();
+        *last = seq.max(*last);
+        if self.last.len() > FORGOTTEN_MOST {
+            let mut all: Vec<u64> = self.last.values().copied().collect();
+            let (_, &mut middle, _) = all.select_nth_unstable(FORGOTTEN_MOST / 2);
+            self.raise(middle);
+        }
+    }
+
+    fn raise(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
+        self.last.retain(|_, seq| *seq > self.floor);
+    }
+}
+
+impl Retention {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            history: config.keeps_history(),
+            events_most: config.history_events,
+            bytes_most: config.history_bytes as u64,
+            age_ms: config.history_age.as_millis() as i64,
+            memory_most: config.memory_limit(),
+            events: 0,
+            bytes: 0,
+            memory: 0,
+            gave_way: 0,
+            ages: VecDeque::new(),
+            aged: 0,
+            oldest: BinaryHeap::new(),
+            by_size: vec![Vec::new(); usize::BITS as usize + 1],
+            forgotten: Forgotten::default(),
+            now: 0,
+            dropped: false,
+        }
+    }
+
+    /// A log for a namespace that comes into use.
+    pub(super) fn log_of(&self, namespace: &Namespace) -> EventLog {
+        EventLog::since(self.forgotten.last(namespace))
+    }
+
+    /// The last event that is gone of a namespace, or may be.
+    pub(super) fn last_gone(&self, namespace: &Namespace, topic: Option<&Topic>) -> u64 {
+        match topic {
+            Some(topic) => topic.log.dropped().0.max(self.forgotten.floor),
+            None => self.forgotten.last(namespace),
+        }
+    }
+
+    /// An event was published that may have gone to a namespace which is not in use.
+    pub(super) fn forget(&mut self, namespace: &Namespace, seq: u64) {
+        if !self.history {
+            return;
+        }
+        self.forgotten.note(namespace, seq);
+    }
+
+    /// Events up to this number may be missing anywhere.
+    pub(super) fn forget_all(&mut self, seq: u64) {
+        self.forgotten.raise(seq);
+    }
+
+    /// The time of a replay that looks past what is missing now.
+    pub(super) fn now_of_replay(&mut self) -> u64 {
+        if self.dropped || self.now == 0 {
+            self.dropped = false;
+            self.now += 1;
+        }
+        self.now
+    }
+
+    /// An event was published.
+    pub(super) fn note_age(&mut self, seq: u64, now_ms: i64) {
+        if !self.history {
+            return;
+        }
+        match self.ages.back_mut() {
+            Some(last) if now_ms < last.from_ms + self.age_ms / AGE_PARTS as i64 => {
+                last.until_ms = last.until_ms.max(now_ms);
+                last.seq = seq;
+            }
+            _ => self.ages.push_back(Age {
+                from_ms: now_ms,
+                until_ms: now_ms,
+                seq,
+            }),
+        }
+    }
+
+    /// When the next events will be too old.
+    pub(super) fn next_aging(&self) -> Option<u64> {
+        let first = self.ages.front()?;
+        Some((first.until_ms + self.age_ms).max(0) as u64)
+    }
+
+    /// Finds the events that are too old now, and hands out the topics that have some.
+    pub(super) fn age(&mut self, now_ms: u64, topics: &mut Slab<Topic>, mut each: impl FnMut(u32)) {
+        while let Some(first) = self
+            .ages
+            .pop_front_if(|first| first.until_ms + self.age_ms <= now_ms as i64)
+        {
+            self.aged = first.seq;
+        }
+        while let Some(&Reverse((seq, key))) = self.oldest.peek()
+            && seq <= self.aged
+        {
+            self.oldest.pop();
+            let share = topics.get_mut(key as usize).map(|topic| &mut topic.share);
+            if let Some(share) = share.filter(|share| share.oldest == seq) {
+                share.oldest = 0;
+                each(key);
+            }
+        }
+    }
+
+    /// Offset in a log from which on history retains it.
+    pub(super) fn kept_from(&self, log: &EventLog) -> u64 {
+        if self.history {
+            log.newest(self.events_most, self.bytes_most, self.aged)
+        } else {
+            log.end()
+        }
+    }
+
+    /// Drops from a topic's log what lies before an offset.
+    pub(super) fn drop_before(
+        &mut self,
+        offset: u64,
+        key: u32,
+        topics: &mut Slab<Topic>,
+        ids: &mut EventIds,
+    ) {
+        let Topic { log, share, .. } = &mut topics[key as usize];
+        if offset <= log.start() || log.drop_before(offset, self.now) == 0 {
+            return;
+        }
+        self.dropped = true;
+        let gone = log.dropped().0;
+        while let Some(seq) = share.named.pop_front_if(|seq| *seq <= gone) {
+            ids.release(seq);
+        }
+        self.count(key, topics);
+    }
+
+    /// Counts what a topic's log holds now.
+    pub(super) fn count(&mut self, key: u32, topics: &mut Slab<Topic>) {
+        let Topic {
+            log,
+            share,
+            namespace,
+            ..
+        } = &mut topics[key as usize];
+        let (events, bytes) = (log.len(), log.retained());
+        let memory = match events {
+            0 => 0,
+            _ => log.memory() + TOPIC_MEMORY + namespace.as_str().len(),
+        };
+        self.events = self.events + events - share.events;
+        self.bytes = self.bytes + bytes - share.bytes;
+        self.memory = self.memory + memory - share.memory;
+        (share.events, share.bytes, share.memory) = (events, bytes, memory);
+        if self.history
+            && share.oldest == 0
+            && let Some(first) = log.first_seq()
+        {
+            share.oldest = first;
+            self.oldest.push(Reverse((first, key)));
+        }
+        let size = (usize::BITS - memory.leading_zeros()) as usize;
+        if size != share.size {
+            self.list_by_size(key, size, topics);
+        }
+    }
+
+    fn list_by_size(&mut self, key: u32, size: usize, topics: &mut Slab<Topic>) {
+        let share = &mut topics[key as usize].share;
+        let before = std::mem::replace(&mut share.size, size);
+        let index = std::mem::replace(&mut share.index, self.by_size[size].len() as u32);
+        if size > 0 {
+            self.by_size[size].push(key);
+        }
+        if before > 0 {
+            self.by_size[before].swap_remove(index as usize);
+            if let Some(&moved) = self.by_size[before].get(index as usize) {
+                topics[moved as usize].share.index = index;
+            }
+        }
+    }
+
+    /// Tells what is retained.
+    pub(super) fn report(&self, ids: &EventIds, status: &mut Status) {
+        status.retained_events = self.events;
+        status.retained_bytes = self.bytes;
+        status.retained_memory = (self.memory + ids.memory()) as u64;
+        status.gave_way = self.gave_way;
+    }
+
+    /// A log that holds about as much as any other, if all together hold too much.
+    fn largest_of_too_much(&self, ids: &EventIds) -> Option<u32> {
+        if self.memory + ids.memory() <= self.memory_most {
+            return None;
+        }
+        let largest = self.by_size.iter().rev().find_map(|keys| keys.first());
+        largest.copied()
+    }
+}
+
+impl Engine {
+    /// Notes that the logs of an audience may hold what nobody needs any more.
+    pub(super) fn list_untrimmed(&mut self, audience: Audience) {
+        match audience {
+            Audience::Topic(key) => self.list_topic_untrimmed(key),
+            Audience::Selection(key) => {
+                for index in 0..self.selections[key as usize].topics.len() {
+                    let (topic, _) = self.selections[key as usize].topics[index];
+                    self.list_topic_untrimmed(topic);
+                }
+            }
+        }
+    }
+
+    fn list_topic_untrimmed(&mut self, key: u32) {
+        let topic = &mut self.topics[key as usize];
+        if !topic.untrimmed && !topic.log.is_empty() {
+            topic.untrimmed = true;
+            self.untrimmed.push(key);
+        }
+    }
+
+    /// Drops from the logs what nobody needs any more. Not while a pass runs: it has yet to find out who needs what.
+    pub(super) fn trim(&mut self) {
+        while let Some(key) = self.untrimmed.pop() {
+            let Some(topic) = self.topics.get_mut(key as usize) else {
+                continue;
+            };
+            topic.untrimmed = false;
+            let passed = |&key: &u32| self.selections[key as usize].subscribers.least();
+            let passed = topic.selections.iter().filter_map(passed).min();
+            let needed = [
+                topic.subscribers.least(),
+                passed.map(|point| topic.log.offset_behind(point.passed)),
+            ];
+            let needed = needed.into_iter().flatten().min().unwrap_or(u64::MAX);
+            self.drop_unneeded(key, needed);
+            // Also if nothing was dropped: it may have to be looked at again when more is too old.
+            self.retention.count(key, &mut self.topics);
+            self.free_if_unused(key);
+        }
+    }
+
+    /// Drops from a log what neither history keeps nor, from an offset on, somebody needs, who may lack `max_lag`.
+    pub(super) fn drop_unneeded(&mut self, key: u32, needed: u64) {
+        let log = &self.topics[key as usize].log;
+        let needed = needed.max(log.end().saturating_sub(self.limits.max_lag));
+        if needed > log.start() {
+            let offset = needed.min(self.retention.kept_from(log));
+            self.retention
+                .drop_before(offset, key, &mut self.topics, &mut self.ids);
+        }
+    }
+
+    /// Makes the largest logs drop their oldest events until all together are within the total again.
+    pub(super) fn give_way(&mut self) {
+        while let Some(key) = self.retention.largest_of_too_much(&self.ids) {
+            let events = self.retention.events;
+            let offset = self.topics[key as usize].log.first_chunk_end();
+            self.retention
+                .drop_before(offset, key, &mut self.topics, &mut self.ids);
+            self.retention.gave_way += (events - self.retention.events) as u64;
+            // Whoever lacks what went is cut in the next pass.
+            self.make_due(Audience::Topic(key));
+            for index in 0..self.topics[key as usize].selections.len() {
+                let selection = self.topics[key as usize].selections[index];
+                self.make_due(Audience::Selection(selection));
+            }
+            self.free_if_unused(key);
+        }
+    }
+
+    /// Lets events go that are too old.
+    pub(super) fn age_out(&mut self) {
+        let (topics, untrimmed) = (&mut self.topics, &mut self.untrimmed);
+        let mut aged = Vec::new();
+        self.retention
+            .age(self.now_ms, topics, |key| aged.push(key));
+        for key in aged {
+            let topic = &mut topics[key as usize];
+            if !std::mem::replace(&mut topic.untrimmed, true) {
+                untrimmed.push(key);
+            }
+        }
+    }
+
+    /// Frees a topic that nobody needs, and of which nothing is retained.
+    pub(super) fn free_if_unused(&mut self, key: u32) {
+        let topic = &self.topics[key as usize];
+        if !topic.has_audience() && !self.retention.history {
+            self.retention
+                .drop_before(u64::MAX, key, &mut self.topics, &mut self.ids);
+        }
+        let topic = &self.topics[key as usize];
+        if !topic.has_audience() && topic.log.is_empty() {
+            let topic = self.topics.remove(key as usize);
+            self.retention
+                .forget(&topic.namespace, topic.log.last_seq());
+            self.namespaces.remove(&topic.namespace);
+        }
+    }
+}
