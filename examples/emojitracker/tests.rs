@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use fanfare::{Namespace, Subscription};
+use serde_json::Value;
 
 use crate::emoji::Emojis;
 use crate::feed::{Simulation, read_lines};
@@ -38,6 +39,19 @@ fn read_through(stream: &mut BufReader<TcpStream>, end: &str) -> String {
         );
     }
     text
+}
+
+fn rankings(tracker: &Tracker) -> Value {
+    let mut reply = String::new();
+    let mut stream = get(tracker, "GET /rankings");
+    stream.read_to_string(&mut reply).unwrap();
+    let (_, body) = reply.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap()
+}
+
+fn total(rankings: &Value) -> u64 {
+    let rows = rankings["rankings"].as_array().unwrap().iter();
+    rows.map(|row| row["score"].as_u64().unwrap()).sum()
 }
 
 fn subscribe(tracker: &Tracker, namespace: &str) -> Subscription {
@@ -138,7 +152,7 @@ fn without_history_the_streams_are_the_streamers_own() {
 fn what_a_line_says_is_a_post() {
     let post = Post::from_line("  plain 😄 text\r\n", 7);
     assert_eq!(post.text, "plain 😄 text");
-    let json: serde_json::Value = serde_json::from_str(&post.json).unwrap();
+    let json: Value = serde_json::from_str(&post.json).unwrap();
     assert_eq!(
         (&json["id"], &json["text"]),
         (&"7".into(), &"plain 😄 text".into())
@@ -189,18 +203,11 @@ fn roll_ups_and_rankings_are_the_sums_of_the_raw_stream() {
     tracker.flush().unwrap();
     // The rankings are complete when they bear the id of the last roll-up, which is when all uses are counted.
     let rankings = loop {
-        let mut reply = String::new();
-        get(&tracker, "GET /rankings")
-            .read_to_string(&mut reply)
-            .unwrap();
-        let (_, body) = reply.split_once("\r\n\r\n").unwrap();
-        let rankings: serde_json::Value = serde_json::from_str(body).unwrap();
-        let scores = rankings["rankings"].as_array().unwrap().iter();
-        let total: u64 = scores.map(|row| row["score"].as_u64().unwrap()).sum();
-        if total == uses as u64 {
+        let rankings = rankings(&tracker);
+        if total(&rankings) == uses as u64 {
             break rankings;
         }
-        assert!(total < uses as u64);
+        assert!(total(&rankings) < uses as u64);
     };
     tracker.handle().shutdown(Duration::from_secs(30));
     tracker.join().unwrap();
@@ -226,6 +233,55 @@ fn roll_ups_and_rankings_are_the_sums_of_the_raw_stream() {
     most.sort_unstable_by(|a, b| b.cmp(a));
     let tenth: u64 = most.iter().take(emojis.entries.len() / 10).sum();
     assert!(tenth * 2 > uses as u64);
+}
+
+#[test]
+fn a_snapshot_and_the_stream_after_it_are_all_there_is() {
+    let emojis = Emojis::new();
+    let tracker = Tracker::start("127.0.0.1:0", true, "simulated").unwrap();
+    let mut simulation = Simulation::new(&emojis, 250, 2);
+    let (uses, totals) = std::thread::scope(|scope| {
+        // Each comes in the middle of it, and once more before anything was counted.
+        let watchers: Vec<_> = (0..20)
+            .map(|_| {
+                let snapshot = rankings(&tracker);
+                let after = match snapshot["lastEventId"].as_str() {
+                    Some(id) => format!("lastEventId={id}"),
+                    None => "replay=all".into(),
+                };
+                for _ in 0..50 {
+                    tracker.track(&simulation.post()).unwrap();
+                }
+                let line = format!("GET /subscribe/eps?{after}");
+                let mut stream = get(&tracker, &line);
+                let head = read_through(&mut stream, "\r\n\r\n");
+                assert!(
+                    head.contains("Fanfare-Replay: complete\r\n"),
+                    "{line}: {head}"
+                );
+                scope.spawn(move || {
+                    let lines = stream.lines().map(Result::unwrap);
+                    let counts = lines.filter_map(|line| {
+                        let data = line.strip_prefix("data:")?.to_owned();
+                        let counts: BTreeMap<String, u64> = serde_json::from_str(&data).unwrap();
+                        Some(counts.into_values().sum::<u64>())
+                    });
+                    total(&snapshot) + counts.sum::<u64>()
+                })
+            })
+            .collect();
+        tracker.flush().unwrap();
+        tracker.handle().shutdown(Duration::from_secs(30));
+        let totals: Vec<u64> = watchers
+            .into_iter()
+            .map(|watcher| watcher.join().unwrap())
+            .collect();
+        let mut simulation = Simulation::new(&emojis, 250, 2);
+        let posts = (0..1000).map(|_| simulation.post());
+        let uses: usize = posts.map(|post| emojis.find(&post.text).count()).sum();
+        (uses as u64, totals)
+    });
+    assert_eq!(totals, [uses; 20]);
 }
 
 #[test]
