@@ -1,8 +1,10 @@
-// Takes the pictures of the page: `node picture.js URL FOLDER`, desktop, phone and details, dark and light.
+// Takes pictures of the page of a running example: `node picture.js URL FOLDER`.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
+
+const USES = 60_000;
 
 const [url, folder] = process.argv.slice(2);
 const profile = mkdtempSync(join(tmpdir(), "fanfare-picture-"));
@@ -11,27 +13,30 @@ const browser = await chromium.launchPersistentContext(profile, {
   headless: true,
   args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
 });
+browser.setDefaultTimeout(120_000);
+
+async function take(name, width, height, colorScheme, address) {
+  const page = await browser.newPage();
+  page.on("pageerror", (error) => { throw error; });
+  await page.setViewportSize({ width, height });
+  await page.emulateMedia({ colorScheme });
+  await page.goto(url + address);
+  await page.waitForFunction((uses) => Number(document.getElementById("total").textContent.replace(/\D/g, "")) > uses, USES);
+  if (address) await page.waitForFunction(() => document.getElementById("posts").childElementCount > 9);
+  // Counted for a while, as it shows, and with nothing on its way to another place.
+  await page.waitForFunction(() => window.lights = (window.lights ?? 0) + document.querySelector("#glows").getAnimations({ subtree: true }).length > 3000
+    && document.querySelector("#grid").getAnimations({ subtree: true }).length === 0);
+  await page.screenshot({ path: join(folder, `${name}.jpg`), type: "jpeg", quality: 88 });
+  await page.close();
+}
+
 try {
-  for (const [name, width, height, colorScheme, address] of [
-    ["desktop", 1280, 800, "dark", ""],
-    ["light", 1280, 800, "light", ""],
-    ["phone", 390, 844, "dark", ""],
-    ["details", 1280, 800, "dark", "#1F602"],
-    ["phone-details", 390, 844, "light", "#1F602"],
-  ]) {
-    const page = await browser.newPage();
-    page.on("pageerror", (error) => console.error(`${name}: ${error}`));
-    page.on("console", (message) => message.type() === "error" && console.error(`${name}: ${message.text()}`));
-    await page.setViewportSize({ width, height });
-    await page.emulateMedia({ colorScheme });
-    await page.goto(url + address);
-    await page.waitForFunction(() => document.getElementById("state").dataset.state === "live");
-    await page.waitForFunction((open) => open ? document.getElementById("posts").childElementCount > 6
-      : Number(document.getElementById("rate").textContent.replace(/\D/g, "")) > 0, address !== "");
-    await page.waitForTimeout(2500);
-    await page.screenshot({ path: join(folder, `${name}.png`) });
-    await page.close();
-  }
+  await take("picture", 1280, 720, "dark", "");
+  await take("light", 1280, 720, "light", "");
+  await take("wide", 2560, 1200, "dark", "");
+  await take("phone", 390, 844, "dark", "");
+  await take("details", 1280, 720, "dark", "#1F602");
+  await take("phone-details", 390, 844, "light", "#1F602");
 } finally {
   await browser.close();
   rmSync(profile, { recursive: true, force: true });

@@ -256,7 +256,7 @@ class Cell {
 function light() {
   const node = document.createElement("div");
   node.className = "glow";
-  const animation = node.animate([{ opacity: 1 }, { opacity: 0 }], { duration: LIGHT_MS, easing: "cubic-bezier(.2, .6, .4, 1)" });
+  const animation = node.animate([{ opacity: 1 }, { opacity: 0 }], { duration: LIGHT_MS, easing: "cubic-bezier(.3, .1, .6, 1)" });
   animation.cancel();
   return {
     node,
