@@ -1,10 +1,14 @@
 //! What a server can be told: every option with its default, its unit and its limits, checked together at the start.
 
 use std::fmt;
+#[cfg(feature = "disk")]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::event::MAX_FIELD_BYTES;
 use crate::event_stream::encode::{EventLimits, max_frame_bytes};
+#[cfg(feature = "disk")]
+use crate::history::Fsync;
 use crate::namespace::NamespaceLimits;
 
 /// Every option of a server; the [`Builder`](crate::Builder) sets them by the same names.
@@ -52,6 +56,12 @@ pub struct Config {
     pub history_total: usize,
     /// The type of the event that tells a stream of events missing before it; empty, there is none. `gap` by default.
     pub gap_event: String,
+    /// The folder that keeps events beyond the end of the process; made if it is not there. Without one, the default, they end with it.
+    #[cfg(feature = "disk")]
+    pub data_dir: Option<PathBuf>,
+    /// When what is in that folder is made to survive a power cut. At the latest 100 ms later by default.
+    #[cfg(feature = "disk")]
+    pub fsync: Fsync,
     /// Origins that may read streams from a browser; `*`, the default, is any.
     pub cors_origins: Vec<String>,
     /// Headers of a stream's head, added or in place of the usual ones.
@@ -88,6 +98,10 @@ impl Default for Config {
             history_bytes: 4 << 20,
             history_total: HISTORY_TOTAL,
             gap_event: "gap".into(),
+            #[cfg(feature = "disk")]
+            data_dir: None,
+            #[cfg(feature = "disk")]
+            fsync: Fsync::default(),
             cors_origins: vec!["*".into()],
             headers: Vec::new(),
             drain: Duration::from_secs(10),
@@ -226,6 +240,10 @@ impl Config {
             if let Err(problem) = check_header(name, value) {
                 return fail("headers", format!("`{}` {problem}", name.escape_debug()));
             }
+        }
+        #[cfg(feature = "disk")]
+        if self.data_dir.is_some() && !self.keeps_history() {
+            return fail("data-dir", "keeps nothing, as history is turned off".into());
         }
         match &self.publish_token {
             Some(token)

@@ -23,6 +23,7 @@
 //! # Features
 //! - `cli` (default): the `fanfare` program.
 //! - `client` (default, through `cli`): the module `client`, which receives event streams from any server.
+//! - `disk` (default, through `cli`): history in files.
 //! - `publish` (default): publishing over HTTP.
 //!
 //! Without default features there is the engine alone, on mio, httparse, bytes, slab and crossbeam-channel, and on socket2
@@ -39,6 +40,7 @@ mod event_stream;
 mod http;
 
 mod event_log;
+mod history;
 mod tally;
 mod trie;
 
@@ -48,6 +50,8 @@ mod stats;
 // the engine, and what drives it.
 mod engine;
 
+#[cfg(feature = "disk")]
+mod disk;
 mod publisher;
 mod rollup;
 mod server;
@@ -66,6 +70,7 @@ pub use config::{Config, ConfigError};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
+pub use history::{Fsync, History, Record, Recovered};
 pub use http::custom::Response;
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
@@ -73,13 +78,15 @@ pub use publisher::{Publisher, SendError};
 pub use rollup::{Rollup, RollupError};
 pub use server::handle::{Disconnect, Handle, SubscribeError};
 pub use server::{Builder, Server, ServerThread};
-pub use stats::{ConnectionInfo, DisconnectReason, State, Status};
+pub use stats::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 pub use subscription::{RecvTimeoutError, Subscription};
 
 /// Parts of the inside that the simulator and the benchmarks reach. No part of the public interface.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::access::{Access, PublishAccess};
+    #[cfg(feature = "disk")]
+    pub use crate::disk::{Disk, Files, Folder, SKIP};
     pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SLICE, SURPLUS};
     pub use crate::event_log::{EventLog, Slices};
     pub use crate::event_stream::encode::{EventLimits, Frame, Target, max_frame_bytes};

@@ -106,6 +106,18 @@ pub enum State {
     Stopped,
 }
 
+/// How the store of events is, if there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StoreState {
+    /// There is none: events end with the process.
+    #[default]
+    None,
+    /// It has what it was given.
+    Working,
+    /// It could not store the last events, or make them safe; publishing over HTTP is refused.
+    Failing,
+}
+
 /// A server's counters at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -138,6 +150,8 @@ pub struct Status {
     pub retained_memory: u64,
     /// Retained events that gave way to that bound.
     pub gave_way: u64,
+    /// How the store of events is.
+    pub store: StoreState,
     /// Events waiting between publishers and the event loop.
     pub queued: usize,
     /// Ended connections by reason, in the order of [`DisconnectReason::ALL`].

@@ -12,9 +12,9 @@ fn floor(path: &str) -> u8 {
     match path.split('/').next().unwrap_or(path) {
         "event.rs" | "namespace.rs" | "config.rs" => 0,
         "event_stream" | "http" | "trie.rs" | "event_log.rs" | "tally.rs" | "stats.rs"
-        | "access.rs" => 1,
+        | "access.rs" | "history.rs" => 1,
         "engine" => 2,
-        "server" | "publisher.rs" | "rollup.rs" | "subscription.rs" => 3,
+        "disk" | "server" | "publisher.rs" | "rollup.rs" | "subscription.rs" => 3,
         "lib.rs" | "main.rs" | "cli" | "client" => 4,
         other => panic!("src/{other} is on no floor: name one here"),
     }

@@ -41,6 +41,11 @@ pub(crate) fn run(row: &Row) -> Outcome<Run> {
     let bare = row.writer == Writer::Bare;
     // A bare loop hears no orders before all are connected.
     let before = if bare { None } else { Some(writer.tell()?) };
+    let published = match row.replay {
+        true => Some(writer.publish(|| Ok(()))?.0),
+        false => None,
+    };
+    let before_all = if bare { None } else { Some(writer.tell()?) };
     let start = Instant::now();
     let mut crowd = Crowd::connect(row, writer.address)?;
     let connecting = start.elapsed();
@@ -57,7 +62,12 @@ pub(crate) fn run(row: &Row) -> Outcome<Run> {
         connects_per_cpu_second: row.subscribers as f64
             / (connected.cpu - before.map_or(Duration::ZERO, |before| before.cpu)).as_secs_f64(),
     };
-    if row.events() {
+    if let (Some(count), Some(before)) = (published, before_all) {
+        crowd.read_to(count)?;
+        run.wall = start.elapsed();
+        run.cpu = writer.tell()?.cpu - before.cpu;
+        run.deliveries = count * row.subscribers as u64;
+    } else if row.events() {
         let (count, start) = writer.publish(|| crowd.read_some())?;
         crowd.read_to(count)?;
         run.wall = start.elapsed();
@@ -158,6 +168,9 @@ impl Crowd {
             for stream in streams {
                 crowd.take_in(stream)?;
             }
+            if row.replay {
+                crowd.read_some()?;
+            }
         }
         Ok(crowd)
     }
@@ -174,16 +187,18 @@ impl Crowd {
         let (end, framing): (&[u8], _) = match self.row.writer {
             Writer::Axum => (b":\n\n\r\n", Framing::chunked(self.row.frame)),
             Writer::AxumSse => (b"\n\n\r\n", Framing::chunked_spaced(self.row.frame)),
+            _ if self.row.history > 0 => (b":\n\n", Framing::with_ids(self.row.frame)),
             _ => (b":\n\n", Framing::plain(self.row.frame)),
         };
-        read_head(&mut stream, end)?;
+        let rest = read_head(&mut stream, end)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         let index = self.members.len();
         self.poll
             .registry()
             .register(&mut stream, Token(index), Interest::READABLE)?;
-        let checker = Checker::new(self.row.subscription(index).1, framing);
+        let mut checker = Checker::new(self.row.subscription(index).1, framing);
+        checker.take(&rest, |_, _| {})?;
         self.members.push(Member { stream, checker });
         Ok(())
     }
@@ -297,15 +312,17 @@ fn read_all(
     }
 }
 
-/// Reads what comes before the first event: the head, and a comment.
-fn read_head(stream: &mut std::net::TcpStream, end: &[u8]) -> Outcome<()> {
-    let mut head = [0; 1024];
-    let mut filled = 0;
-    while !head[..filled].ends_with(end) {
-        match stream.read(&mut head[filled..])? {
+/// Reads what comes before the first event, the head and a comment; returns what came of the events.
+fn read_head(stream: &mut std::net::TcpStream, end: &[u8]) -> Outcome<Vec<u8>> {
+    let mut read = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some(at) = read.windows(end.len()).position(|bytes| bytes == end) {
+            return Ok(read.split_off(at + end.len()));
+        }
+        match stream.read(&mut buffer)? {
             0 => return Err("no head came".into()),
-            count => filled += count,
+            count => read.extend_from_slice(&buffer[..count]),
         }
     }
-    Ok(())
 }

@@ -100,13 +100,23 @@ pub(crate) struct Framing {
     first: Vec<u8>,
     /// Bytes of an event.
     bytes: usize,
+    /// A line with its ID comes before them.
+    ids: bool,
 }
 
 impl Framing {
+    pub(crate) fn with_ids(bytes: usize) -> Self {
+        Self {
+            ids: true,
+            ..Self::plain(bytes)
+        }
+    }
+
     pub(crate) fn plain(bytes: usize) -> Self {
         Self {
             first: FIRST.to_vec(),
             bytes,
+            ids: false,
         }
     }
 
@@ -124,6 +134,7 @@ impl Framing {
         Self {
             first: [size.as_bytes(), first].concat(),
             bytes: size.len() + bytes + "\r\n".len(),
+            ids: false,
         }
     }
 }
@@ -138,6 +149,8 @@ pub(crate) struct Checker {
     /// How much of the running event has come, and what came of its header.
     within: usize,
     header: [u8; HEADER],
+    /// The line with the ID of the running event has come.
+    id_seen: bool,
 }
 
 impl Checker {
@@ -148,12 +161,19 @@ impl Checker {
             framing,
             within: 0,
             header: [0; HEADER],
+            id_seen: false,
         }
     }
 
     /// Checks bytes, and tells the number and time of every event that ends in them.
     pub(crate) fn take(&mut self, mut bytes: &[u8], mut each: impl FnMut(u64, u64)) -> Outcome<()> {
         while !bytes.is_empty() {
+            if self.framing.ids && !self.id_seen {
+                let end = bytes.iter().position(|&byte| byte == b'\n');
+                self.id_seen = end.is_some();
+                bytes = end.map_or(&[], |end| &bytes[end + 1..]);
+                continue;
+            }
             if self.within == 0 && bytes.len() >= self.framing.bytes {
                 let (event, rest) = bytes.split_at(self.framing.bytes);
                 bytes = rest;
@@ -195,6 +215,7 @@ impl Checker {
 
     fn complete(&mut self) -> u64 {
         let number = self.next;
+        self.id_seen = false;
         self.next = self.share.after(number);
         number
     }

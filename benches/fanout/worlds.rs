@@ -46,6 +46,10 @@ pub(crate) struct Row {
     pub(crate) max_lag: usize,
     /// Further subscribers that never read, and come back when they are cut.
     pub(crate) slow: usize,
+    /// With history on, each event has an ID, and so many are retained.
+    pub(crate) history: usize,
+    /// Subscribers come when all is published, and ask for what is retained.
+    pub(crate) replay: bool,
     /// Rows whose figures stand beside these.
     pub(crate) against: &'static [&'static str],
 }
@@ -53,6 +57,11 @@ pub(crate) struct Row {
 impl Row {
     pub(crate) fn world(&self) -> &str {
         self.name.split('/').next().unwrap_or_default()
+    }
+
+    /// How many events are published, if that is not a matter of time.
+    pub(crate) fn count(&self) -> Option<u64> {
+        self.replay.then_some(self.history as u64)
     }
 
     pub(crate) fn events(&self) -> bool {
@@ -77,8 +86,9 @@ impl Row {
             Layout::Spread { roots, .. } if index < roots => ("/subscribe".into(), all),
             Layout::One | Layout::Spread { .. } => {
                 let start = index as u64 % self.namespaces();
+                let query = if self.replay { "?replay=all" } else { "" };
                 (
-                    format!("/subscribe{}", namespace(start)),
+                    format!("/subscribe{}{query}", namespace(start)),
                     Share {
                         of: self.namespaces(),
                         start,
@@ -122,6 +132,8 @@ const SATURATED: Row = Row {
     coalesce_ms: 0,
     max_lag: 1 << 20,
     slow: 0,
+    history: 0,
+    replay: false,
     against: &[],
 };
 const STEADY: Row = Row {
@@ -214,6 +226,20 @@ pub(crate) const ROWS: &[Row] = &[
             "saturated/axum",
             "saturated/axum, Sse",
         ],
+        ..SATURATED
+    },
+    Row {
+        name: "saturated/fanfare, history",
+        history: 1_000,
+        against: &["saturated/fanfare"],
+        ..SATURATED
+    },
+    Row {
+        name: "storm/10000 resume 1000 events",
+        subscribers: 10_000,
+        history: 1_000,
+        replay: true,
+        against: &["saturated/fanfare", "idle/fanfare"],
         ..SATURATED
     },
     Row {

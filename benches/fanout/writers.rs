@@ -76,6 +76,7 @@ pub(crate) struct Schedule {
     until: u64,
     period: Option<u64>,
     number: u64,
+    most: u64,
     now: u64,
 }
 
@@ -87,6 +88,7 @@ impl Schedule {
             until: start + u64::from(row.seconds) * 1_000_000_000,
             period: row.rate.map(|rate| 1_000_000_000 / u64::from(rate)),
             number: 0,
+            most: row.count().unwrap_or(u64::MAX),
             now: start,
         }
     }
@@ -104,7 +106,7 @@ impl Schedule {
             None if self.number.is_multiple_of(SAMPLE) => self.now = now_ns(),
             None => {}
         }
-        (self.now < self.until).then(|| {
+        (self.now < self.until && self.number < self.most).then(|| {
             self.number += 1;
             (self.number - 1, self.now)
         })
@@ -134,6 +136,7 @@ fn fanfare(row: &Row) -> Outcome<()> {
         .queue_bytes(row.queue_bytes)
         .max_lag(row.max_lag)
         .coalesce(Duration::from_millis(row.coalesce_ms))
+        .history_events(row.history)
         .build()?
         .spawn("127.0.0.1:0")?;
     say(server.handle().local_addr().ok_or("not bound")?)?;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use fanfare::{Config, NamespaceLimits};
+use fanfare::{Config, Fsync, NamespaceLimits};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -114,6 +114,12 @@ options! {
     /// Memory of all retained events together; the largest log gives way first, 0 turns history off [default: 256MiB]
     #[arg(value_name = "SIZE")]
     history_total / "history_total" / "FANFARE_HISTORY_TOTAL": Size,
+    /// Folder that keeps events beyond the end of the process [default: none]
+    #[arg(value_name = "DIR")]
+    data_dir / "data_dir" / "FANFARE_DATA_DIR": PathBuf,
+    /// When what is in it is made to survive a power cut: before it is delivered, within 100 ms, or as the system likes [default: interval]
+    #[arg(value_name = "WHEN")]
+    fsync / "fsync" / "FANFARE_FSYNC": Sync,
     /// Type of the event that tells a stream what is missing before it; empty, there is none [default: gap]
     #[arg(value_name = "TYPE")]
     gap_event / "gap_event" / "FANFARE_GAP_EVENT": String,
@@ -179,6 +185,14 @@ impl Options {
             size(&self.history_bytes).as_ref(),
         );
         set(&mut config.gap_event, self.gap_event.as_ref());
+        config.data_dir.clone_from(&self.data_dir);
+        if let Some(sync) = self.fsync {
+            config.fsync = match sync {
+                Sync::Always => Fsync::Always,
+                Sync::Interval => Fsync::Interval,
+                Sync::Never => Fsync::Never,
+            };
+        }
         set(
             &mut config.history_total,
             size(&self.history_total).as_ref(),
@@ -340,6 +354,18 @@ impl FromStr for Header {
             .ok_or("a header is written `Name: value`")?;
         Ok(Self(name.trim().into(), value.trim().into()))
     }
+}
+
+/// When files are made to survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Sync {
+    /// Before an event is delivered, and its publisher told
+    Always,
+    /// At the latest 100 ms later
+    Interval,
+    /// As the system likes, and at a clean end
+    Never,
 }
 
 /// How logs are written.

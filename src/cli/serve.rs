@@ -39,6 +39,9 @@ pub(super) fn serve(options: &Options) -> Result<(), Failure> {
             wanted.escape_debug()
         ))
     })?;
+    server
+        .recover()
+        .map_err(|error| Failure::Failed(format!("cannot recover history: {error}")))?;
     log_access(&config, &address);
 
     let (ended, has_ended) = bounded(0);

@@ -17,6 +17,7 @@ mod replay;
 mod requests;
 mod retention;
 mod selection;
+mod storing;
 mod timers;
 mod topic;
 #[cfg(feature = "publish")]
@@ -48,6 +49,7 @@ use random::Random;
 use replay::{EventIds, Resume, Start};
 use retention::Retention;
 use selection::{Scratch, Selection};
+use storing::{Origin, Storing};
 use topic::Topic;
 
 /// The key of a connection: good until it is reaped, then used again.
@@ -167,6 +169,7 @@ pub struct Engine {
     /// Memory for what goes out before an event.
     prefix: Vec<u8>,
     retention: Retention,
+    storing: Option<Storing>,
     next_id: u64,
     stats: Status,
 }
@@ -234,6 +237,7 @@ impl Engine {
             seq: 0,
             ids: EventIds::new(epoch),
             prefix: Vec::new(),
+            storing: None,
             next_id: 1,
             stats: Status {
                 state: State::Serving,
@@ -246,6 +250,11 @@ impl Engine {
     /// of them for a write; [`SLICE`] by default. With less, passes over a few subscribers are cut as those over thousands are.
     pub fn set_slice(&mut self, bytes: usize) {
         self.slice = bytes;
+    }
+
+    /// Says who may publish.
+    pub fn set_access(&mut self, access: Access) {
+        self.access = access;
     }
 
     fn set_now(&mut self, now: Instant) {
@@ -460,22 +469,48 @@ impl Engine {
         self.pause.held > 0 && self.now_ms < self.pause.until
     }
 
-    /// Appends an event to the logs of everyone who is to have it and, with history on, of every namespace that it reaches.
-    pub fn publish(&mut self, frame: &Frame, now: Instant) -> Published {
+    /// Appends an event to the logs of everyone who is to have it and, with history on, of every namespace that it reaches. With a store,
+    /// it goes there first, and nothing can be told of it yet.
+    pub fn publish(&mut self, frame: &Frame, now: Instant) -> Option<Published> {
         self.set_now(now);
+        self.publish_from(frame, None)
+    }
+
+    fn publish_from(&mut self, frame: &Frame, origin: Option<Origin>) -> Option<Published> {
         if !(frame.encoded && self.retention.history) {
-            return self.publish_one(&frame.target, &frame.bytes, frame.encoded);
+            return self.publish_one(&frame.target, frame.bytes.clone(), frame.encoded, origin);
         }
         // Each has a number and an ID of its own.
         let events = frame.events();
-        let published = events.map(|event| self.publish_one(&frame.target, &event, true));
-        published.last().expect("a frame is one event at the least")
+        events.fold(None, |_, event| {
+            self.publish_one(&frame.target, event, true, origin)
+        })
     }
 
-    fn publish_one(&mut self, target: &Target, event: &Bytes, encoded: bool) -> Published {
+    fn publish_one(
+        &mut self,
+        target: &Target,
+        event: Bytes,
+        encoded: bool,
+        origin: Option<Origin>,
+    ) -> Option<Published> {
+        if let Some(storing) = &mut self.storing {
+            storing.push(target, event, encoded, origin);
+            return None;
+        }
+        Some(self.append_to_logs(target, &event, encoded, self.now_ms as i64))
+    }
+
+    fn append_to_logs(
+        &mut self,
+        target: &Target,
+        event: &Bytes,
+        encoded: bool,
+        published_ms: i64,
+    ) -> Published {
         self.seq += 1;
         self.stats.events += 1;
-        self.retention.note_age(self.seq, self.now_ms as i64);
+        self.retention.note_age(self.seq, published_ms);
         let own_id = (self.retention.history && (encoded || event.starts_with(b"id:")))
             .then(|| own_id(event))
             .flatten();

@@ -223,6 +223,26 @@ impl Retention {
         }
     }
 
+    /// The first event that any log retains.
+    pub(super) fn oldest_wanted(&mut self, topics: &mut Slab<Topic>) -> Option<u64> {
+        while let Some(&Reverse((seq, key))) = self.oldest.peek() {
+            let topic = topics.get_mut(key as usize);
+            let Some(Topic { log, share, .. }) = topic.filter(|topic| topic.share.oldest == seq)
+            else {
+                self.oldest.pop();
+                continue;
+            };
+            let first = log.first_seq();
+            if first == Some(seq) {
+                return first;
+            }
+            self.oldest.pop();
+            share.oldest = first.unwrap_or(0);
+            self.oldest.extend(first.map(|first| Reverse((first, key))));
+        }
+        None
+    }
+
     /// Offset in a log from which on history retains it.
     pub(super) fn kept_from(&self, log: &EventLog) -> u64 {
         if self.history {
@@ -393,6 +413,11 @@ impl Engine {
         let mut aged = Vec::new();
         self.retention
             .age(self.now_ms, topics, |key| aged.push(key));
+        if !aged.is_empty() {
+            if let Some(storing) = &mut self.storing {
+                storing.note_aged();
+            }
+        }
         for key in aged {
             let topic = &mut topics[key as usize];
             if !std::mem::replace(&mut topic.untrimmed, true) {

@@ -3,13 +3,15 @@
 //! Bytes are worked on only while the intake is open, one upload after the other, so that a flat-out publisher waits
 //! as one in another thread does: what it has sent stays in its socket, and an NDJSON body of any length needs memory for one line.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::time::Instant;
 
 use subtle::ConstantTimeEq;
 
 use crate::access::PublishAccess;
 use crate::event::{Event, EventError};
-use crate::event_stream::encode::Frame;
+use crate::event_stream::encode::{Frame, own_id};
 use crate::http::body::BodyReader;
 use crate::http::publish::{max_json_bytes, parse_event};
 use crate::http::request::{Reject, RequestHead, RequestReader};
@@ -18,10 +20,13 @@ use crate::http::route::{self, PublishQuery};
 use crate::namespace::Namespace;
 
 use super::connection::Phase;
-use super::{ConnId, Engine};
+use super::storing::Origin;
+use super::{ConnId, Engine, Published};
 
 /// Bytes that all unfinished uploads may hold together, beside one of the largest.
 const MAX_UPLOAD_BYTES: usize = 64 << 20;
+/// What is said while the store is known to fail; of the first event that it failed with, the reason is told.
+const STORE_FAILS: &str = "events cannot be stored at the moment";
 /// Bytes of a body that are worked on before others have their turn.
 const PIECE: usize = 64 << 10;
 
@@ -39,6 +44,49 @@ pub(super) struct Upload {
     idle_since: Option<u64>,
     /// On the engine's list of those to be worked on.
     queued: bool,
+    /// The lines of events that are on their way to the store, as far as they came; what is no line is the first.
+    unstored: VecDeque<u64>,
+    /// What the answer will be once they are stored.
+    verdict: Option<Verdict>,
+}
+
+/// How an upload ends.
+#[derive(Debug)]
+enum Verdict {
+    /// All of it was taken.
+    Done,
+    /// A line could not be; nothing behind it was.
+    BadLine {
+        status: u16,
+        line: u64,
+        message: String,
+    },
+}
+
+/// Why an event was not published.
+enum Unpublished {
+    Event(EventError),
+    /// The store has just failed.
+    Store,
+}
+
+impl Unpublished {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Event(EventError::TooLarge("data", _)) => 413,
+            Self::Event(_) => 400,
+            Self::Store => 507,
+        }
+    }
+}
+
+impl fmt::Display for Unpublished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Event(error) => error.fmt(f),
+            Self::Store => f.write_str(STORE_FAILS),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -79,6 +127,8 @@ enum Outcome {
     Answer(Answer, bool),
     /// Its body broke the rules of HTTP.
     Broken(Reject),
+    /// It waits for the store.
+    Unstored,
 }
 
 impl Engine {
@@ -92,7 +142,10 @@ impl Engine {
     ) {
         let form = self
             .check_access(head)
-            .and_then(|()| self.form_of(head, namespace, query));
+            .and_then(|()| match self.store_fails() {
+                true => Err(Answer::error(507, STORE_FAILS)),
+                false => self.form_of(head, namespace, query),
+            });
         let keep_alive = head.keep_alive() && !head.has_body();
         let form = match form {
             Ok(form) => form,
@@ -106,6 +159,8 @@ impl Engine {
             partial: Vec::new(),
             idle_since: None,
             queued: false,
+            unstored: VecDeque::new(),
+            verdict: None,
         };
         let waits = head.expects_continue() && upload.reader.is_empty();
         self.connections[key as usize].phase = Phase::Upload(Box::new(upload));
@@ -215,7 +270,7 @@ impl Engine {
     /// Works on the upload that has waited longest, if events may be published now; returns whether there was one.
     pub fn work_on_upload(&mut self, now: Instant) -> bool {
         self.set_now(now);
-        if !self.intake_open() {
+        if !self.takes_events() {
             return false;
         }
         let Some(key) = self.uploads.pop_front() else {
@@ -241,9 +296,13 @@ impl Engine {
         let half_closed = connection.half_closed;
         upload.queued = false;
         let held = upload.held();
-        let outcome = self.work(&mut upload, now);
+        let id = connection.id;
+        let outcome = self.work(&mut upload, Origin { key, id });
         self.upload_bytes = self.upload_bytes + upload.held() - held;
         match outcome {
+            Outcome::Unstored => {
+                self.connections[key as usize].phase = Phase::Upload(upload);
+            }
             Outcome::Hungry if half_closed => {
                 self.connections[key as usize].phase = Phase::Upload(upload);
                 self.disconnect(key, crate::stats::DisconnectReason::Client);
@@ -257,12 +316,7 @@ impl Engine {
                 self.connections[key as usize].phase = Phase::Upload(upload);
                 self.queue_upload(key);
             }
-            Outcome::Answer(answer, whole) => {
-                self.upload_bytes -= upload.held();
-                let Upload { head, reader, .. } = *upload;
-                let keep_alive = whole && head.keep_alive() && !self.is_draining();
-                self.respond_after_body(key, reader, &head, &answer, keep_alive);
-            }
+            Outcome::Answer(answer, whole) => self.answer_upload(key, upload, &answer, whole),
             Outcome::Broken(reject) => {
                 self.upload_bytes -= upload.held();
                 self.reject(key, &reject);
@@ -271,18 +325,29 @@ impl Engine {
         true
     }
 
-    fn work(&mut self, upload: &mut Upload, now: Instant) -> Outcome {
+    fn answer_upload(&mut self, key: ConnId, upload: Box<Upload>, answer: &Answer, whole: bool) {
+        self.upload_bytes -= upload.held();
+        let Upload { head, reader, .. } = *upload;
+        let keep_alive = whole && head.keep_alive() && !self.is_draining();
+        self.respond_after_body(key, reader, &head, answer, keep_alive);
+    }
+
+    fn work(&mut self, upload: &mut Upload, origin: Origin) -> Outcome {
+        if upload.verdict.is_some() {
+            return Outcome::Unstored;
+        }
         let mut worked = 0;
-        while worked < PIECE && self.intake_open() {
+        while worked < PIECE && self.takes_events() {
             let Upload {
                 reader,
                 body,
                 form,
                 partial,
+                unstored,
                 ..
             } = upload;
             if body.is_done() {
-                return Outcome::Answer(self.finish(form, partial, now), true);
+                return self.finish(upload, origin);
             }
             // Line by line, so that it stops where the intake closes.
             let input = reader.buffered();
@@ -296,7 +361,12 @@ impl Engine {
             };
             let consumed = piece.consumed;
             let taken = match form {
-                Form::Lines { .. } => self.take_lines(form, partial, piece.data, now),
+                Form::Lines { .. } => {
+                    match self.take_lines(form, partial, unstored, piece.data, origin) {
+                        Err(verdict) => return self.conclude(upload, verdict),
+                        Ok(()) => Ok(()),
+                    }
+                }
                 Form::Data(..) => self.take_bytes(partial, piece.data, self.config.max_event),
                 Form::Json { .. } => {
                     self.take_bytes(partial, piece.data, max_json_bytes(self.config.max_event))
@@ -331,18 +401,19 @@ impl Engine {
         &mut self,
         form: &mut Form,
         partial: &mut Vec<u8>,
+        unstored: &mut VecDeque<u64>,
         mut bytes: &[u8],
-        now: Instant,
-    ) -> Result<(), Answer> {
+        origin: Origin,
+    ) -> Result<(), Verdict> {
         while let Some(at) = bytes.iter().position(|&byte| byte == b'\n') {
             let (line, rest) = bytes.split_at(at);
             bytes = &rest[1..];
             if partial.is_empty() {
-                self.publish_line(form, line, now)?;
+                self.publish_line(form, unstored, line, origin)?;
             } else {
                 self.take_line_bytes(form, partial, line)?;
                 let line = std::mem::take(partial);
-                self.publish_line(form, &line, now)?;
+                self.publish_line(form, unstored, &line, origin)?;
             }
         }
         self.take_line_bytes(form, partial, bytes)
@@ -353,16 +424,33 @@ impl Engine {
         form: &Form,
         partial: &mut Vec<u8>,
         bytes: &[u8],
-    ) -> Result<(), Answer> {
+    ) -> Result<(), Verdict> {
         let most = max_json_bytes(self.config.max_event);
-        self.take_bytes(partial, bytes, most)
-            .map_err(|answer| match answer.status {
-                413 => line_error(form, 1, &format!("the line is longer than {most} bytes")),
-                _ => answer,
-            })
+        let taken = self.take_bytes(partial, bytes, most);
+        taken.map_err(|answer| {
+            let (status, message) = match answer.status {
+                413 => (400, format!("the line is longer than {most} bytes")),
+                status => (status, "too many bodies are being received".into()),
+            };
+            let line = match form {
+                Form::Lines { line, .. } => line + 1,
+                _ => 1,
+            };
+            Verdict::BadLine {
+                status,
+                line,
+                message,
+            }
+        })
     }
 
-    fn publish_line(&mut self, form: &mut Form, line: &[u8], now: Instant) -> Result<(), Answer> {
+    fn publish_line(
+        &mut self,
+        form: &mut Form,
+        unstored: &mut VecDeque<u64>,
+        line: &[u8],
+        origin: Origin,
+    ) -> Result<(), Verdict> {
         let Form::Lines {
             line: number,
             published,
@@ -375,59 +463,60 @@ impl Engine {
         if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
-        let event = parse_event(line);
-        match event.and_then(|event| {
-            self.publish_event(&event, *broadcast, now)
-                .map_err(|error| error.to_string())
-        }) {
-            Ok(_) => *published += 1,
-            Err(message) => return Err(line_error(form, 0, &message)),
+        let bad = |status, message| Verdict::BadLine {
+            status,
+            line: *number,
+            message,
+        };
+        let event = parse_event(line).map_err(|message| bad(400, message))?;
+        match self.publish_event(&event, *broadcast, origin) {
+            Ok(Some(_)) => *published += 1,
+            Ok(None) => unstored.push_back(*number),
+            Err(problem @ Unpublished::Store) => return Err(bad(507, problem.to_string())),
+            Err(problem) => return Err(bad(400, problem.to_string())),
         }
         Ok(())
     }
 
+    /// Publishes an event of a request; `None` while it is on its way to the store.
     fn publish_event(
         &mut self,
         event: &Event,
         broadcast: bool,
-        now: Instant,
-    ) -> Result<(Option<String>, usize), EventError> {
+        origin: Origin,
+    ) -> Result<Option<Published>, Unpublished> {
         let limits = self.config.event_limits();
         let frame = if broadcast {
             Frame::broadcast(event, &limits)
         } else {
             Frame::new(event, &limits)
-        }?;
-        let published = self.publish(&frame, now);
-        let id = self.published_id(event.id.as_deref(), published.seq);
-        Ok((id, published.subscribers))
+        };
+        let frame = frame.map_err(Unpublished::Event)?;
+        if self.store_fails() {
+            return Err(Unpublished::Store);
+        }
+        Ok(self.publish_from(&frame, Some(origin)))
     }
 
     /// The body is there in full.
-    fn finish(&mut self, form: &mut Form, partial: &mut Vec<u8>, now: Instant) -> Answer {
-        let bytes = std::mem::take(partial);
+    fn finish(&mut self, upload: &mut Upload, origin: Origin) -> Outcome {
+        let bytes = std::mem::take(&mut upload.partial);
+        let form = &mut upload.form;
         let event = match form {
             Form::Lines { .. } => {
-                let last = if bytes.is_empty() {
-                    Ok(())
-                } else {
-                    self.publish_line(form, &bytes, now)
+                let last = match bytes.is_empty() {
+                    true => Ok(()),
+                    false => self.publish_line(form, &mut upload.unstored, &bytes, origin),
                 };
-                return match (last, form) {
-                    (Ok(()), Form::Lines { published, .. }) => {
-                        Answer::json(200, format!("{{\"published\":{published}}}"))
-                    }
-                    (Err(answer), _) => answer,
-                    (Ok(()), _) => Answer::new(204),
-                };
+                return self.conclude(upload, last.err().unwrap_or(Verdict::Done));
             }
             Form::Json { .. } => match parse_event(&bytes) {
                 Ok(event) => event,
-                Err(message) => return Answer::error(400, &message),
+                Err(message) => return Outcome::Answer(Answer::error(400, &message), true),
             },
             Form::Data(namespace, query) => {
                 let Ok(data) = String::from_utf8(bytes) else {
-                    return Answer::error(400, "the body is not UTF-8");
+                    return Outcome::Answer(Answer::error(400, "the body is not UTF-8"), true);
                 };
                 let mut event = Event::new(namespace.as_str(), data);
                 event.event_type = query.event.take();
@@ -436,43 +525,133 @@ impl Engine {
                 event
             }
         };
-        let broadcast = matches!(
-            form,
-            Form::Json { broadcast: true }
-                | Form::Data(
-                    _,
-                    PublishQuery {
-                        broadcast: true,
-                        ..
-                    }
-                )
-        );
-        match self.publish_event(&event, broadcast, now) {
-            Ok((id, subscribers)) => {
-                let mut json = String::from("{\"id\":");
-                match id {
-                    Some(id) => json_string(&id, &mut json),
-                    None => json.push_str("null"),
-                }
-                json.push_str(&format!(",\"subscribers\":{subscribers}}}"));
-                Answer::json(200, json)
+        let broadcast = match form {
+            Form::Json { broadcast } | Form::Lines { broadcast, .. } => *broadcast,
+            Form::Data(_, query) => query.broadcast,
+        };
+        match self.publish_event(&event, broadcast, origin) {
+            Ok(Some(published)) => {
+                Outcome::Answer(self.published_answer(event.id.as_deref(), published), true)
             }
-            Err(error @ EventError::TooLarge("data", _)) => Answer::error(413, &error.to_string()),
-            Err(error) => Answer::error(400, &error.to_string()),
+            Ok(None) => {
+                upload.unstored.push_back(1);
+                self.conclude(upload, Verdict::Done)
+            }
+            Err(problem) => {
+                let answer = Answer::error(problem.status(), &problem.to_string());
+                Outcome::Answer(answer, true)
+            }
+        }
+    }
+
+    /// Answers with a verdict, once no event is on its way to the store.
+    fn conclude(&self, upload: &mut Upload, verdict: Verdict) -> Outcome {
+        if upload.unstored.is_empty() {
+            let whole = matches!(verdict, Verdict::Done) || upload.body.is_done();
+            return Outcome::Answer(verdict.answer(&upload.form), whole);
+        }
+        upload.verdict = Some(verdict);
+        Outcome::Unstored
+    }
+
+    fn published_answer(&self, own_id: Option<&str>, published: Published) -> Answer {
+        let mut json = String::from("{\"id\":");
+        match self.published_id(own_id, published.seq) {
+            Some(id) => json_string(&id, &mut json),
+            None => json.push_str("null"),
+        }
+        json.push_str(&format!(",\"subscribers\":{}}}", published.subscribers));
+        Answer::json(200, json)
+    }
+
+    /// An event of a request was stored and delivered.
+    pub(super) fn upload_published(&mut self, origin: Origin, event: &[u8], result: Published) {
+        let Some(mut upload) = self.borrow_upload(origin) else {
+            return;
+        };
+        upload.unstored.pop_front();
+        let answer = match &mut upload.form {
+            Form::Lines { published, .. } => {
+                *published += 1;
+                let verdict = upload.verdict.take_if(|_| upload.unstored.is_empty());
+                verdict.map(|verdict| {
+                    let whole = matches!(verdict, Verdict::Done) || upload.body.is_done();
+                    (verdict.answer(&upload.form), whole)
+                })
+            }
+            _ => Some((self.published_answer(own_id(event), result), true)),
+        };
+        self.end_or_return(origin, upload, answer);
+    }
+
+    /// An event of a request could not be stored; none of those behind it is published.
+    pub(super) fn refuse_upload(&mut self, origin: Origin, problem: &str) {
+        let Some(upload) = self.borrow_upload(origin) else {
+            return;
+        };
+        let message = format!("events cannot be stored: {problem}");
+        let answer = match (&upload.form, upload.unstored.front()) {
+            (form @ Form::Lines { .. }, Some(&line)) => Verdict::BadLine {
+                status: 507,
+                line,
+                message,
+            }
+            .answer(form),
+            _ => Answer::error(507, &message),
+        };
+        let whole = upload.body.is_done();
+        self.end_or_return(origin, upload, Some((answer, whole)));
+    }
+
+    /// Takes the upload of a request from its connection, if that is still there.
+    fn borrow_upload(&mut self, origin: Origin) -> Option<Box<Upload>> {
+        let connection = self.connections.get_mut(origin.key as usize)?;
+        if connection.id != origin.id
+            || connection.ended.is_some()
+            || !matches!(connection.phase, Phase::Upload(_))
+        {
+            return None;
+        }
+        let lent = Phase::Responding {
+            reader: Box::default(),
+        };
+        match std::mem::replace(&mut connection.phase, lent) {
+            Phase::Upload(upload) => Some(upload),
+            _ => None,
+        }
+    }
+
+    fn end_or_return(
+        &mut self,
+        origin: Origin,
+        upload: Box<Upload>,
+        answer: Option<(Answer, bool)>,
+    ) {
+        match answer {
+            Some((answer, whole)) => self.answer_upload(origin.key, upload, &answer, whole),
+            None => self.connections[origin.key as usize].phase = Phase::Upload(upload),
         }
     }
 }
 
-/// The reply to an NDJSON body of which a line is wrong; `ahead` counts a line that is not complete.
-fn line_error(form: &Form, ahead: u64, message: &str) -> Answer {
-    let (line, published) = match form {
-        Form::Lines {
-            line, published, ..
-        } => (line + ahead, *published),
-        _ => (0, 0),
-    };
-    let mut body = String::from("{\"error\":");
-    json_string(message, &mut body);
-    body.push_str(&format!(",\"line\":{line},\"published\":{published}}}"));
-    Answer::json(400, body)
+impl Verdict {
+    fn answer(&self, form: &Form) -> Answer {
+        let published = match form {
+            Form::Lines { published, .. } => *published,
+            _ => 0,
+        };
+        match self {
+            Self::Done => Answer::json(200, format!("{{\"published\":{published}}}")),
+            Self::BadLine {
+                status,
+                line,
+                message,
+            } => {
+                let mut body = String::from("{\"error\":");
+                json_string(message, &mut body);
+                body.push_str(&format!(",\"line\":{line},\"published\":{published}}}"));
+                Answer::json(*status, body)
+            }
+        }
+    }
 }

@@ -17,10 +17,11 @@ use crate::config::Config;
 use crate::engine::{Appetite, ConnId, Engine};
 use crate::namespace::Namespace;
 use crate::publisher::Intake;
-use crate::server::Hooks;
 use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
-use crate::server::socket::{self, Peer, Peers, Remote};
-use crate::stats::{DisconnectReason, State, Status};
+use crate::server::socket::{Peer, Peers, Remote};
+use crate::server::store::{Batch, Reply, Store};
+use crate::server::{Hooks, Recovered};
+use crate::stats::{DisconnectReason, State, Status, StoreState};
 use crate::subscription::Pipe;
 
 const WAKER: Token = Token(usize::MAX);
@@ -56,6 +57,9 @@ pub(super) struct EventLoop {
     /// Accepting waits until then.
     accept_again: Option<Instant>,
     draining: Option<Draining>,
+    store: Option<Store>,
+    /// It was said that the store fails.
+    store_fails: bool,
 }
 
 /// A drain that waits for the events that were in the queue when it was asked for.
@@ -72,18 +76,19 @@ struct Listener {
 }
 
 impl EventLoop {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the event loop is where the clock is read"
-    )]
     pub(super) fn new(
         config: Config,
         sockets: Vec<TcpListener>,
         intake: Intake,
         commands: Receiver<Command>,
-        mut hooks: Hooks,
+        hooks: Hooks,
         run: Arc<Run>,
+        recovered: Recovered,
     ) -> io::Result<Self> {
+        let Recovered {
+            mut engine,
+            history,
+        } = recovered;
         let poll = Poll::new()?;
         intake.shared.set_waker(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
@@ -97,23 +102,11 @@ impl EventLoop {
                 pending: true,
             });
         }
-        let access = config.access(&addresses);
-        let limit = config
-            .max_connections
-            .unwrap_or_else(socket::connection_limit);
-        let random = std::hash::RandomState::new();
-        let seed = std::hash::BuildHasher::hash_one(&random, 0);
-        // Eight digits in base 36: no two starts have the same.
-        let epoch = std::hash::BuildHasher::hash_one(&random, 1) >> 23;
-        let engine = Engine::new(
-            config,
-            access,
-            limit,
-            hooks.route.take(),
-            seed,
-            epoch,
-            Instant::now(),
-        );
+        engine.set_access(config.access(&addresses));
+        let store = history.map(|history| {
+            let shared = Arc::clone(&intake.shared);
+            Store::spawn(history, move || shared.wake())
+        });
         run.set_at_rest(None);
         Ok(Self {
             poll,
@@ -128,6 +121,8 @@ impl EventLoop {
             backlog: Vec::new(),
             accept_again: None,
             draining: None,
+            store: store.transpose()?,
+            store_fails: false,
         })
     }
 
@@ -182,7 +177,9 @@ impl EventLoop {
         // In a pause, which is short, nobody wakes the loop.
         if !self.engine.intake_paused() {
             self.intake.prepare_to_sleep();
-            if self.intake.len() > 0 || !self.commands.is_empty() {
+            let events = self.intake.len() > 0 && self.engine.takes_events();
+            let reply = self.store.as_ref().is_some_and(Store::has_reply);
+            if events || reply || !self.commands.is_empty() {
                 return Some(Duration::ZERO);
             }
         }
@@ -320,13 +317,66 @@ impl EventLoop {
         }
     }
 
-    /// Takes events from the queue and from uploads in turn; returns whether there are no more.
+    /// Hears what the store has to say, and gives it the next batch.
+    fn attend_to_store(&mut self, now: Instant) {
+        let Some(store) = &mut self.store else {
+            return;
+        };
+        while let Some(reply) = store.try_reply() {
+            let trouble = match reply {
+                Reply::Stored => {
+                    self.engine.stored(Ok(()), now);
+                    None
+                }
+                Reply::Failed(problem) => {
+                    self.engine.stored(Err(problem.clone()), now);
+                    Some(problem)
+                }
+                Reply::Trouble(problem) => {
+                    self.engine.synced(false, now);
+                    Some(problem)
+                }
+                Reply::TroubleOver => {
+                    self.engine.synced(true, now);
+                    None
+                }
+            };
+            let fails = self.engine.status(now).store == StoreState::Failing;
+            if fails != std::mem::replace(&mut self.store_fails, fails) {
+                self.hooks.warn(&match trouble {
+                    Some(problem) => format!(
+                        "events cannot be stored, so publishing over HTTP is refused: {problem}"
+                    ),
+                    None => "events can be stored again".into(),
+                });
+            }
+        }
+        if !store.is_busy()
+            && let Some((records, forget)) = self.engine.take_batch()
+        {
+            store.send(Batch { records, forget });
+        }
+    }
+
+    /// Takes events from the store, from the queue and from uploads in turn; returns whether there are no more.
     fn take_events(&mut self, now: Instant) -> bool {
+        self.attend_to_store(now);
+        let idle = self.take_some_events(now);
+        self.attend_to_store(now);
+        idle
+    }
+
+    fn take_some_events(&mut self, now: Instant) -> bool {
         for _ in 0..BATCHES {
             let mut taken = false;
             for _ in 0..BATCH {
-                if !self.engine.intake_open() {
-                    return false;
+                if self.engine.deliver_stored(now) {
+                    taken = true;
+                    continue;
+                }
+                if !self.engine.takes_events() {
+                    // With all there is on the way to the store, its reply will wake the loop.
+                    return self.store.is_some() && !self.engine.has_stored();
                 }
                 let Some(frame) = self.intake.next() else {
                     break;
@@ -351,7 +401,7 @@ impl EventLoop {
     fn drain(&mut self, now: Instant) {
         if let Some(Draining { until, .. }) = self
             .draining
-            .take_if(|waits| waits.queued == 0 || now >= waits.until)
+            .take_if(|waits| (waits.queued == 0 && self.engine.all_stored()) || now >= waits.until)
         {
             self.engine.drain(until.saturating_duration_since(now), now);
         }

@@ -3,18 +3,23 @@
 pub(crate) mod event_loop;
 pub(crate) mod handle;
 pub(crate) mod socket;
+pub(crate) mod store;
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
 
 use crate::config::{Config, ConfigError};
-use crate::engine::{RouteHook, Routing};
+#[cfg(feature = "disk")]
+use crate::disk::Disk;
+use crate::engine::{Engine, RouteHook, Routing};
+use crate::history::History;
 use crate::http::request::RequestHead;
 use crate::publisher::{self, Intake, Publisher};
 use crate::stats::{ConnectionInfo, DisconnectReason, Status};
@@ -33,6 +38,7 @@ pub(crate) struct Hooks {
     pub(crate) on_connect: Option<ConnectHook>,
     pub(crate) on_disconnect: Option<DisconnectHook>,
     pub(crate) on_warning: Option<WarningHook>,
+    pub(crate) history: Option<Box<dyn History>>,
 }
 
 impl Hooks {
@@ -66,6 +72,13 @@ pub struct Server {
     intake: Intake,
     handle: Handle,
     commands: Receiver<Command>,
+    recovered: Option<Recovered>,
+}
+
+/// What a server begins with: its engine, and the store of its events, if there is one.
+struct Recovered {
+    engine: Engine,
+    history: Option<Box<dyn History>>,
 }
 
 impl fmt::Debug for Server {
@@ -118,7 +131,60 @@ impl Server {
             intake,
             handle,
             commands,
+            recovered: None,
         }
+    }
+
+    /// Opens the store of events, if there is one, and takes in what it retains. [`Server::run`] does that if it was not done before; it may
+    /// take a second for each million of events.
+    ///
+    /// # Errors
+    /// The store cannot be used: `data_dir` cannot be made, written or read, or another process has it; or whatever the application's own
+    /// [`History`] says.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the ages of events are counted from now on"
+    )]
+    pub fn recover(&mut self) -> io::Result<()> {
+        if self.recovered.is_some() {
+            return Ok(());
+        }
+        let random = RandomState::new();
+        // Eight digits in base 36: no two starts have the same.
+        let epoch = random.hash_one(1) >> 23;
+        let most = self.config.max_connections;
+        let mut engine = Engine::new(
+            self.config.clone(),
+            self.config.access(&[]),
+            most.unwrap_or_else(socket::connection_limit),
+            self.hooks.route.take(),
+            random.hash_one(0),
+            epoch,
+            Instant::now(),
+        );
+        let mut history = self.hooks.history.take();
+        #[cfg(feature = "disk")]
+        if history.is_none() {
+            let open = |path: &std::path::PathBuf| {
+                Disk::open(path, self.config.fsync, Disk::SEGMENT_BYTES)
+            };
+            let disk = self.config.data_dir.as_ref().map(open).transpose()?;
+            history = disk.map(|disk| Box::new(disk) as Box<dyn History>);
+        }
+        if let Some(history) = &mut history {
+            let now = SystemTime::now();
+            engine.set_epoch(history.epoch(epoch)?);
+            let recovered = history.recover(&mut |record, at| {
+                engine.restore(&record, now.duration_since(at).unwrap_or_default());
+            })?;
+            engine.use_store(recovered.next, Instant::now());
+            if let Some(dropped) = recovered.dropped {
+                let warning = format!("history could not be recovered in full: {dropped}");
+                self.hooks.warn(&warning);
+            }
+        }
+        self.recovered = Some(Recovered { engine, history });
+        Ok(())
     }
 
     /// A way to send events, from any thread.
@@ -159,8 +225,9 @@ impl Server {
     /// Runs the event loop on this thread until [`Handle::shutdown`].
     ///
     /// # Errors
-    /// When the system has no means to watch sockets, at the start or, which should never be, later.
-    pub fn run(self) -> io::Result<()> {
+    /// Those of [`Server::recover`]; or when the system has no means to watch sockets, at the start or, which should never be, later.
+    pub fn run(mut self) -> io::Result<()> {
+        self.recover()?;
         let Self {
             config,
             hooks,
@@ -169,10 +236,15 @@ impl Server {
             handle,
             commands,
             publisher,
+            recovered,
         } = self;
+        let recovered = recovered.expect("it has just been done");
         // Others may hold publishers and handles; the event loop needs none.
         drop(publisher);
-        EventLoop::new(config, listeners, intake, commands, hooks, handle.run)?.run()
+        EventLoop::new(
+            config, listeners, intake, commands, hooks, handle.run, recovered,
+        )?
+        .run()
     }
 
     /// [`Server::bind`], then [`Server::run`].
@@ -187,9 +259,10 @@ impl Server {
     /// [`Server::bind`], then [`Server::run`] on a thread of its own.
     ///
     /// # Errors
-    /// Those of [`Server::bind`], and of starting a thread.
+    /// Those of [`Server::bind`] and [`Server::recover`], and of starting a thread.
     pub fn spawn(mut self, address: impl ToSocketAddrs) -> io::Result<ServerThread> {
         self.bind(address)?;
+        self.recover()?;
         let handle = self.handle();
         let publisher = self.publisher();
         let thread = std::thread::Builder::new()
@@ -310,6 +383,20 @@ impl Builder {
         self
     }
 
+    /// Sets [`Config::data_dir`].
+    #[cfg(feature = "disk")]
+    pub fn data_dir(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.config.data_dir = Some(path.into());
+        self
+    }
+
+    /// Sets [`Config::fsync`].
+    #[cfg(feature = "disk")]
+    pub fn fsync(mut self, fsync: crate::history::Fsync) -> Self {
+        self.config.fsync = fsync;
+        self
+    }
+
     /// Sets [`Config::max_connections`].
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.config.max_connections = Some(connections);
@@ -372,6 +459,12 @@ impl Builder {
         hook: impl FnMut(&ConnectionInfo, DisconnectReason) + Send + 'static,
     ) -> Self {
         self.hooks.on_disconnect = Some(Box::new(hook));
+        self
+    }
+
+    /// Keeps events in a store of the application's own, beyond the end of the process; see [`History`]. `data_dir` is for the server's own.
+    pub fn history(mut self, history: impl History + 'static) -> Self {
+        self.hooks.history = Some(Box::new(history));
         self
     }
 

@@ -24,8 +24,10 @@ async function take(name, width, height, colorScheme, address) {
   await page.waitForFunction((uses) => Number(document.getElementById("total").textContent.replace(/\D/g, "")) > uses, USES);
   if (address) await page.waitForFunction(() => document.getElementById("posts").childElementCount > 9);
   // Counted for a while, as it shows, and with nothing on its way to another place.
-  await page.waitForFunction(() => window.lights = (window.lights ?? 0) + document.querySelector("#glows").getAnimations({ subtree: true }).length > 3000
-    && document.querySelector("#grid").getAnimations({ subtree: true }).length === 0);
+  await page.waitForFunction(() => {
+    window.lit = (window.lit ?? 0) + document.getElementById("glows").getAnimations({ subtree: true }).length;
+    return lit > 3000 && document.getElementById("grid").getAnimations({ subtree: true }).length === 0;
+  });
   await page.screenshot({ path: join(folder, `${name}.jpg`), type: "jpeg", quality: 88 });
   await page.close();
 }

@@ -117,6 +117,8 @@ pub(crate) struct World {
     gave_way: usize,
     clients: Vec<Client>,
     next: usize,
+    /// The engine has more to give.
+    busy: bool,
 }
 
 fn engine(config: &Config, epoch: u64, now: Instant) -> Engine {
@@ -167,6 +169,7 @@ impl World {
             told: Vec::new(),
             gave_way: 0,
             next: 0,
+            busy: false,
         }
     }
 
@@ -194,7 +197,9 @@ impl World {
                 self.net.streams.get_mut(&stream.conn).expect("a stream").1 = usize::MAX;
             }
         }
-        for _ in 0..200 {
+        let mut turns = 0;
+        while self.busy || turns < 3 {
+            turns = if self.busy { 0 } else { turns + 1 };
             self.open_all();
             self.turn()?;
         }
@@ -297,6 +302,7 @@ impl World {
         let used = if broadcast { self.used() } else { Vec::new() };
         let before = self.engine.status(self.instant()).gave_way;
         let published = self.engine.publish(&frame, self.instant());
+        let published = published.expect("there is no store");
         for (data, own) in pieces {
             let seq = self.told.len() + 1;
             self.told.push(Told {
@@ -574,7 +580,7 @@ impl World {
         let now = self.instant();
         self.engine.settle(true, now);
         self.engine.tick(now);
-        self.engine.flush(&mut self.net, now);
+        self.busy = self.engine.flush(&mut self.net, now);
         self.engine.take_opened();
         self.engine.take_hungry();
         for (conn, bytes) in std::mem::take(&mut self.net.taken) {
@@ -786,10 +792,11 @@ impl World {
                 let own = self.told[..stream.joined]
                     .iter()
                     .rposition(|told| told.own && told.id == *id);
-                let unknown = stream
-                    .gap
-                    .as_ref()
-                    .is_some_and(|(reason, _)| reason != "expired");
+                // Before the head came, nobody knows.
+                let unknown = match &stream.gap {
+                    Some((reason, _)) => reason != "expired",
+                    None => stream.head.is_none(),
+                };
                 match own {
                     Some(_) if unknown => 0,
                     Some(event) => event + 1,

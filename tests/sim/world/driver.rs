@@ -300,6 +300,7 @@ impl World {
         let now = self.instant();
         let before = self.engine.status(now);
         let published = self.engine.publish(&frame, now);
+        let published = published.expect("there is no store");
         self.order.push(Slot {
             planned: Some(planned.clone()),
             audience: audience.clone(),

@@ -1,0 +1,453 @@
+//! History in files: an append-only log in segments, each event with a checksum.
+//!
+//! Owns what is in the files and what that means after a crash. Knows no threads: each call blocks until the file system is done.
+//!
+//! # The files
+//! - `0000000001.log` and so on, the **segments**, in the order in which they were begun. Only the newest is written; when it is full, the next append
+//!   begins another. A segment says from which number on it counts: what an older one has from there on does not. It is synced before anything is
+//!   written behind its header, so that holds after a power cut too.
+//! - `lock`: held by the one owner of the folder. It contains the **mark**, the number behind the last event that counted, rewritten with each append.
+//!
+//! # What survives
+//! - The end of the process at any point: every event that counted. Its last append may have been cut short; whole records of
+//!   it are there and count from now on, the rest is dropped.
+//! - A power cut: every event that counted with `fsync` `always`; with `interval`, those before the last sync that worked; with `never`, those of
+//!   a run that ended cleanly.
+//! - A bad record, whatever made it so, ends its segment; later segments are used. What was dropped is told.
+//!
+//! # Numbers
+//! No number that somebody may have seen is used again. Within one run of the machine the mark tells where unused ones begin,
+//! even if records before it were lost; after a clean end, too. After a power cut the mark itself may be old: with `always` the
+//! records tell, unless some were dropped; in all other cases numbers go on [`SKIP`] further.
+//!
+//! # When the disk fails
+//! - An append that fails is cut off again, so that none of its events counts. If that fails too, the segment is left as it is and the next append begins
+//!   another, which counts from there on. (Until then, a crash would bring some of the refused events back.) Nothing waits for the disk to
+//!   recover: the next append simply tries.
+//! - After a sync that fails the kernel may have dropped what was written, and will not say so again. The segment is left, and failure is reported until
+//!   another one could be begun, which takes a sync that works.
+
+mod files;
+mod format;
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::time::SystemTime;
+
+pub use files::{Files, Folder};
+use format::{Header, Mark, NoHeader, Records, State};
+
+use crate::history::{Fsync, History, Record, Recovered};
+
+/// How far numbers go on after a power cut that may have taken the last ones: more than are published between two syncs.
+pub const SKIP: u64 = 1 << 32;
+/// The largest buffer that is kept for the next append.
+const KEEP_BUFFER: usize = 1 << 20;
+
+/// A store in the files of one folder.
+pub struct Disk<F: Files = Folder> {
+    files: F,
+    fsync: Fsync,
+    segment_bytes: u64,
+    epoch: u64,
+    /// The number behind the last event that counts.
+    next: u64,
+    /// Oldest first.
+    segments: Vec<Segment>,
+    /// The largest ordinal ever used.
+    ordinal: u64,
+    /// Bytes of the newest segment that count; `None` if the next append must begin another.
+    tail: Option<u64>,
+    /// Something in the newest segment must be synced.
+    unsynced: bool,
+    /// What was found at the start: the mark, whether there was anything, and what of it cannot be read.
+    mark: Option<Mark>,
+    used: bool,
+    dropped: Vec<String>,
+    /// What was there has been read, so the mark is ours to set.
+    recovered: bool,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    ordinal: u64,
+    /// Records from this number on count in no older segment; that of the next newer one if its own is not known.
+    first: u64,
+    /// It has a header that can be read.
+    sound: bool,
+}
+
+impl<F: Files> fmt::Debug for Disk<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Disk");
+        debug.field("fsync", &self.fsync).field("next", &self.next);
+        debug
+            .field("segments", &self.segments)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Disk {
+    /// Bytes from which on a segment is full, where nothing speaks for less.
+    pub const SEGMENT_BYTES: u64 = 16 << 20;
+
+    /// Takes a folder, which is made if it is not there; its parent must be.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written, or another process has it; the error names it.
+    pub fn open(path: &Path, fsync: Fsync, segment_bytes: u64) -> io::Result<Self> {
+        Ok(Self::new(Folder::open(path)?, fsync, segment_bytes))
+    }
+}
+
+impl<F: Files> Disk<F> {
+    /// Works on files that are open already. A segment is full from `segment_bytes` on.
+    pub fn new(files: F, fsync: Fsync, segment_bytes: u64) -> Self {
+        Self {
+            files,
+            fsync,
+            segment_bytes,
+            epoch: 0,
+            next: 1,
+            segments: Vec::new(),
+            ordinal: 0,
+            tail: None,
+            unsynced: false,
+            mark: None,
+            used: false,
+            dropped: Vec::new(),
+            recovered: false,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Reads the headers of all segments; returns the epoch of the newest and fills the list.
+    fn survey(&mut self, dropped: &mut Vec<String>) -> io::Result<Option<u64>> {
+        let names = self.files.names()?;
+        let mut ordinals: Vec<u64> = names.iter().filter_map(|name| ordinal_of(name)).collect();
+        ordinals.sort_unstable();
+        let mut epoch = None;
+        let mut first = u64::MAX;
+        for &ordinal in ordinals.iter().rev() {
+            let name = segment_name(ordinal);
+            let head = self.files.read(&name, Header::BYTES as u64)?;
+            let sound = match Header::decode(&head) {
+                Ok(header) if header.epoch == *epoch.get_or_insert(header.epoch) => {
+                    first = first.min(header.first);
+                    true
+                }
+                Err(NoHeader::Version(version)) => {
+                    let problem = format!("{name} has a format of version {version}, unknown here");
+                    return Err(io::Error::new(ErrorKind::InvalidData, problem));
+                }
+                Err(NoHeader::Short) => false,
+                Ok(_) | Err(NoHeader::Damaged) => {
+                    dropped.push(format!("{name}: all of it, its header is damaged"));
+                    false
+                }
+            };
+            self.segments.push(Segment {
+                ordinal,
+                first,
+                sound,
+            });
+        }
+        self.ordinal = ordinals.last().copied().unwrap_or(0);
+        self.segments.reverse();
+        Ok(epoch)
+    }
+
+    /// Hands out what counts of all segments; returns the number behind the last.
+    fn replay(
+        &mut self,
+        dropped: &mut Vec<String>,
+        each: &mut dyn FnMut(Record, SystemTime),
+    ) -> io::Result<u64> {
+        let mut next = 1;
+        for index in 0..self.segments.len() {
+            let segment = self.segments[index];
+            if segment.sound {
+                next = next.max(segment.first);
+                let newer = self.segments.get(index + 1);
+                let end = newer.map_or(u64::MAX, |newer| newer.first);
+                dropped.extend(self.replay_segment(segment.ordinal, &mut next, end, each)?);
+            }
+        }
+        Ok(next)
+    }
+
+    /// Hands out the records of one segment before `end` and moves `next` behind them; returns what is wrong with the rest.
+    fn replay_segment(
+        &mut self,
+        ordinal: u64,
+        next: &mut u64,
+        end: u64,
+        each: &mut dyn FnMut(Record, SystemTime),
+    ) -> io::Result<Option<String>> {
+        let name = segment_name(ordinal);
+        let bytes = self.files.read(&name, u64::MAX)?;
+        let mut records = Records::new(bytes.get(Header::BYTES..).unwrap_or_default());
+        let mut left = records.left();
+        while let Some((record, at)) = records.next() {
+            if record.seq() >= end {
+                return Ok(None);
+            }
+            if record.seq() < *next {
+                break;
+            }
+            *next = record.seq() + 1;
+            left = records.left();
+            each(record, at);
+        }
+        let from = bytes.len() - left;
+        let told = || format!("{name}: {left} bytes from byte {from} on are no whole events");
+        Ok((left > 0).then(told))
+    }
+
+    /// Whether every number that may have been seen is before the mark or among what was read.
+    fn is_last_word(&self, mark: &Mark, whole: bool) -> bool {
+        let same_boot = mark.boot != 0 && mark.boot == self.files.boot();
+        match mark.state {
+            State::Ended => true,
+            State::Synced => same_boot || whole,
+            State::Loose => same_boot,
+        }
+    }
+
+    fn set_mark(&mut self, state: State) -> io::Result<()> {
+        let mark = Mark {
+            epoch: self.epoch,
+            boot: self.files.boot(),
+            next: self.next,
+            state,
+        };
+        self.files.set_mark(&mark.encode())
+    }
+
+    /// What is true of the store while it is in use.
+    fn state(&self) -> State {
+        match self.fsync {
+            Fsync::Always => State::Synced,
+            Fsync::Interval | Fsync::Never => State::Loose,
+        }
+    }
+
+    /// Begins a segment that counts from the next number on, and makes that survive.
+    fn begin(&mut self) -> io::Result<()> {
+        // What a try that failed left behind must not be in the way of the next.
+        self.ordinal += 1;
+        let name = segment_name(self.ordinal);
+        let header = Header {
+            epoch: self.epoch,
+            first: self.next,
+        };
+        let begun = self
+            .files
+            .create(&name)
+            .and_then(|()| self.write(&header.encode()))
+            .and_then(|()| self.files.sync())
+            .and_then(|()| self.files.sync_names());
+        if let Err(error) = begun {
+            // What is left of it says nothing that is not true.
+            let _ = self.files.remove(&name);
+            return Err(error);
+        }
+        self.segments.push(Segment {
+            ordinal: self.ordinal,
+            first: self.next,
+            sound: true,
+        });
+        self.tail = Some(Header::BYTES as u64);
+        self.unsynced = false;
+        Ok(())
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.files.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is in the buffer behind the tail, so that it counts up to a number.
+    fn store(&mut self, next: u64) -> io::Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let written = self.write(&buffer);
+        self.buffer = buffer;
+        written?;
+        if self.fsync == Fsync::Always {
+            self.files.sync()?;
+        }
+        let before = std::mem::replace(&mut self.next, next);
+        self.set_mark(self.state())
+            .inspect_err(|_| self.next = before)
+    }
+
+    /// Cuts the newest segment to its header. That takes no room, so a full disk gets rid of what has expired.
+    fn empty_newest(&mut self) -> io::Result<()> {
+        const EMPTY: u64 = Header::BYTES as u64;
+        if self.tail.is_some_and(|bytes| bytes > EMPTY) {
+            // The records will no longer tell how far the numbers have come.
+            self.set_mark(self.state())?;
+            self.files.sync_mark()?;
+            self.files.cut(EMPTY)?;
+            self.tail = Some(EMPTY);
+        }
+        Ok(())
+    }
+
+    /// Leaves a segment that is full.
+    fn roll(&mut self) {
+        self.tail = self.tail.filter(|&bytes| bytes < self.segment_bytes);
+    }
+
+    /// Ends the run: what is there is synced, and the mark says so.
+    fn end(&mut self) -> io::Result<()> {
+        let synced = match self.tail {
+            Some(_) => self.files.sync(),
+            None => Ok(()),
+        };
+        // The mark is true even if events were lost.
+        self.set_mark(State::Ended)?;
+        self.files.sync_mark().and(synced)
+    }
+}
+
+impl<F: Files> History for Disk<F> {
+    fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
+        self.mark = Mark::decode(&self.files.mark()?);
+        let mut dropped = Vec::new();
+        let epoch = self.survey(&mut dropped)?;
+        self.dropped = dropped;
+        let epoch = epoch.or(self.mark.map(|mark| mark.epoch));
+        self.used = epoch.is_some();
+        self.epoch = epoch.unwrap_or(fresh);
+        Ok(self.epoch)
+    }
+
+    fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
+        let mut dropped = std::mem::take(&mut self.dropped);
+        self.next = self.replay(&mut dropped, each)?;
+        let mark = self.mark.filter(|mark| mark.epoch == self.epoch);
+        self.next = self.next.max(mark.map_or(1, |mark| mark.next));
+        let whole = dropped.is_empty();
+        if self.used && !mark.is_some_and(|mark| self.is_last_word(&mark, whole)) {
+            self.next = self.next.saturating_add(SKIP);
+        }
+        for segment in &mut self.segments {
+            segment.first = segment.first.min(self.next);
+        }
+        // From here on a power cut finds that this run did not end.
+        self.set_mark(self.state())?;
+        self.files.sync_mark()?;
+        self.files.sync_names()?;
+        self.recovered = true;
+        match self.begin() {
+            // What is there can be read; appending fails until there is room.
+            Err(error) if is_full(&error) => {}
+            begun => begun?,
+        }
+        self.forget(0)?;
+        Ok(Recovered {
+            next: self.next,
+            dropped: (!whole).then(|| dropped.join("; ")),
+        })
+    }
+
+    fn append(&mut self, records: &[Record], at: SystemTime) -> io::Result<()> {
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
+        debug_assert!(records[0].seq() >= self.next, "the engine counts upwards");
+        self.buffer.clear();
+        self.buffer.shrink_to(KEEP_BUFFER);
+        for record in records {
+            format::put_record(&mut self.buffer, record, at)?;
+        }
+        if self.tail.is_none() {
+            self.begin()?;
+        }
+        let good = self.tail.unwrap_or_default();
+        if let Err(error) = self.store(last.seq() + 1) {
+            // Synced, or after a power cut these records might be there and those that get their numbers not.
+            let cut = self.files.cut(good).and_then(|()| self.files.sync());
+            self.tail = cut.is_ok().then_some(good);
+            return Err(error);
+        }
+        self.tail = Some(good + self.buffer.len() as u64);
+        self.unsynced = self.fsync == Fsync::Interval;
+        if !self.unsynced {
+            self.roll();
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.tail.is_none() {
+            self.begin()?;
+        }
+        if std::mem::take(&mut self.unsynced) {
+            self.files.sync().inspect_err(|_| self.tail = None)?;
+        }
+        self.roll();
+        Ok(())
+    }
+
+    /// Deletes the segments in which nothing is wanted; of the newest, what is in it.
+    fn forget(&mut self, before: u64) -> io::Result<()> {
+        let mut index = 0;
+        while let Some(&[old, newer]) = self
+            .segments
+            .get(index..index + 2)
+            .and_then(|two| two.first_chunk())
+        {
+            // What counts in a segment is before the next one's first number: nothing if they begin alike.
+            let empty = old.sound && newer.first == old.first;
+            if newer.first > before && !empty {
+                index += 1;
+                continue;
+            }
+            self.files.remove(&segment_name(old.ordinal))?;
+            // An older one must not be back after a power cut when the one that replaced its end is gone.
+            self.files.sync_names()?;
+            self.segments.remove(index);
+        }
+        if before >= self.next {
+            self.empty_newest()?;
+        }
+        Ok(())
+    }
+}
+
+impl<F: Files> Drop for Disk<F> {
+    fn drop(&mut self) {
+        if self.recovered {
+            // Nobody is left to be told; without the mark, the next start takes this for a crash.
+            let _ = self.end();
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
+}
+
+fn segment_name(ordinal: u64) -> String {
+    format!("{ordinal:010}.log")
+}
+
+/// The ordinal of a segment; `None` if the file is something else.
+fn ordinal_of(name: &str) -> Option<u64> {
+    let ordinal = name.strip_suffix(".log")?.parse().ok()?;
+    (segment_name(ordinal) == name).then_some(ordinal)
+}

@@ -1,0 +1,360 @@
+//! The thread that runs a store, so that the event loop never waits for one.
+//!
+//! Takes one batch of events after the other and answers each; in between it sees to it that what was appended is synced soon. The event loop hands over
+//! a batch when the one before is answered, and gathers the next meanwhile.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+
+use crate::history::{History, Record};
+
+/// How long after an append it is synced, at the latest.
+const SYNC_AFTER: Duration = Duration::from_millis(100);
+/// How long after a sync that failed it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a store is asked to do at once.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// Events to append, in the order of their numbers; there may be none.
+    pub(crate) records: Arc<Vec<Record>>,
+    /// Events before this number are no longer wanted.
+    pub(crate) forget: u64,
+}
+
+/// What a store has to say.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// The batch in flight is stored.
+    Stored,
+    /// None of the batch in flight counts, and why.
+    Failed(String),
+    /// What was stored may not survive a power cut, or what is no longer wanted could not be deleted. Told once, until it is over.
+    Trouble(String),
+    /// The trouble is over.
+    TroubleOver,
+}
+
+/// A store on its thread.
+#[derive(Debug)]
+pub(crate) struct Store {
+    /// `None` when no more batches may come.
+    batches: Option<Sender<Batch>>,
+    replies: Receiver<Reply>,
+    thread: Option<JoinHandle<()>>,
+    in_flight: bool,
+}
+
+impl Store {
+    /// Starts the thread. The store was recovered before; `wake` is called after each reply, and when the thread ends.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub(crate) fn spawn(
+        history: Box<dyn History>,
+        wake: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
+        let (batches, to_do) = bounded(1);
+        let (sender, replies) = unbounded();
+        let mut keeper = Keeper {
+            history,
+            replies: sender,
+            forget: 0,
+            sync_at: None,
+            troubled: false,
+            wake: Wake(wake),
+        };
+        let thread = std::thread::Builder::new()
+            .name("fanfare-store".into())
+            .spawn(move || keeper.run(&to_do))?;
+        Ok(Self {
+            batches: Some(batches),
+            replies,
+            thread: Some(thread),
+            in_flight: false,
+        })
+    }
+
+    /// Whether a batch waits for its reply: then the next one must wait, too.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight
+    }
+
+    /// Hands over a batch, which will be answered with [`Reply::Stored`] or [`Reply::Failed`].
+    pub(crate) fn send(&mut self, batch: Batch) {
+        debug_assert!(!self.in_flight, "one batch at a time");
+        self.in_flight = true;
+        if let Some(batches) = &self.batches {
+            // If the thread has ended, the replies end too, and tell.
+            let _ = batches.send(batch);
+        }
+    }
+
+    /// Whether a reply has come.
+    pub(crate) fn has_reply(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
+    /// The next reply, if one has come.
+    pub(crate) fn try_reply(&mut self) -> Option<Reply> {
+        let reply = match self.replies.try_recv() {
+            Ok(reply) => reply,
+            Err(TryRecvError::Disconnected) if self.in_flight => {
+                Reply::Failed("the store's thread has ended".into())
+            }
+            Err(_) => return None,
+        };
+        if matches!(reply, Reply::Stored | Reply::Failed(_)) {
+            self.in_flight = false;
+        }
+        Some(reply)
+    }
+}
+
+impl Drop for Store {
+    /// Waits until the batch in flight is dealt with and everything is synced.
+    fn drop(&mut self) {
+        self.batches = None;
+        if let Some(thread) = self.thread.take() {
+            // A store that panicked has said so on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's own.
+struct Keeper<W: Fn()> {
+    history: Box<dyn History>,
+    replies: Sender<Reply>,
+    /// Events before this number are no longer wanted.
+    forget: u64,
+    /// When to sync what was appended, or to try again.
+    sync_at: Option<Instant>,
+    troubled: bool,
+    /// Dropped behind `replies`, so that whoever is woken by it sees that they have ended.
+    wake: Wake<W>,
+}
+
+/// Wakes the event loop, at the end too: when a store panics, the batch in flight has no other answer.
+struct Wake<W: Fn()>(W);
+
+impl<W: Fn()> Drop for Wake<W> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+impl<W: Fn()> Keeper<W> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a store's thread has a clock of its own: the event loop does not wait for it"
+    )]
+    fn run(&mut self, batches: &Receiver<Batch>) {
+        loop {
+            let batch = match self.sync_at {
+                Some(at) => batches.recv_deadline(at),
+                None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match batch {
+                Ok(batch) => self.store(batch, SystemTime::now(), Instant::now()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = Instant::now();
+            if self.sync_at.is_some_and(|at| now >= at) {
+                self.settle(now);
+            }
+        }
+        if self.sync_at.is_some() {
+            self.settle(Instant::now());
+        }
+    }
+
+    fn store(&mut self, batch: Batch, at: SystemTime, now: Instant) {
+        self.forget = batch.forget;
+        self.sync_at.get_or_insert(now + SYNC_AFTER);
+        let reply = match self.history.append(&batch.records, at) {
+            Ok(()) => Reply::Stored,
+            Err(error) => Reply::Failed(error.to_string()),
+        };
+        // Then its events have one owner again.
+        drop(batch);
+        self.reply(reply);
+    }
+
+    /// Syncs and deletes. A store that is full may need the one for the other, so an error of one keeps nobody from the other.
+    fn settle(&mut self, now: Instant) {
+        let synced = self.history.sync();
+        let forgot = self.history.forget(self.forget);
+        match synced.and(forgot) {
+            Ok(()) => {
+                self.sync_at = None;
+                if std::mem::take(&mut self.troubled) {
+                    self.reply(Reply::TroubleOver);
+                }
+            }
+            Err(error) => {
+                self.sync_at = Some(now + RETRY_AFTER);
+                if !std::mem::replace(&mut self.troubled, true) {
+                    self.reply(Reply::Trouble(error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn reply(&self, reply: Reply) {
+        // Whoever no longer listens needs no answer.
+        let _ = self.replies.send(reply);
+        (self.wake.0)();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Recovered;
+    use crossbeam_channel::never;
+
+    /// What a store was asked, and what it answers.
+    struct Scripted {
+        calls: Sender<String>,
+        appends: Receiver<io::Result<()>>,
+        syncs: Receiver<io::Result<()>>,
+    }
+
+    impl History for Scripted {
+        fn epoch(&mut self, _: u64) -> io::Result<u64> {
+            unreachable!("the thread starts with a store that was recovered")
+        }
+
+        fn recover(&mut self, _: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
+            unreachable!("the thread starts with a store that was recovered")
+        }
+
+        fn append(&mut self, records: &[Record], _: SystemTime) -> io::Result<()> {
+            let numbers: Vec<u64> = records.iter().map(Record::seq).collect();
+            self.calls.send(format!("append {numbers:?}")).unwrap();
+            self.appends.recv().expect("the script ends in a panic")
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.calls.send("sync".into()).unwrap();
+            self.syncs.recv().unwrap_or(Ok(()))
+        }
+
+        fn forget(&mut self, before: u64) -> io::Result<()> {
+            self.calls.send(format!("forget {before}")).unwrap();
+            Ok(())
+        }
+    }
+
+    impl Drop for Scripted {
+        fn drop(&mut self) {
+            self.calls.send("end".into()).unwrap();
+        }
+    }
+
+    struct Script {
+        store: Store,
+        woken: Receiver<()>,
+        calls: Receiver<String>,
+        appends: Sender<io::Result<()>>,
+    }
+
+    fn start(syncs: Receiver<io::Result<()>>) -> Script {
+        let (sender, calls) = unbounded();
+        let (appends, answers) = unbounded();
+        let (wake, woken) = unbounded();
+        let history = Scripted {
+            calls: sender,
+            appends: answers,
+            syncs,
+        };
+        let wake = move || wake.send(()).unwrap_or_default();
+        Script {
+            store: Store::spawn(Box::new(history), wake).unwrap(),
+            woken,
+            calls,
+            appends,
+        }
+    }
+
+    fn batch(numbers: &[u64], forget: u64) -> Batch {
+        let record = |&seq| Record::new(seq, vec![], &b"data\n\n"[..]);
+        Batch {
+            records: Arc::new(numbers.iter().map(record).collect()),
+            forget,
+        }
+    }
+
+    impl Script {
+        fn next_reply(&mut self) -> Reply {
+            loop {
+                self.woken.recv().unwrap();
+                if let Some(reply) = self.store.try_reply() {
+                    return reply;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_is_answered_and_the_end_syncs_it() {
+        let (never_answers, syncs) = unbounded();
+        drop(never_answers);
+        let mut script = start(syncs);
+        script.store.send(batch(&[1, 2], 0));
+        assert!(script.store.is_busy());
+        assert_eq!(script.store.try_reply(), None);
+        script.appends.send(Ok(())).unwrap();
+        assert_eq!(script.next_reply(), Reply::Stored);
+        assert!(!script.store.is_busy());
+        script.store.send(batch(&[3], 2));
+        script
+            .appends
+            .send(Err(io::ErrorKind::StorageFull.into()))
+            .unwrap();
+        assert!(matches!(script.next_reply(), Reply::Failed(_)));
+        drop(script.store);
+        let calls: Vec<String> = script.calls.iter().collect();
+        assert_eq!(calls.first().unwrap(), "append [1, 2]");
+        assert_eq!(calls[calls.len() - 3..], ["sync", "forget 2", "end"]);
+    }
+
+    #[test]
+    fn trouble_is_told_once_and_so_is_its_end() {
+        let (answers, syncs) = unbounded();
+        answers.send(Err(io::Error::other("bad"))).unwrap();
+        answers.send(Err(io::Error::other("worse"))).unwrap();
+        drop(answers);
+        let mut script = start(syncs);
+        script.appends.send(Ok(())).unwrap();
+        script.store.send(batch(&[1], 0));
+        assert_eq!(script.next_reply(), Reply::Stored);
+        assert_eq!(script.next_reply(), Reply::Trouble("bad".into()));
+        assert_eq!(script.next_reply(), Reply::TroubleOver);
+        let calls: Vec<String> = script.calls.try_iter().collect();
+        assert_eq!(calls.iter().filter(|call| *call == "sync").count(), 3);
+    }
+
+    #[test]
+    fn a_store_that_panics_fails_its_batch_and_all_that_come() {
+        let mut script = start(never());
+        script.store.send(batch(&[1], 0));
+        drop(script.appends);
+        let mut reply = || loop {
+            if let Some(reply) = script.store.try_reply() {
+                return reply;
+            }
+            script.woken.recv().unwrap();
+        };
+        let ended = Reply::Failed("the store's thread has ended".into());
+        assert_eq!(reply(), ended);
+        script.store.send(batch(&[2], 0));
+        assert_eq!(script.store.try_reply(), Some(ended));
+    }
+}
