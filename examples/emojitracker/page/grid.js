@@ -4,7 +4,7 @@
 // about to be, are displayed; those that move glide there by a transform. Light is an animation of opacity that the browser
 // runs by itself, on one of a few hundred lights that lie under the grid and are lent to the cells.
 
-const LIGHTS = 200;
+const LIGHTS = 256;
 const LIGHT_MS = 900;
 /** A light that began so lately is not made to begin again. */
 const LIGHT_AGAIN_MS = 120;
