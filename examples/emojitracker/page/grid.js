@@ -12,6 +12,8 @@ const GLIDE_MS = 700;
 const RANK_EVERY_MS = 3000;
 /** Nothing moves under a pointer that was moved so lately. */
 const POINTER_REST_MS = 1500;
+/** Counts that are displayed but not in sight, written in one frame. */
+const UNSEEN_WRITES = 20;
 
 const number = new Intl.NumberFormat("en");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -26,7 +28,9 @@ export class Grid {
     this.ranked = [];
     this.shown = [];
     this.displayed = new Set();
+    /** Since the last frame: those with another count than is written, and those that were used. */
     this.changed = new Set();
+    this.used = new Set();
     this.matches = () => true;
     this.geometry = { columns: 1, left: 0, width: 78, height: 88 };
     /** Places in sight, and those near enough to be displayed. */
@@ -68,12 +72,12 @@ export class Grid {
     this.rank(false);
   }
 
-  /** Counts uses, and lights up the cell if it is in sight. */
+  /** Counts uses. */
   use(id, uses) {
     const cell = this.byId.get(id);
     if (!cell) return;
     this.set(cell, cell.count + uses);
-    if (cell.index >= this.sight.from && cell.index < this.sight.to) this.flash(cell);
+    this.used.add(cell);
   }
 
   set(cell, count) {
@@ -87,8 +91,24 @@ export class Grid {
       this.rankedAt = now;
       this.rank(true);
     }
-    for (const cell of this.changed) cell.write();
-    this.changed.clear();
+    this.write();
+    for (const cell of this.used) {
+      if (this.inSight(cell)) this.flash(cell, now);
+    }
+    this.used.clear();
+  }
+
+  write() {
+    let unseen = UNSEEN_WRITES;
+    for (const cell of this.changed) {
+      if (this.displayed.has(cell) && !this.inSight(cell) && unseen-- <= 0) continue;
+      cell.write();
+      this.changed.delete(cell);
+    }
+  }
+
+  inSight(cell) {
+    return cell.index >= this.sight.from && cell.index < this.sight.to;
   }
 
   /** Shows only the cells for which `matches` holds. */
@@ -134,20 +154,24 @@ export class Grid {
     this.displayed = near;
   }
 
-  flash(cell) {
-    if (!cell.light) {
-      const light = this.lights.pop();
-      // More are lit than there are lights: the next use asks again.
-      if (!light) return;
-      light.cell = cell;
-      light.moveTo(cell.x, cell.y);
-      light.animation.onfinish = () => this.takeBack(light);
-      cell.light = light;
-    } else if (cell.light.animation.currentTime < LIGHT_AGAIN_MS) {
-      return;
-    }
-    cell.light.animation.currentTime = 0;
-    cell.light.animation.play();
+  flash(cell, now) {
+    if (cell.light && now - cell.light.since < LIGHT_AGAIN_MS) return;
+    // More may be lit than there are lights: the next use asks again.
+    const light = cell.light ?? this.lend(cell);
+    if (!light) return;
+    light.since = now;
+    light.animation.currentTime = 0;
+    light.animation.play();
+  }
+
+  lend(cell) {
+    const light = this.lights.pop();
+    if (!light) return null;
+    light.cell = cell;
+    light.moveTo(cell.x, cell.y);
+    light.animation.onfinish = () => this.takeBack(light);
+    cell.light = light;
+    return light;
   }
 
   takeBack(light) {
@@ -262,6 +286,7 @@ function light() {
     node,
     animation,
     cell: null,
+    since: 0,
     moveTo(x, y) { node.style.transform = `translate(${x}px, ${y}px)`; },
   };
 }
