@@ -61,10 +61,8 @@ pub struct Disk<F: Files = Folder> {
     tail: Option<u64>,
     /// Something in the newest segment must be synced.
     unsynced: bool,
-    /// What was found at the start: the mark, whether there was anything, and what of it cannot be read.
+    /// What the last owner left.
     mark: Option<Mark>,
-    used: bool,
-    dropped: Vec<String>,
     /// What was there has been read, so the mark is ours to set.
     recovered: bool,
     buffer: Vec<u8>,
@@ -75,8 +73,15 @@ struct Segment {
     ordinal: u64,
     /// Records from this number on count in no older segment; that of the next newer one if its own is not known.
     first: u64,
-    /// It has a header that can be read.
-    sound: bool,
+    head: Head,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    Sound,
+    Damaged,
+    /// The end came while it was begun: nothing in it ever counted.
+    Short,
 }
 
 impl<F: Files> fmt::Debug for Disk<F> {
@@ -116,93 +121,96 @@ impl<F: Files> Disk<F> {
             tail: None,
             unsynced: false,
             mark: None,
-            used: false,
-            dropped: Vec::new(),
             recovered: false,
             buffer: Vec::new(),
         }
     }
 
-    /// Reads the headers of all segments; returns the epoch of the newest and fills the list.
-    fn survey(&mut self, dropped: &mut Vec<String>) -> io::Result<Option<u64>> {
+    /// Lists the segments; returns the epoch of the newest.
+    fn survey(&mut self) -> io::Result<Option<u64>> {
         let names = self.files.names()?;
         let mut ordinals: Vec<u64> = names.iter().filter_map(|name| ordinal_of(name)).collect();
         ordinals.sort_unstable();
+        self.ordinal = ordinals.last().copied().unwrap_or(0);
         let mut epoch = None;
         let mut first = u64::MAX;
         for &ordinal in ordinals.iter().rev() {
             let name = segment_name(ordinal);
-            let head = self.files.read(&name, Header::BYTES as u64)?;
-            let sound = match Header::decode(&head) {
+            let bytes = self.files.read(&name, Header::BYTES as u64)?;
+            let head = match Header::decode(&bytes) {
                 Ok(header) if header.epoch == *epoch.get_or_insert(header.epoch) => {
                     first = first.min(header.first);
-                    true
+                    Head::Sound
                 }
+                Ok(_) | Err(NoHeader::Damaged) => Head::Damaged,
+                Err(NoHeader::Short) => Head::Short,
                 Err(NoHeader::Version(version)) => {
                     let problem = format!("{name} has a format of version {version}, unknown here");
                     return Err(io::Error::new(ErrorKind::InvalidData, problem));
-                }
-                Err(NoHeader::Short) => false,
-                Ok(_) | Err(NoHeader::Damaged) => {
-                    dropped.push(format!("{name}: all of it, its header is damaged"));
-                    false
                 }
             };
             self.segments.push(Segment {
                 ordinal,
                 first,
-                sound,
+                head,
             });
         }
-        self.ordinal = ordinals.last().copied().unwrap_or(0);
         self.segments.reverse();
         Ok(epoch)
     }
 
-    /// Hands out what counts of all segments; returns the number behind the last.
+    /// Hands out what counts of all segments, and moves the next number behind it; returns whether the end of the newest is as it was written.
     fn replay(
         &mut self,
         dropped: &mut Vec<String>,
         each: &mut dyn FnMut(Record, SystemTime),
-    ) -> io::Result<u64> {
-        let mut next = 1;
+    ) -> io::Result<bool> {
+        let mut whole = true;
         for index in 0..self.segments.len() {
-            let segment = self.segments[index];
-            if segment.sound {
-                next = next.max(segment.first);
-                let newer = self.segments.get(index + 1);
-                let end = newer.map_or(u64::MAX, |newer| newer.first);
-                dropped.extend(self.replay_segment(segment.ordinal, &mut next, end, each)?);
-            }
+            let Segment {
+                ordinal,
+                first,
+                head,
+            } = self.segments[index];
+            let damage = match head {
+                Head::Sound => {
+                    self.next = self.next.max(first);
+                    let newer = self.segments.get(index + 1);
+                    let end = newer.map_or(u64::MAX, |newer| newer.first);
+                    self.replay_segment(ordinal, end, each)?
+                }
+                Head::Damaged => Some("all of it, as its header is damaged".into()),
+                Head::Short => continue,
+            };
+            whole = damage.is_none();
+            dropped.extend(damage.map(|what| format!("{}: {what}", segment_name(ordinal))));
         }
-        Ok(next)
+        Ok(whole)
     }
 
-    /// Hands out the records of one segment before `end` and moves `next` behind them; returns what is wrong with the rest.
+    /// Hands out the records of one segment before `end`, and moves the next number behind them; returns what else there was.
     fn replay_segment(
         &mut self,
         ordinal: u64,
-        next: &mut u64,
         end: u64,
         each: &mut dyn FnMut(Record, SystemTime),
     ) -> io::Result<Option<String>> {
-        let name = segment_name(ordinal);
-        let bytes = self.files.read(&name, u64::MAX)?;
+        let bytes = self.files.read(&segment_name(ordinal), u64::MAX)?;
         let mut records = Records::new(bytes.get(Header::BYTES..).unwrap_or_default());
         let mut left = records.left();
         while let Some((record, at)) = records.next() {
             if record.seq() >= end {
                 return Ok(None);
             }
-            if record.seq() < *next {
+            if record.seq() < self.next {
                 break;
             }
-            *next = record.seq() + 1;
+            self.next = record.seq() + 1;
             left = records.left();
             each(record, at);
         }
         let from = bytes.len() - left;
-        let told = || format!("{name}: {left} bytes from byte {from} on are no whole events");
+        let told = || format!("{left} bytes from byte {from} on, which are no whole events");
         Ok((left > 0).then(told))
     }
 
@@ -257,7 +265,7 @@ impl<F: Files> Disk<F> {
         self.segments.push(Segment {
             ordinal: self.ordinal,
             first: self.next,
-            sound: true,
+            head: Head::Sound,
         });
         self.tail = Some(Header::BYTES as u64);
         self.unsynced = false;
@@ -303,9 +311,15 @@ impl<F: Files> Disk<F> {
         Ok(())
     }
 
+    fn is_full(&self) -> bool {
+        self.tail.is_some_and(|bytes| bytes >= self.segment_bytes)
+    }
+
     /// Leaves a segment that is full.
     fn roll(&mut self) {
-        self.tail = self.tail.filter(|&bytes| bytes < self.segment_bytes);
+        if self.is_full() {
+            self.tail = None;
+        }
     }
 
     /// Ends the run: what is there is synced, and the mark says so.
@@ -323,26 +337,19 @@ impl<F: Files> Disk<F> {
 impl<F: Files> History for Disk<F> {
     fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
         self.mark = Mark::decode(&self.files.mark()?);
-        let mut dropped = Vec::new();
-        let epoch = self.survey(&mut dropped)?;
-        self.dropped = dropped;
-        let epoch = epoch.or(self.mark.map(|mark| mark.epoch));
-        self.used = epoch.is_some();
+        let epoch = self.survey()?.or(self.mark.map(|mark| mark.epoch));
         self.epoch = epoch.unwrap_or(fresh);
         Ok(self.epoch)
     }
 
     fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
-        let mut dropped = std::mem::take(&mut self.dropped);
-        self.next = self.replay(&mut dropped, each)?;
+        let mut dropped = Vec::new();
+        let whole = self.replay(&mut dropped, each)?;
+        let fresh = self.mark.is_none() && !self.segments.iter().any(|it| it.head == Head::Sound);
         let mark = self.mark.filter(|mark| mark.epoch == self.epoch);
         self.next = self.next.max(mark.map_or(1, |mark| mark.next));
-        let whole = dropped.is_empty();
-        if self.used && !mark.is_some_and(|mark| self.is_last_word(&mark, whole)) {
+        if !fresh && !mark.is_some_and(|mark| self.is_last_word(&mark, whole)) {
             self.next = self.next.saturating_add(SKIP);
-        }
-        for segment in &mut self.segments {
-            segment.first = segment.first.min(self.next);
         }
         // From here on a power cut finds that this run did not end.
         self.set_mark(self.state())?;
@@ -351,13 +358,13 @@ impl<F: Files> History for Disk<F> {
         self.recovered = true;
         match self.begin() {
             // What is there can be read; appending fails until there is room.
-            Err(error) if is_full(&error) => {}
+            Err(error) if has_no_room(&error) => {}
             begun => begun?,
         }
         self.forget(0)?;
         Ok(Recovered {
             next: self.next,
-            dropped: (!whole).then(|| dropped.join("; ")),
+            dropped: (!dropped.is_empty()).then(|| dropped.join("; ")),
         })
     }
 
@@ -382,7 +389,7 @@ impl<F: Files> History for Disk<F> {
             return Err(error);
         }
         self.tail = Some(good + self.buffer.len() as u64);
-        self.unsynced = self.fsync == Fsync::Interval;
+        self.unsynced = self.fsync != Fsync::Always;
         if !self.unsynced {
             self.roll();
         }
@@ -393,7 +400,9 @@ impl<F: Files> History for Disk<F> {
         if self.tail.is_none() {
             self.begin()?;
         }
-        if std::mem::take(&mut self.unsynced) {
+        // A segment that is left has been synced, whatever the policy, so that the end need look at the newest alone.
+        let due = self.fsync == Fsync::Interval || self.is_full();
+        if due && std::mem::take(&mut self.unsynced) {
             self.files.sync().inspect_err(|_| self.tail = None)?;
         }
         self.roll();
@@ -409,7 +418,7 @@ impl<F: Files> History for Disk<F> {
             .and_then(|two| two.first_chunk())
         {
             // What counts in a segment is before the next one's first number: nothing if they begin alike.
-            let empty = old.sound && newer.first == old.first;
+            let empty = old.head == Head::Sound && newer.first == old.first;
             if newer.first > before && !empty {
                 index += 1;
                 continue;
@@ -435,7 +444,7 @@ impl<F: Files> Drop for Disk<F> {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+fn has_no_room(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded

@@ -1,0 +1,392 @@
+//! The store on real files: killed, cut, flipped, taken, in a folder that cannot be, on a disk that is full.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fanfare::internals::{Disk, SKIP};
+use fanfare::{Fsync, History, Namespace, Record, Recovered};
+
+/// What a child is to do, and where.
+const TASK: &str = "FANFARE_TEST_TASK";
+const FOLDER: &str = "FANFARE_TEST_FOLDER";
+/// Of a segment in these tests, so that there are several.
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+fn event(seq: u64) -> Record {
+    let namespace = Namespace::parse("/pets/dogs").unwrap();
+    Record::new(
+        seq,
+        vec![namespace],
+        format!("data:{seq:0100}\n\n").into_bytes(),
+    )
+}
+
+fn time(seq: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + seq)
+}
+
+/// Opens a store; what it knows, and the numbers of its events, each of which is as it was written.
+fn open(folder: &Path) -> io::Result<(Disk, Recovered, Vec<u64>)> {
+    let mut disk = Disk::open(folder, Fsync::Interval, SEGMENT_BYTES)?;
+    let mut numbers = Vec::new();
+    disk.epoch(77)?;
+    let recovered = disk.recover(&mut |record, at| {
+        let seq = record.seq();
+        assert_eq!(record.bytes(), event(seq).bytes());
+        assert_eq!(record.namespaces(), event(seq).namespaces());
+        assert_eq!(at, time(seq));
+        numbers.push(seq);
+    })?;
+    Ok((disk, recovered, numbers))
+}
+
+fn append(disk: &mut Disk, seq: u64) -> io::Result<()> {
+    disk.append(&[event(seq)], time(seq))
+}
+
+/// A folder whose store had ten events and a clean end.
+fn ten_events() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
+    let fresh = Recovered {
+        next: 1,
+        dropped: None,
+    };
+    assert_eq!((recovered, numbers), (fresh, vec![]));
+    for seq in 1..=10 {
+        append(&mut disk, seq).unwrap();
+    }
+    folder
+}
+
+/// The segment that is written.
+fn newest_segment(folder: &Path) -> PathBuf {
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.extension().is_some_and(|it| it == "log"))
+        .max()
+        .unwrap()
+}
+
+/// This program as another process that does one thing in a folder.
+fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .args([
+            "--exact",
+            "real::a_child_does_what_it_is_told",
+            "--nocapture",
+        ])
+        .env(TASK, task)
+        .env(FOLDER, folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    command
+}
+
+fn this_program() -> String {
+    std::env::current_exe().unwrap().to_str().unwrap().into()
+}
+
+/// Runs a task with a file system in memory mounted at the folder, which nobody else sees. It fails where nobody may mount.
+fn on_a_mount(options: &str, task: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let program = this_program();
+    let mount = format!("mount -t tmpfs -o {options} tmpfs \"$0\" && exec \"$@\"");
+    let path = folder.path().to_str().unwrap();
+    let mut arguments = vec!["--mount", "sh", "-c", &mount, path, &program];
+    if !rustix::process::geteuid().is_root() {
+        arguments.insert(0, "--map-root-user");
+    }
+    let output = child("unshare", &arguments, task, folder.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("task done"),
+        "{told}"
+    );
+}
+
+/// No test of its own: what the tests below start this program for.
+#[test]
+fn a_child_does_what_it_is_told() {
+    let Ok(task) = std::env::var(TASK) else {
+        return;
+    };
+    let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
+    match &task[..] {
+        "append" => append_until_killed(&folder),
+        "open" => println!("{}", open(&folder).unwrap_err()),
+        "fill" => fill(&folder),
+        "write nothing" => {
+            let error = open(&folder).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ReadOnlyFilesystem);
+            assert!(
+                error.to_string().contains(folder.to_str().unwrap()),
+                "{error}"
+            );
+        }
+        task => panic!("{task}?"),
+    }
+    println!("task done");
+}
+
+#[test]
+fn a_run_goes_on_where_the_last_one_ended() {
+    let folder = ten_events();
+    let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
+    assert_eq!(numbers, (1..=10).collect::<Vec<u64>>());
+    let again = Recovered {
+        next: 11,
+        dropped: None,
+    };
+    assert_eq!(recovered, again);
+    append(&mut disk, 11).unwrap();
+    drop(disk);
+    let (mut disk, _, numbers) = open(folder.path()).unwrap();
+    assert_eq!(numbers, (1..=11).collect::<Vec<u64>>());
+    disk.forget(12).unwrap();
+    drop(disk);
+    // Nothing is left but the count; and runs in which nothing happens leave no files behind.
+    for _ in 0..3 {
+        let (_, recovered, numbers) = open(folder.path()).unwrap();
+        assert_eq!((recovered.next, numbers), (12, vec![]));
+    }
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "a segment and the lock"
+    );
+}
+
+#[test]
+fn a_cut_tail_is_told_and_its_numbers_are_not_used_again() {
+    let folder = ten_events();
+    let path = newest_segment(folder.path());
+    let length = fs::metadata(&path).unwrap().len();
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(length - 3)
+        .unwrap();
+    let (_disk, recovered, numbers) = open(folder.path()).unwrap();
+    assert_eq!(numbers, (1..=9).collect::<Vec<u64>>());
+    assert_eq!(recovered.next, 11);
+    let told = recovered.dropped.unwrap();
+    let record = (length - 28) / 10;
+    let what = format!(
+        "0000000001.log: {} bytes from byte {} on",
+        record - 3,
+        28 + 9 * record
+    );
+    assert!(told.starts_with(&what), "{told}, {what}");
+}
+
+#[test]
+fn a_flipped_byte_ends_its_segment_and_is_told() {
+    let folder = ten_events();
+    let path = newest_segment(folder.path());
+    let mut bytes = fs::read(&path).unwrap();
+    let record = (bytes.len() - 28) / 10;
+    bytes[28 + 5 * record + record / 2] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
+    assert_eq!(numbers, (1..=5).collect::<Vec<u64>>());
+    assert_eq!(recovered.next, 11);
+    assert!(recovered.dropped.is_some());
+    append(&mut disk, 11).unwrap();
+    drop(disk);
+    let (_, _, numbers) = open(folder.path()).unwrap();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 11]);
+}
+
+#[test]
+fn the_epoch_stays_while_there_is_anything() {
+    for leave in ["lock", "0000000001.log"] {
+        let folder = ten_events();
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.ends_with(leave) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        let mut disk = Disk::open(folder.path(), Fsync::Never, SEGMENT_BYTES).unwrap();
+        assert_eq!(disk.epoch(99).unwrap(), 77, "{leave}");
+    }
+}
+
+#[test]
+fn a_damaged_segment_stays_until_it_is_forgotten() {
+    let folder = ten_events();
+    let path = newest_segment(folder.path());
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"F", 0).unwrap();
+    for _ in 0..2 {
+        let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
+        let told = recovered.dropped.unwrap();
+        assert!(told.starts_with("0000000001.log: all of it"), "{told}");
+        assert_eq!((recovered.next, numbers), (11, vec![]));
+        disk.forget(10).unwrap();
+        assert!(path.exists());
+    }
+    open(folder.path()).unwrap().0.forget(11).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn without_the_mark_numbers_go_on_far_away() {
+    let folder = ten_events();
+    fs::remove_file(folder.path().join("lock")).unwrap();
+    let (_disk, recovered, numbers) = open(folder.path()).unwrap();
+    assert_eq!(recovered.next, 11 + SKIP);
+    assert_eq!(numbers.len(), 10);
+}
+
+#[test]
+fn a_segment_of_another_version_is_left_alone() {
+    let folder = ten_events();
+    let path = newest_segment(folder.path());
+    let mut header = fs::read(&path).unwrap()[..24].to_vec();
+    header[7] = 9;
+    header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&header, 0).unwrap();
+    let before = fs::read(&path).unwrap();
+    let error = open(folder.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("0000000001.log has a format of version 9"),
+        "{error}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_folder_has_one_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = open(folder.path()).unwrap();
+    let taken = format!("{} is in use by another process", folder.path().display());
+    let error = open(folder.path()).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (ErrorKind::ResourceBusy, taken.clone())
+    );
+    let output = child(&this_program(), &[], "open", folder.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains(&taken), "{told}");
+    drop(owner);
+    open(folder.path()).unwrap();
+}
+
+#[test]
+fn a_folder_that_cannot_be_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    for (path, kind) in [
+        (file.clone(), ErrorKind::NotADirectory),
+        (file.join("below"), ErrorKind::NotADirectory),
+        (folder.path().join("no/parent"), ErrorKind::NotFound),
+    ] {
+        let error = open(&path).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    on_a_mount("ro", "write nothing");
+}
+
+#[test]
+fn a_full_disk_refuses_until_there_is_room() {
+    on_a_mount("size=2m", "fill");
+}
+
+fn fill(folder: &Path) {
+    let (mut disk, ..) = open(folder).unwrap();
+    let mut next = 1;
+    // What counts is what fits, again and again: until the disk is full, and after half of it was forgotten.
+    let mut oldest = 1;
+    for round in 0..4 {
+        let error = loop {
+            match append(&mut disk, next) {
+                Ok(()) => next += 1,
+                Err(error) => break error,
+            }
+            if next % 100 == 0 {
+                disk.sync().unwrap();
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+        assert!(next > 5_000 * (round + 1), "only {next} events fit");
+        append(&mut disk, next).unwrap_err();
+        drop(disk);
+        // A start on a full disk reads all the same.
+        let numbers;
+        (disk, _, numbers) = open(folder).unwrap();
+        assert_eq!(numbers.last(), Some(&(next - 1)));
+        assert!(numbers.is_sorted() && numbers[0] <= oldest);
+        assert_eq!(numbers.len() as u64, next - numbers[0]);
+        oldest = next / 2 + oldest / 2;
+        disk.forget(oldest).unwrap();
+    }
+    disk.forget(next).unwrap();
+    append(&mut disk, next).unwrap();
+}
+
+#[test]
+fn what_counted_survives_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut next = 1;
+    for _ in 0..5 {
+        let mut child = child(&this_program(), &[], "append", folder.path())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut told = lines
+            .map_while(Result::ok)
+            .filter_map(|line| line.parse::<u64>().ok());
+        let first = told
+            .by_ref()
+            .find(|&counted| counted > next + 2_000)
+            .unwrap();
+        child.kill().unwrap();
+        let counted = told.last().unwrap_or(first);
+        child.wait().unwrap();
+        let (_disk, recovered, numbers) = open(folder.path()).unwrap();
+        let last = *numbers.last().unwrap();
+        assert!(last >= counted, "{counted} counted, {last} is there");
+        assert_eq!(numbers, (1..=last).collect::<Vec<u64>>());
+        assert_eq!(recovered.next, last + 1);
+        next = last + 1;
+    }
+}
+
+/// Appends, and says after each append what counts.
+fn append_until_killed(folder: &Path) {
+    let (mut disk, recovered, _) = open(folder).unwrap();
+    let mut next = recovered.next;
+    loop {
+        append(&mut disk, next).unwrap();
+        println!("{next}");
+        next += 1;
+        if next % 1_000 == 0 {
+            disk.sync().unwrap();
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! A life of a store that a seed makes up: runs, each with appends, syncs and an end, on a machine that fails; and a model of what must be there
+//! when the next run begins.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fanfare::internals::{Disk, SKIP};
+use fanfare::{Fsync, History, Namespace, Record, Recovered};
+
+use crate::dice::Dice;
+use crate::machine::Machine;
+
+type Outcome = Result<(), String>;
+
+/// Where events go: nowhere in particular is everywhere.
+const TARGETS: [&[&str]; 4] = [&[], &["/a"], &["/a/b", "/ü"], &["/"]];
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    Clean,
+    /// Cleanly, and then the power was cut.
+    CleanThenPower,
+    Crash,
+    Power,
+}
+
+pub(crate) struct World {
+    dice: Dice,
+    machine: Machine,
+    epoch: Option<u64>,
+    /// What counted, by number: what somebody may have seen.
+    seen: BTreeMap<u64, String>,
+    /// Of those, what a power cut may not take.
+    durable: BTreeSet<u64>,
+    /// Of those, what the next sync that works makes durable.
+    pending: BTreeSet<u64>,
+    /// Of what counted, what is no longer there.
+    gone: BTreeSet<u64>,
+    /// What was tried and did not count, by number.
+    refused: BTreeMap<u64, Vec<String>>,
+    forgotten: u64,
+    /// Something failed at some time, ended in the middle or lay damaged.
+    rough: bool,
+    /// The number that the next event gets.
+    next: u64,
+    /// Makes each event another.
+    made: u64,
+    /// What has happened since a run began as it should.
+    past: Past,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Past {
+    /// The power was cut.
+    power: bool,
+    /// A bit was flipped.
+    flipped: bool,
+    /// The end of a file went missing.
+    cut: bool,
+    /// The next number follows the last one for sure, if nothing is dropped; or whatever is.
+    sure_if_whole: bool,
+    sure: bool,
+}
+
+fn text_of(record: &Record) -> String {
+    format!("{:?} {:?}", record.namespaces(), record.bytes())
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            dice: Dice::new(seed),
+            machine: Machine::new(seed ^ 0xd15c),
+            epoch: None,
+            seen: BTreeMap::new(),
+            durable: BTreeSet::new(),
+            pending: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            forgotten: 0,
+            rough: false,
+            next: 1,
+            made: 0,
+            past: Past {
+                sure: true,
+                ..Past::default()
+            },
+        }
+    }
+
+    pub(crate) fn play(mut self) -> Outcome {
+        for run in 0..self.dice.between(2, 8) {
+            self.run(run as u64)
+                .map_err(|problem| format!("run {run}: {problem}"))?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, run: u64) -> Outcome {
+        let fsync = *self
+            .dice
+            .pick(&[Fsync::Always, Fsync::Interval, Fsync::Never]);
+        let segment_bytes = self.dice.between(50, 3_000) as u64;
+        let faults = *self.dice.pick(&[0, 0, 1, 5, 30]);
+        let end = *self.dice.pick(&[
+            End::Clean,
+            End::CleanThenPower,
+            End::Crash,
+            End::Crash,
+            End::Power,
+            End::Power,
+        ]);
+        let crash_in = self.dice.percent(50).then(|| self.dice.between(1, 150));
+        let rough_start = self.dice.percent(20);
+        if rough_start {
+            self.machine.state().faults = faults;
+        }
+        if matches!(end, End::Crash | End::Power) {
+            self.machine.state().crash_in = crash_in;
+        }
+        let mut disk = Disk::new(self.machine.clone(), fsync, segment_bytes);
+        let begun = self.recover(&mut disk, run)?;
+        if begun {
+            self.machine.state().faults = faults;
+            for _ in 0..self.dice.between(0, 60) {
+                self.step(&mut disk, fsync);
+            }
+        }
+        self.finish(disk, end, begun);
+        let past = &mut self.past;
+        self.rough |= end != End::Clean || faults > 0 || past.flipped || past.cut;
+        let loose = end == End::Power;
+        past.sure = begun && !loose && !past.flipped;
+        past.sure_if_whole = begun && (past.sure || fsync == Fsync::Always) && !past.flipped;
+        Ok(())
+    }
+
+    fn step(&mut self, disk: &mut Disk<Machine>, fsync: Fsync) {
+        match self.dice.below(10) {
+            0..7 => self.append(disk, fsync),
+            7..9 => match disk.sync() {
+                Ok(()) if fsync == Fsync::Interval => self.durable.append(&mut self.pending),
+                Ok(()) => {}
+                // What was lost now, no later sync brings back.
+                Err(_) => self.pending.clear(),
+            },
+            _ => {
+                let back = *self.dice.pick(&[0, 1, 5, 30]);
+                let before = self.next.saturating_sub(back);
+                self.forgotten = self.forgotten.max(before);
+                let _ = disk.forget(self.forgotten);
+            }
+        }
+    }
+
+    fn append(&mut self, disk: &mut Disk<Machine>, fsync: Fsync) {
+        let count = self.dice.between(1, 8) as u64;
+        let records: Vec<Record> = (0..count)
+            .map(|index| self.event(self.next + index))
+            .collect();
+        let stored = disk.append(&records, time(self.made));
+        for record in &records {
+            let (seq, text) = (record.seq(), text_of(record));
+            if stored.is_err() {
+                self.refused.entry(seq).or_default().push(text);
+                continue;
+            }
+            self.seen.insert(seq, text);
+            if fsync == Fsync::Always {
+                self.durable.insert(seq);
+            } else {
+                self.pending.insert(seq);
+            }
+        }
+        match stored {
+            Ok(()) => self.next += count,
+            Err(_) => self.pending.clear(),
+        }
+    }
+
+    fn event(&mut self, seq: u64) -> Record {
+        self.made += 1;
+        let paths = *self.dice.pick(&TARGETS);
+        let namespaces = paths
+            .iter()
+            .map(|path| Namespace::parse(path).unwrap())
+            .collect();
+        let long = "x".repeat(*self.dice.pick(&[0, 10, 100, 400]));
+        Record::new(
+            seq,
+            namespaces,
+            format!("data:{} {long}\n\n", self.made).into_bytes(),
+        )
+    }
+
+    fn finish(&mut self, disk: Disk<Machine>, end: End, begun: bool) {
+        let crashes = matches!(end, End::Crash | End::Power);
+        let cuts_power = matches!(end, End::Power | End::CleanThenPower);
+        let mut state = self.machine.state();
+        state.faults = 0;
+        if crashes {
+            state.crash();
+        }
+        drop(state);
+        drop(disk);
+        let mut state = self.machine.state();
+        state.restart();
+        if cuts_power {
+            state.lose_power();
+            self.past.power = true;
+        }
+        if end == End::CleanThenPower && begun {
+            self.durable.append(&mut self.pending);
+        }
+        // After a fault, damage may bring back what was refused and could not be cut off: that takes two strokes of bad luck.
+        if !state.failed {
+            self.past.flipped |= self.dice.percent(10) && state.damage();
+            self.past.cut |= self.dice.percent(5) && state.cut();
+        }
+    }
+
+    /// Begins a run; returns whether that worked, as it must if nothing fails.
+    fn recover(&mut self, disk: &mut Disk<Machine>, fresh: u64) -> Result<bool, String> {
+        let mut records = Vec::new();
+        let mut each = |record, at| records.push((record, at));
+        let begun = disk
+            .epoch(fresh)
+            .and_then(|epoch| Ok((epoch, disk.recover(&mut each)?)));
+        let (epoch, recovered) = match begun {
+            Ok(begun) => begun,
+            Err(_) if self.machine.state().is_rough() => return Ok(false),
+            Err(error) => return Err(format!("nothing fails, but recovery does: {error}")),
+        };
+        if !self.seen.is_empty() && self.epoch != Some(epoch) {
+            return Err(format!("epoch {:?} became {epoch}", self.epoch));
+        }
+        self.epoch = Some(epoch);
+        self.check_records(&records)?;
+        let found: BTreeSet<u64> = records.iter().map(|(record, _)| record.seq()).collect();
+        self.check_lost(&found, &recovered)?;
+        self.check_next(&found, &recovered)?;
+        for (record, _) in &records {
+            self.seen.insert(record.seq(), text_of(record));
+        }
+        self.gone = self
+            .seen
+            .keys()
+            .copied()
+            .filter(|seq| !found.contains(seq))
+            .collect();
+        self.durable.retain(|seq| found.contains(seq));
+        self.pending.clear();
+        if self.past.power {
+            // It came from the disk.
+            self.durable.extend(found);
+        }
+        self.next = recovered.next;
+        self.past = Past::default();
+        Ok(true)
+    }
+
+    /// In order, and each as it was when it counted; or, where nothing ever counted, as it was refused.
+    fn check_records(&self, records: &[(Record, SystemTime)]) -> Outcome {
+        let mut last = 0;
+        for (record, at) in records {
+            let (seq, text) = (record.seq(), text_of(record));
+            if seq <= last {
+                return Err(format!("{seq} comes behind {last}"));
+            }
+            last = seq;
+            let refused = || {
+                self.refused
+                    .get(&seq)
+                    .is_some_and(|texts| texts.contains(&text))
+            };
+            let known = match self.seen.get(&seq) {
+                Some(seen) => *seen == text,
+                None => refused(),
+            };
+            if !known || *at > time(self.made) || *at < time(0) {
+                return Err(format!(
+                    "{seq} is {text}, where {:?} was",
+                    self.seen.get(&seq)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_lost(&self, found: &BTreeSet<u64>, recovered: &Recovered) -> Outcome {
+        let past = self.past;
+        let lost = |seq: &&u64| **seq >= self.forgotten && !found.contains(seq);
+        let lost = if past.power {
+            self.durable.iter().find(lost)
+        } else {
+            self.seen
+                .keys()
+                .filter(|seq| !self.gone.contains(seq))
+                .find(lost)
+        };
+        let told = &recovered.dropped;
+        if let Some(seq) = lost
+            && !(past.flipped && told.is_some() || past.cut)
+        {
+            return Err(format!("{seq} is lost, told is {told:?}, {past:?}"));
+        }
+        if told.is_some() && !self.rough {
+            return Err(format!("nothing happened, but told is {told:?}"));
+        }
+        Ok(())
+    }
+
+    fn check_next(&self, found: &BTreeSet<u64>, recovered: &Recovered) -> Outcome {
+        let last = self.seen.keys().chain(found).max().copied().unwrap_or(0);
+        let next = recovered.next;
+        let past = self.past;
+        // Behind a refused event, when the mark was set though it was said not to be.
+        let exact = next == self.next.max(last + 1) || self.refused.contains_key(&(next - 1));
+        let sure = past.sure || past.sure_if_whole && recovered.dropped.is_none();
+        if next <= last || !exact && (sure || next < SKIP) {
+            return Err(format!(
+                "the next number is {next}, behind {last}, {past:?}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn time(count: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_000_000 + count)
+}
