@@ -41,6 +41,7 @@ follow({
     const last = recent.at(-1);
     if (last && now - last.at < 100) last.uses += uses;
     else recent.push({ at: now, uses });
+    forget(now);
   },
   tell(state) {
     part("state").dataset.state = state;
@@ -59,8 +60,12 @@ requestAnimationFrame(function draw(now) {
   requestAnimationFrame(draw);
 });
 
-function tellFigures(now) {
+function forget(now) {
   while (recent.length > 0 && now - recent[0].at > RATE_OVER_MS) recent.shift();
+}
+
+function tellFigures(now) {
+  forget(now);
   const uses = recent.reduce((sum, { uses }) => sum + uses, 0);
   part("total").textContent = number.format(total);
   part("rate").textContent = number.format(Math.round((uses * 1000) / RATE_OVER_MS));

@@ -28,35 +28,36 @@ export function follow({ begin, use, tell }) {
   }
 
   function listen(url, snapshot) {
-    source = new EventSource(url);
+    const stream = new EventSource(url);
+    source = stream;
     let current = snapshot !== null;
-    source.onopen = async () => {
+    stream.onopen = async () => {
       if (snapshot === null) {
         // Without history a new connection has missed something, the first one too.
         current = false;
-        try {
-          begin(await rankings());
-          current = true;
-        } catch {
-          return again();
-        }
+        const now = await rankings().catch(() => null);
+        if (source !== stream) return;
+        if (now === null) return again();
+        begin(now);
+        current = true;
       }
       tell("live");
     };
-    source.onmessage = ({ data }) => {
+    stream.onmessage = ({ data }) => {
       wait = FIRST_WAIT_MS;
       if (current) use(JSON.parse(data));
     };
-    source.addEventListener("gap", again);
-    source.onerror = () => {
+    stream.addEventListener("gap", again);
+    stream.onerror = () => {
       // A browser tries again by itself until it is refused.
-      if (source.readyState === EventSource.CLOSED) again();
+      if (stream.readyState === EventSource.CLOSED) again();
       else tell("reconnecting");
     };
   }
 
   function again() {
     source?.close();
+    source = null;
     tell("reconnecting");
     setTimeout(start, wait * (0.5 + Math.random()));
     wait = Math.min(wait * 2, LONGEST_WAIT_MS);
