@@ -7,13 +7,14 @@
 const LIGHTS = 256;
 const LIGHT_MS = 900;
 /** A light that began so lately is not made to begin again. */
-const LIGHT_AGAIN_MS = 120;
+const LIGHT_AGAIN_MS = 160;
 const GLIDE_MS = 700;
 const RANK_EVERY_MS = 3000;
 /** Nothing moves under a pointer that was moved so lately. */
 const POINTER_REST_MS = 1500;
-/** Counts that are displayed but not in sight, written in one frame. */
-const UNSEEN_WRITES = 20;
+/** Counts written in one frame, in sight and displayed beyond it. Each waits its turn: when hundreds change, nobody reads them 60 times a second. */
+const SEEN_WRITES = 48;
+const UNSEEN_WRITES = 12;
 
 const number = new Intl.NumberFormat("en");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -99,9 +100,10 @@ export class Grid {
   }
 
   write() {
+    let seen = SEEN_WRITES;
     let unseen = UNSEEN_WRITES;
     for (const cell of this.changed) {
-      if (this.displayed.has(cell) && !this.inSight(cell) && unseen-- <= 0) continue;
+      if (this.displayed.has(cell) && (this.inSight(cell) ? seen-- : unseen--) <= 0) continue;
       cell.write();
       this.changed.delete(cell);
     }
