@@ -304,9 +304,11 @@ impl Config {
         if self.data_dir.is_some() && !self.keeps_history() {
             return fail("data-dir", "keeps nothing, as history is turned off".into());
         }
-        let mut tokens = vec![("publish-token", &self.publish_token)];
-        #[cfg(feature = "admin")]
-        tokens.push(("admin-token", &self.admin_token));
+        let tokens = [
+            ("publish-token", &self.publish_token),
+            #[cfg(feature = "admin")]
+            ("admin-token", &self.admin_token),
+        ];
         for (option, token) in tokens {
             let may_be = |token: &String| {
                 !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())

@@ -120,10 +120,6 @@ pub struct NamespacesFull;
 /// The broadcast engine. See the module's own words.
 pub struct Engine {
     config: Config,
-    #[cfg_attr(
-        not(feature = "publish"),
-        expect(dead_code, reason = "only publishing is held to it")
-    )]
     access: Access,
     route: Option<RouteHook>,
     limits: Limits,
