@@ -2,6 +2,11 @@
 //!
 //! `SIM_SEED=n cargo test --test disk` plays the life of one seed again; `SIM_SEEDS=count` says how many fresh ones to play.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails in a test's helper fails the test"
+)]
+
 #[path = "../sim/dice.rs"]
 #[allow(
     dead_code,
