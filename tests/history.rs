@@ -1,79 +1,527 @@
-//! The store that `examples/history.rs` shows does what the documentation of `History` asks for.
-
+//! History over real sockets: whoever comes back gets what is missing, byte for byte, or is told that something is gone.
+#![cfg(feature = "publish")]
 #![allow(
     clippy::unwrap_used,
     reason = "what fails in a test's helper fails the test"
 )]
 
-#[path = "../examples/history.rs"]
-#[allow(dead_code, reason = "what the example runs is its server")]
-mod example;
+mod support;
 
-use std::io::Write;
-use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use example::Journal;
-use fanfare::{History, Namespace, Record, Recovered};
+use fanfare::{DisconnectReason, Event, Server, Status};
 
-fn event(seq: u64) -> Record {
-    let namespaces = ["/a", "/b/ü"].map(|path| Namespace::parse(path).unwrap());
-    let count = seq as usize % 3;
-    let text = format!("event:\"\ndata:{seq}\n\n");
-    Record::new(seq, namespaces[..count.min(2)].to_vec(), text)
+use support::{Client, Running, body, header, request, start, status};
+
+/// A server with history as by default, and heads that are the same each time.
+fn with_history() -> fanfare::Builder {
+    Server::builder()
+        .keepalive(Duration::ZERO)
+        .retry(Duration::ZERO)
 }
 
-fn recover(path: &Path, fresh: u64) -> (Journal, Recovered, Vec<u64>) {
-    let mut journal = Journal::open(path).unwrap();
-    let mut numbers = Vec::new();
-    assert_eq!(journal.epoch(fresh).unwrap(), 5);
-    let recovered = journal.recover(&mut |record, at| {
-        let written = event(record.seq());
-        assert_eq!(record.bytes(), written.bytes());
-        assert_eq!(record.namespaces(), written.namespaces());
-        assert_eq!(at, UNIX_EPOCH + Duration::from_secs(3));
-        numbers.push(record.seq());
-    });
-    (journal, recovered.unwrap(), numbers)
+/// A server, and the epoch of its events' IDs.
+struct Remembering {
+    server: Running,
+    epoch: String,
 }
 
-fn append(journal: &mut Journal, numbers: std::ops::RangeInclusive<u64>) {
-    let records: Vec<Record> = numbers.map(event).collect();
-    journal
-        .append(&records, UNIX_EPOCH + Duration::from_secs(3))
-        .unwrap();
+fn remember(builder: fanfare::Builder) -> Remembering {
+    let server = start(builder);
+    let mut client = server.ask("GET /subscribe", "");
+    client.read_through("\r\n\r\nid:");
+    let epoch = client.read_through("-");
+    let epoch = epoch.trim_end_matches('-').to_owned();
+    drop(client);
+    server.next_end();
+    Remembering { server, epoch }
 }
 
-#[test]
-fn what_is_appended_is_there_and_half_a_line_is_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("events.json");
-    let (mut journal, fresh, none) = recover(&path, 5);
-    assert_eq!((fresh.next, none), (1, vec![]));
-    append(&mut journal, 1..=3);
-    drop(journal);
-    let mut file = std::fs::OpenOptions::new()
-        .append(true)
-        .open(&path)
-        .unwrap();
-    file.write_all(b"{\"epoch\":5,\"seq\":4").unwrap();
-    for _ in 0..2 {
-        let (_, again, numbers) = recover(&path, 6);
-        assert_eq!((again.next, numbers), (4, vec![1, 2, 3]));
+impl Remembering {
+    /// What an end or a moment later is true.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the server is looked at until it is so"
+    )]
+    fn wait_until(&self, wanted: impl Fn(&Status) -> bool) {
+        let since = std::time::Instant::now();
+        loop {
+            let status = self.server.handle.status();
+            if wanted(&status) {
+                return;
+            }
+            assert!(since.elapsed() < support::PATIENCE, "{status:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Publishes by a request and gives the reply, in which the epoch is `E`.
+    fn publish(&self, target: &str, data: &str) -> String {
+        let mut client = self.server.connect();
+        let length = format!("Content-Length: {}\r\n", data.len());
+        client.send(request(&format!("POST {target}"), &length) + data);
+        body(&client.response()).replace(&self.epoch, "E")
+    }
+
+    /// What a stream begins with: the header, and all up to and with `end`.
+    fn stream(&self, target: &str, last_id: &str, end: &str) -> (String, String) {
+        let headers = match last_id {
+            "" => String::new(),
+            id => format!("Last-Event-ID: {}\r\n", id.replace('E', &self.epoch)),
+        };
+        let target = target.replace("E-", &format!("{}-", self.epoch));
+        let mut client = self.server.ask(&format!("GET {target}"), &headers);
+        let head = client.read_through("\r\n\r\n");
+        let replay = header(&head, "Fanfare-Replay")
+            .expect("each stream says")
+            .to_owned();
+        let text = client.read_through(&end.replace("E-", &format!("{}-", self.epoch)));
+        (replay, text.replace(&self.epoch, "E"))
+    }
+
+    #[track_caller]
+    fn expect(&self, target: &str, last_id: &str, replay: &str, text: &str) {
+        let end = &text[text[..text.len() - 2].rfind("\n\n").map_or(0, |at| at + 2)..];
+        let got = self.stream(target, last_id, end);
+        assert_eq!(
+            (got.0.as_str(), got.1.as_str()),
+            (replay, text),
+            "{target} after {last_id:?}"
+        );
     }
 }
 
 #[test]
-fn what_is_forgotten_goes_and_the_count_stays() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("events.json");
-    let (mut journal, ..) = recover(&path, 5);
-    append(&mut journal, 1..=20_000);
-    journal.forget(19_999).unwrap();
-    append(&mut journal, 20_001..=20_001);
-    let (_, _, numbers) = recover(&path, 5);
-    assert_eq!(numbers, [19_999, 20_000, 20_001]);
-    journal.forget(40_000).unwrap();
-    let (_, recovered, numbers) = recover(&path, 5);
-    assert_eq!((recovered.next, numbers), (20_002, vec![20_001]));
+fn a_stream_goes_on_behind_the_event_it_names() {
+    let it = remember(with_history());
+    assert_eq!(
+        it.publish("/publish/a/b", "one"),
+        r#"{"id":"E-1","subscribers":0}"#
+    );
+    assert_eq!(
+        it.publish("/publish/a/c?id=mine", "two"),
+        r#"{"id":"mine","subscribers":0}"#
+    );
+    it.publish("/publish/d", "three");
+    it.publish("/publish/a/b", "four");
+    let (one, two, four) = (
+        "id:E-1\ndata:one\n\n",
+        "id:mine\ndata:two\n\n",
+        "id:E-4\ndata:four\n\n",
+    );
+    let three = "id:E-3\ndata:three\n\n";
+    let rows: &[(&str, &str, &str, &[&str])] = &[
+        // By header, by query, and the header before the query.
+        ("/subscribe/a/b", "E-1", "complete", &[four]),
+        ("/subscribe/a/b?lastEventId=E-1", "", "complete", &[four]),
+        (
+            "/subscribe/a/b?lastEventId=E-4&replay=all",
+            "E-0",
+            "complete",
+            &[one, four],
+        ),
+        (
+            "/subscribe/a/b?replay=1&lastEventId=E-0",
+            "",
+            "complete",
+            &[one, four],
+        ),
+        // Behind an event of another namespace, or with an ID of its own.
+        ("/subscribe/a/b", "E-3", "complete", &[four]),
+        ("/subscribe/a/b", "mine", "complete", &[four]),
+        // What nobody listened to, and what is above it.
+        ("/subscribe/d", "E-0", "complete", &[three]),
+        ("/subscribe/a", "E-1", "complete", &[two, four]),
+        ("/subscribe", "E-0", "complete", &[one, two, three, four]),
+        (
+            "/subscribe?ns=/a/b&ns=/d",
+            "E-0",
+            "complete",
+            &[one, three, four],
+        ),
+        (
+            "/subscribe?ns=/a/b&ns=/d",
+            "E-1",
+            "complete",
+            &[three, four],
+        ),
+        // From what is retained.
+        ("/subscribe/a?replay=all", "", "complete", &[one, two, four]),
+        ("/subscribe/a?replay=2", "", "complete", &[two, four]),
+        (
+            "/subscribe?ns=/a/b&ns=/d&ns=/x&replay=2",
+            "",
+            "complete",
+            &[three, four],
+        ),
+        (
+            "/subscribe/a?replay=18446744073709551615",
+            "",
+            "complete",
+            &[one, two, four],
+        ),
+    ];
+    for (target, last_id, replay, events) in rows {
+        it.expect(
+            target,
+            last_id,
+            replay,
+            &format!(":\n\n{}", events.concat()),
+        );
+    }
+    // With nothing to replay, a stream is told where it stands.
+    for (target, last_id, replay) in [
+        ("/subscribe/a/b", "E-4", "complete"),
+        ("/subscribe/d", "E-3", "complete"),
+        ("/subscribe/x", "E-2", "complete"),
+        ("/subscribe/a", "", "none"),
+        ("/subscribe/a?replay=0", "", "complete"),
+        ("/subscribe/x?replay=all", "", "complete"),
+    ] {
+        it.expect(target, last_id, replay, "id:E-4\n:\n\n");
+    }
+}
+
+#[test]
+fn a_replay_goes_over_into_what_is_new() {
+    let it = remember(with_history());
+    for number in 0..500 {
+        it.server.publish("/a", &number.to_string());
+    }
+    let mut clients: Vec<Client> = ["/subscribe/a", "/subscribe?ns=/a&ns=/b"]
+        .iter()
+        .map(|target| {
+            it.server.ask(
+                &format!("GET {target}"),
+                &format!("Last-Event-ID: {}-100\r\n", it.epoch),
+            )
+        })
+        .collect();
+    for number in 500..1000 {
+        it.server.publish("/a", &number.to_string());
+    }
+    let expected: String = (100..1000)
+        .map(|number| format!("id:{}-{}\ndata:{number}\n\n", it.epoch, number + 1))
+        .collect();
+    for client in &mut clients {
+        client.read_through("\r\n\r\n:\n\n");
+        client.expect(&expected);
+    }
+}
+
+#[test]
+fn what_is_missing_is_told_with_the_true_reason() {
+    let it = remember(with_history().history_events(2));
+    for data in ["one", "two", "three", "four"] {
+        it.publish("/publish/a/b?id=", data);
+    }
+    it.publish("/publish/c", "five");
+    let gap = |reason: &str, asked: &str, at: &str| {
+        format!(
+            ":\n\nevent:gap\ndata:{{\"reason\":\"{reason}\",\"lastEventId\":\"{asked}\",\"resumedAt\":\"{at}\"}}\n\n"
+        )
+    };
+    let (three, four, five) = (
+        "id:E-3\ndata:three\n\n",
+        "id:E-4\ndata:four\n\n",
+        "id:E-5\ndata:five\n\n",
+    );
+    let rows: &[(&str, &str, &str, &str, &[&str])] = &[
+        ("/subscribe/a", "E-1", "expired", "E-3", &[three, four]),
+        (
+            "/subscribe?ns=/a&ns=/c",
+            "E-1",
+            "expired",
+            "E-3",
+            &[three, four, five],
+        ),
+        ("/subscribe/c", "no such", "unknown", "E-5", &[five]),
+        ("/subscribe/c", "E-6", "unknown", "E-5", &[five]),
+        (
+            "/subscribe/c",
+            "E-18446744073709551616",
+            "unknown",
+            "E-5",
+            &[five],
+        ),
+        ("/subscribe/c", "E-+1", "unknown", "E-5", &[five]),
+        ("/subscribe/c", "x-1", "epoch", "E-5", &[five]),
+        ("/subscribe/a", "\\\"<", "unknown", "E-3", &[three, four]),
+    ];
+    for &(target, asked, reason, at, events) in rows {
+        let told = match asked {
+            "\\\"<" => "\\\\\\\"\\u003c",
+            plain => plain,
+        };
+        it.expect(
+            target,
+            asked,
+            "gap",
+            &(gap(reason, told, at) + &events.concat()),
+        );
+    }
+    // An ID without an event goes with a gap behind which nothing is retained, so that it is not told twice.
+    it.expect(
+        "/subscribe/x",
+        "x-1",
+        "gap",
+        &(gap("epoch", "x-1", "E-5") + "id:E-5\n\n"),
+    );
+    // Nothing is missing where nothing was published, nor behind what is retained.
+    it.expect(
+        "/subscribe/a",
+        "E-2",
+        "complete",
+        &format!(":\n\n{three}{four}"),
+    );
+    it.expect("/subscribe/c", "E-0", "complete", &format!(":\n\n{five}"));
+    it.expect("/subscribe/x", "E-0", "complete", "id:E-5\n:\n\n");
+}
+
+#[test]
+fn a_gap_can_have_another_name_or_none() {
+    for (name, expected) in [
+        ("lücke", ":\n\nevent:lücke\ndata:{"),
+        ("", ":\n\nid:E-0\n\n"),
+    ] {
+        let it = remember(with_history().gap_event(name));
+        let (replay, text) = it.stream("/subscribe/a", "x-1", &expected[3..]);
+        assert_eq!((replay.as_str(), text.as_str()), ("gap", expected));
+    }
+}
+
+#[test]
+fn heads_say_it_too_and_what_makes_no_sense_is_refused() {
+    let it = remember(with_history());
+    for (id, replay) in [("E-0", "complete"), ("x-1", "gap"), ("", "none")] {
+        let id = format!("Last-Event-ID: {}\r\n", id.replace('E', &it.epoch));
+        let head = it.server.ask("HEAD /subscribe/a", &id).read_to_end();
+        assert_eq!(header(&head, "Fanfare-Replay"), Some(replay));
+    }
+    for query in ["replay=some", "replay=-1", "replay=1.5", "lastEventId=%ff"] {
+        let response = it
+            .server
+            .ask(&format!("GET /subscribe/a?{query}"), "")
+            .response();
+        assert_eq!(status(&response), 400, "{query}");
+    }
+    // Bytes that are no text are an ID that nobody knows.
+    let mut client = it.server.connect();
+    client.send(b"GET /subscribe/a HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \xff\r\n\r\n");
+    assert_eq!(
+        header(&client.read_through("\r\n\r\n"), "Fanfare-Replay"),
+        Some("gap")
+    );
+}
+
+#[test]
+fn without_history_there_are_no_ids() {
+    for builder in [
+        with_history().history_events(0),
+        with_history().history_age(Duration::ZERO),
+        with_history().history_bytes(0),
+        with_history().history_total(0),
+    ] {
+        let server = start(builder);
+        let mut client = server.ask("GET /subscribe/a?replay=all", "Last-Event-ID: x-1\r\n");
+        assert_eq!(
+            header(&client.read_through("\r\n\r\n"), "Fanfare-Replay"),
+            Some("none")
+        );
+        client.expect(":\n\n");
+        let mut publisher = server.connect();
+        publisher.send(request("POST /publish/a?id=mine", "Content-Length: 1\r\n") + "x");
+        assert_eq!(
+            body(&publisher.response()),
+            r#"{"id":null,"subscribers":1}"#
+        );
+        client.expect("id:mine\ndata:x\n\n");
+        assert_eq!(server.handle.status().retained_events, 0);
+    }
+}
+
+#[test]
+fn every_form_of_event_has_an_id() {
+    let it = remember(with_history());
+    let mut client = it.server.ask("GET /subscribe", "");
+    client.read_through("\n\n");
+    for event in [
+        Event::new("/a", "x").event("e"),
+        Event::comment("/a", "c"),
+        Event::encoded("/a", "data:1\r\rid: own\ndata:2\n\n\ndata:3\n\n"),
+        Event::new("/a", "y").id("last"),
+    ] {
+        it.server.publisher.send(event).unwrap();
+    }
+    let rest = ":c\n\nid:E-3\ndata:1\r\rid: own\ndata:2\n\n\nid:E-5\ndata:3\n\nid:last\ndata:y\n\n";
+    let all = format!("id:E-1\nevent:e\ndata:x\n\nid:E-2\n{rest}");
+    client.expect(&all.replace("E-", &format!("{}-", it.epoch)));
+    it.expect(
+        "/subscribe/a",
+        "own",
+        "complete",
+        ":\n\nid:E-5\ndata:3\n\nid:last\ndata:y\n\n",
+    );
+    it.expect(
+        "/subscribe/a",
+        "E-4",
+        "complete",
+        ":\n\nid:E-5\ndata:3\n\nid:last\ndata:y\n\n",
+    );
+}
+
+#[test]
+fn a_broadcast_joins_the_log_of_each_namespace_in_use() {
+    let it = remember(with_history());
+    it.publish("/publish/a", "one");
+    it.publish("/publish?broadcast=1", "two");
+    it.expect(
+        "/subscribe/a",
+        "E-1",
+        "complete",
+        ":\n\nid:E-2\ndata:two\n\n",
+    );
+    it.expect(
+        "/subscribe?ns=/a&ns=/b",
+        "E-0",
+        "complete",
+        ":\n\nid:E-1\ndata:one\n\nid:E-2\ndata:two\n\n",
+    );
+    it.expect("/subscribe/b", "E-0", "complete", "id:E-2\n:\n\n");
+}
+
+#[test]
+fn namespaces_retain_by_count_bytes_and_age() {
+    let it = remember(with_history().history_events(3));
+    for number in 0..10 {
+        it.server.publish("/a", &number.to_string());
+    }
+    it.wait_until(|status| status.events == 10 && status.retained_events == 6);
+    // Each log has its own, so a busy one costs a quiet one nothing, only those above.
+    it.server.publish("/b", "quiet");
+    it.wait_until(|status| status.events == 11 && status.retained_events == 7);
+
+    let it = remember(with_history().history_bytes(100));
+    for _ in 0..10 {
+        it.server.publish("/", "0123456789");
+    }
+    it.wait_until(|status| status.events == 10 && (1..=100).contains(&status.retained_bytes));
+    it.server.publish("/", &"x".repeat(200));
+    it.wait_until(|status| status.events == 11 && status.retained_events == 0);
+
+    let it = remember(with_history().history_age(Duration::from_millis(30)));
+    it.publish("/publish/a/b", "soon gone");
+    it.wait_until(|status| status.namespaces == 0 && status.retained_memory == 0);
+    it.expect("/subscribe/a/b", "E-1", "complete", "id:E-1\n:\n\n");
+    let (replay, text) = it.stream("/subscribe/a/b", "E-0", "}\n\n");
+    assert_eq!(replay, "gap");
+    assert!(text.contains("\"reason\":\"expired\""), "{text}");
+    // Of a namespace that never had an event nothing is missing.
+    it.expect("/subscribe/never", "E-0", "complete", "id:E-1\n:\n\n");
+}
+
+#[test]
+fn all_together_are_within_the_total_and_the_noisy_give_way() {
+    let total = 8 << 20;
+    let it = remember(
+        with_history()
+            .max_event(10_000)
+            .history_total(total)
+            .history_bytes(64 << 20)
+            .history_events(1 << 20),
+    );
+    for number in 0..5 {
+        it.server.publish("/quiet/one", &number.to_string());
+    }
+    let data = "x".repeat(5_000);
+    for _ in 0..6_000 {
+        it.server.publish("/noisy", &data);
+    }
+    it.wait_until(|status| status.events == 6_005);
+    let status = it.server.handle.status();
+    assert!(
+        status.gave_way > 0 && status.retained_memory <= total as u64,
+        "{status:?}"
+    );
+    assert!(status.retained_memory > total as u64 / 2, "{status:?}");
+    let quiet: String = (0..5)
+        .map(|number| format!("id:E-{}\ndata:{number}\n\n", number + 1))
+        .collect();
+    it.expect(
+        "/subscribe/quiet",
+        "E-0",
+        "complete",
+        &format!(":\n\n{quiet}"),
+    );
+    let (replay, _) = it.stream("/subscribe/noisy", "E-5", "\n\n");
+    assert_eq!(replay, "gap");
+}
+
+#[test]
+fn namespaces_too_many_keep_no_history_and_say_so() {
+    let it = remember(with_history().max_namespaces(1));
+    it.publish("/publish/a", "one");
+    it.publish("/publish/b/c", "two");
+    it.expect(
+        "/subscribe",
+        "E-0",
+        "complete",
+        ":\n\nid:E-1\ndata:one\n\nid:E-2\ndata:two\n\n",
+    );
+    let response = it.server.ask("GET /subscribe/b", "").response();
+    assert_eq!(status(&response), 503);
+    let head = it
+        .server
+        .ask(
+            "HEAD /subscribe/b/c",
+            &format!("Last-Event-ID: {}-1\r\n", it.epoch),
+        )
+        .read_to_end();
+    assert_eq!(header(&head, "Fanfare-Replay"), Some("gap"));
+}
+
+/// It asks for more than others may lack, takes its time, and is given all of it while it is there.
+#[test]
+fn a_slow_replay_may_take_its_time_and_pins_nothing() {
+    let events = 20_000;
+    let it = remember(
+        with_history()
+            .max_event(2_000)
+            .max_lag(1)
+            .history_events(events)
+            .history_bytes(64 << 20),
+    );
+    let data = "x".repeat(1_000);
+    for _ in 0..events {
+        it.server.publish("/a", &data);
+    }
+    it.wait_until(|status| status.events == events as u64);
+    let ask = || {
+        let mut client = Client::connect_with_small_buffer(it.server.address);
+        client.send(request(
+            "GET /subscribe/a",
+            &format!("Last-Event-ID: {}-0\r\n", it.epoch),
+        ));
+        client.read_through("\r\n\r\n:\n\n");
+        client
+    };
+    let (mut slow, mut sleeping) = (ask(), ask());
+    for number in 1..=events {
+        slow.expect(&format!("id:{}-{number}\ndata:{data}\n\n", it.epoch));
+    }
+    let retained = it.server.handle.status().retained_events;
+    for _ in 0..events {
+        it.server.publish("/a", &data);
+    }
+    it.wait_until(|status| status.events == 2 * events as u64);
+    // What it lacks is dropped all the same, and it is told by its end.
+    let (info, reason) = loop {
+        let (info, reason) = it.server.next_end();
+        if !info.namespaces.is_empty() && reason != DisconnectReason::Client {
+            break (info, reason);
+        }
+    };
+    assert_eq!(reason, DisconnectReason::Lagged, "{info:?}");
+    assert!(it.server.handle.status().retained_events <= retained);
+    sleeping.read_to_cut();
 }

@@ -589,7 +589,13 @@ impl Engine {
         let has_audience = topic.has_audience();
         self.retention.count(key, &mut self.topics);
         if !has_audience {
-            return self.drop_unneeded(key, u64::MAX);
+            self.drop_unneeded(key, u64::MAX);
+            if self.topics[key as usize].log.is_empty() {
+                // It was too large to be retained at all, and so the topic may go.
+                self.topics[key as usize].untrimmed = true;
+                self.untrimmed.push(key);
+            }
+            return;
         }
         // Whoever still lacks what is dropped here lacks more than may be, and is cut when its turn comes.
         self.drop_unneeded(key, 0);

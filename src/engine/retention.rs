@@ -52,6 +52,8 @@ pub(super) struct Retention {
     /// Topics by the binary logarithm of the memory they take.
     by_size: Vec<Vec<u32>>,
     forgotten: Forgotten,
+    /// Events up to this number may be missing anywhere.
+    lost: u64,
     /// Counts the replays that look past a gap, so that what a log drops later can be told from what it had dropped before.
     now: u64,
     /// Whether anything was dropped since it was counted last.
@@ -139,6 +141,7 @@ impl Retention {
             oldest: BinaryHeap::new(),
             by_size: vec![Vec::new(); usize::BITS as usize + 1],
             forgotten: Forgotten::default(),
+            lost: 0,
             now: 0,
             dropped: false,
         }
@@ -146,14 +149,14 @@ impl Retention {
 
     /// A log for a namespace that comes into use.
     pub(super) fn log_of(&self, namespace: &Namespace) -> EventLog {
-        EventLog::since(self.forgotten.last(namespace))
+        EventLog::since(self.last_gone(namespace, None))
     }
 
     /// The last event that is gone of a namespace, or may be.
     pub(super) fn last_gone(&self, namespace: &Namespace, topic: Option<&Topic>) -> u64 {
         match topic {
-            Some(topic) => topic.log.dropped().0.max(self.forgotten.floor),
-            None => self.forgotten.last(namespace),
+            Some(topic) => topic.log.dropped().0.max(self.lost),
+            None => self.forgotten.last(namespace).max(self.lost),
         }
     }
 
@@ -166,7 +169,12 @@ impl Retention {
     }
 
     /// Events up to this number may be missing anywhere.
-    pub(super) fn forget_all(&mut self, seq: u64) {
+    pub(super) fn lose(&mut self, seq: u64) {
+        self.lost = self.lost.max(seq);
+    }
+
+    /// Events up to this number may have gone to any namespace that is not in use now.
+    pub(super) fn forget_unused(&mut self, seq: u64) {
         self.forgotten.raise(seq);
     }
 

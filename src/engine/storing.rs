@@ -127,6 +127,10 @@ impl Engine {
         self.skip_to(record.seq);
         let published_ms = -i64::try_from(age.as_millis()).unwrap_or(i64::MAX / 2);
         self.seq = record.seq - 1;
+        if matches!(record.frame.target, Target::Everyone) {
+            // Namespaces were in use then of which the store has nothing.
+            self.retention.forget_unused(record.seq);
+        }
         self.append_to_logs(
             &record.frame.target,
             &record.frame.bytes,
@@ -139,7 +143,7 @@ impl Engine {
     fn skip_to(&mut self, seq: u64) {
         if seq > self.seq + 1 {
             self.seq = seq - 1;
-            self.retention.forget_all(self.seq);
+            self.retention.lose(self.seq);
         }
     }
 

@@ -4,13 +4,14 @@
 //! must be given every later event of its namespaces, one that is told of a gap all that must still be there, and a gap may
 //! be told only where something is not. Between the turns everyone may be cut off, at any byte, and come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanfare::internals::{
     Access, Appetite, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, Slices,
 };
-use fanfare::{Config, Decoded, Decoder, DisconnectReason as Reason, Event};
+use fanfare::{Config, Decoded, Decoder, DisconnectReason as Reason, Event, Record};
 
 use crate::dice::Dice;
 use crate::model::{covers, reduce, show};
@@ -32,6 +33,25 @@ struct Told {
     own: bool,
     bytes: u64,
     at: u64,
+    /// The store has it, for good or until the power goes.
+    stored: bool,
+    synced: bool,
+    /// It did not come through a crash, or its number was never used.
+    lost: bool,
+}
+
+/// A store that does what a script says.
+#[derive(Default)]
+struct Store {
+    records: Vec<(Record, u64)>,
+    synced: usize,
+    /// Each append is safe at once.
+    always: bool,
+    /// What is with the store.
+    out: Option<Arc<Vec<Record>>>,
+    fails: bool,
+    /// The last append failed, so events may have numbers of which the store knows nothing.
+    failed: bool,
 }
 
 /// One stream, from its request on.
@@ -117,6 +137,9 @@ pub(crate) struct World {
     gave_way: usize,
     clients: Vec<Client>,
     next: usize,
+    store: Option<Store>,
+    /// Events that were published and not yet delivered.
+    coming: VecDeque<Told>,
     /// The engine has more to give.
     busy: bool,
 }
@@ -169,11 +192,21 @@ impl World {
             told: Vec::new(),
             gave_way: 0,
             next: 0,
+            store: None,
+            coming: VecDeque::new(),
             busy: false,
         }
     }
 
     pub(crate) fn play(&mut self) -> Result<(), String> {
+        if self.dice.percent(50) {
+            let always = self.dice.percent(50);
+            self.store = Some(Store {
+                always,
+                ..Store::default()
+            });
+            self.engine.use_store(1, self.instant());
+        }
         for _ in 0..self.dice.between(10, 150) {
             for _ in 0..self.dice.between(0, 5) {
                 match self.dice.below(20) {
@@ -185,7 +218,11 @@ impl World {
                     17 if self.dice.percent(10) => {
                         self.now += self.config.history_age.as_millis() as u64
                     }
-                    18 if self.dice.percent(3) => self.restart(),
+                    18 if self.dice.percent(10) => self.restart()?,
+                    19 if self.dice.percent(20) => {
+                        let fails = self.dice.percent(40);
+                        self.store.iter_mut().for_each(|store| store.fails = fails);
+                    }
                     _ => {}
                 }
             }
@@ -197,11 +234,14 @@ impl World {
                 self.net.streams.get_mut(&stream.conn).expect("a stream").1 = usize::MAX;
             }
         }
+        self.store.iter_mut().for_each(|store| store.fails = false);
         let mut turns = 0;
-        while self.busy || turns < 3 {
+        while self.busy || !self.engine.all_stored() || turns < 3 {
             turns = if self.busy { 0 } else { turns + 1 };
             self.open_all();
             self.turn()?;
+            // Publishers may be paused for a time.
+            self.now += u64::from(!self.busy);
         }
         for number in 0..self.clients.len() {
             if let Some(stream) = &self.clients[number].stream {
@@ -302,10 +342,8 @@ impl World {
         let used = if broadcast { self.used() } else { Vec::new() };
         let before = self.engine.status(self.instant()).gave_way;
         let published = self.engine.publish(&frame, self.instant());
-        let published = published.expect("there is no store");
         for (data, own) in pieces {
-            let seq = self.told.len() + 1;
-            self.told.push(Told {
+            self.coming.push_back(Told {
                 namespaces: if broadcast {
                     Vec::new()
                 } else {
@@ -313,11 +351,20 @@ impl World {
                 },
                 used: used.clone(),
                 data,
-                id: own.map_or_else(|| format!("{}-{seq}", self.epoch), str::to_owned),
+                id: own.unwrap_or_default().to_owned(),
                 own: own.is_some(),
                 bytes,
                 at: self.now,
+                stored: false,
+                synced: false,
+                lost: false,
             });
+        }
+        let Some(published) = published else {
+            return;
+        };
+        while !self.coming.is_empty() {
+            self.delivered(None);
         }
         assert_eq!(
             published.seq,
@@ -327,6 +374,178 @@ impl World {
         if self.engine.status(self.instant()).gave_way > before {
             self.gave_way = self.told.len();
         }
+    }
+
+    /// The next of the coming events was delivered, and has a number; what the store knows of it.
+    fn delivered(&mut self, stored: Option<bool>) {
+        let mut told = self.coming.pop_front().expect("nothing comes from nowhere");
+        if !told.own {
+            told.id = format!("{}-{}", self.epoch, self.told.len() + 1);
+        }
+        told.stored = stored == Some(true);
+        told.synced = told.stored && self.store.as_ref().is_some_and(|store| store.always);
+        told.at = self.now;
+        if told.namespaces.is_empty() {
+            told.used = self.used();
+        }
+        self.told.push(told);
+    }
+
+    /// The store answers, or takes the next batch; what is stored is delivered.
+    fn attend_to_store(&mut self) {
+        let now = self.instant();
+        let Some(store) = &mut self.store else {
+            return;
+        };
+        if let Some(batch) = store.out.take_if(|_| self.dice.percent(60)) {
+            let well = !store.fails;
+            store.failed = !well;
+            if well {
+                store
+                    .records
+                    .extend(batch.iter().map(|record| (record.clone(), self.now)));
+            }
+            if store.always {
+                store.synced = store.records.len();
+            }
+            drop(batch);
+            let outcome = if well { Ok(()) } else { Err("it fails".into()) };
+            self.engine.stored(outcome, now);
+        }
+        if self.dice.percent(10) {
+            let store = self.store.as_mut().expect("as before");
+            store.synced = store.records.len();
+            self.told
+                .iter_mut()
+                .for_each(|told| told.synced |= told.stored);
+        }
+        loop {
+            let before = self.engine.status(now);
+            if !self.engine.deliver_stored(now) {
+                break;
+            }
+            let seq = self.told.len() as u64 + 1;
+            let store = self.store.as_ref().expect("as before");
+            let stored = store
+                .records
+                .iter()
+                .rev()
+                .any(|(record, _)| record.seq() == seq);
+            self.delivered(Some(stored));
+            if self.engine.status(now).gave_way > before.gave_way {
+                self.gave_way = self.told.len();
+            }
+        }
+        let store = self.store.as_mut().expect("as before");
+        if store.out.is_none()
+            && let Some((batch, forget)) = self.engine.take_batch()
+        {
+            let synced = store.synced;
+            let kept = store
+                .records
+                .iter()
+                .position(|(record, _)| record.seq() >= forget);
+            let forgotten = kept.unwrap_or(store.records.len());
+            store.records.drain(..forgotten);
+            store.synced = synced.saturating_sub(forgotten);
+            store.out = Some(batch);
+        }
+    }
+
+    /// The process ends, and the power with it or not; another one goes on with what the store has.
+    fn crash(&mut self) -> Result<(), String> {
+        let power_cut = self.dice.percent(40);
+        let store = self.store.as_mut().expect("only with a store");
+        // A batch may be stored though nobody was told.
+        if let Some(batch) = store
+            .out
+            .take()
+            .filter(|_| !store.fails && self.dice.percent(50))
+        {
+            store
+                .records
+                .extend(batch.iter().map(|record| (record.clone(), self.now)));
+        }
+        if power_cut {
+            let kept = self.dice.between(store.synced, store.records.len());
+            store.records.truncate(kept);
+        }
+        store.synced = store.records.len();
+        let records = store.records.clone();
+        let has = |seq: usize| records.iter().any(|(record, _)| record.seq() == seq as u64);
+        let first = records
+            .first()
+            .map_or(usize::MAX, |(record, _)| record.seq() as usize);
+        for (index, told) in self.told.iter_mut().enumerate() {
+            if told.synced && index + 1 >= first && !has(index + 1) {
+                return Err(format!("the store lost {}, which was safe", told.id));
+            }
+            told.used.clear();
+            let record = records
+                .iter()
+                .find(|(record, _)| record.seq() == index as u64 + 1);
+            told.lost = record.is_none();
+            told.stored &= record.is_some();
+            // It was stored before it was delivered.
+            told.at = record.map_or(told.at, |(_, at)| *at);
+        }
+        // What was stored and not yet delivered is there now.
+        let mut coming = std::mem::take(&mut self.coming);
+        while has(self.told.len() + 1) {
+            let mut told = coming.pop_front().ok_or("the store has what never was")?;
+            let seq = self.told.len() + 1;
+            if !told.own {
+                told.id = format!("{}-{seq}", self.epoch);
+            }
+            let at = records
+                .iter()
+                .find(|(record, _)| record.seq() == seq as u64);
+            told.at = at.map_or(0, |(_, at)| *at);
+            (told.stored, told.synced) = (true, true);
+            told.used.clear();
+            self.told.push(told);
+        }
+        let store = self.store.as_mut().expect("as before");
+        let skip = if power_cut || std::mem::take(&mut store.failed) {
+            7
+        } else {
+            0
+        };
+        for _ in 0..skip {
+            self.told.push(Told {
+                namespaces: Vec::new(),
+                used: Vec::new(),
+                data: String::new(),
+                id: String::new(),
+                own: false,
+                bytes: 0,
+                at: self.now,
+                stored: false,
+                synced: false,
+                lost: true,
+            });
+        }
+        self.engine = engine(&self.config, self.epoch, self.instant());
+        self.engine.set_epoch(self.epoch);
+        for (record, at) in &records {
+            self.engine
+                .restore(record, Duration::from_millis(self.now - at));
+        }
+        self.engine
+            .use_store(self.told.len() as u64 + 1, self.instant());
+        self.gave_way = if self.engine.status(self.instant()).gave_way > 0 {
+            self.told.len()
+        } else {
+            0
+        };
+        self.net.streams.clear();
+        self.net.taken.clear();
+        for client in &mut self.clients {
+            if let Some(stream) = client.stream.take() {
+                client.last_id = stream.decoder.last_event_id().to_owned();
+            }
+        }
+        Ok(())
     }
 
     /// Namespaces that certainly are in use.
@@ -365,7 +584,7 @@ impl World {
     /// Whether the log of a namespace must still retain an event.
     fn must_retain(&self, name: &str, event: usize) -> bool {
         let told = &self.told[event];
-        if event < self.gave_way || self.is_in(name, event) != Some(true) {
+        if event < self.gave_way || told.lost || self.is_in(name, event) != Some(true) {
             return false;
         }
         // Whoever may be in counts: then the log may be fuller than is certain.
@@ -474,7 +693,10 @@ impl World {
 
     /// What must be said to one who goes on after an event: `complete`, `gap`, with the reason, or either, as far as that is known.
     fn due_claim(&self, names: &[String], id: &str) -> String {
-        let own = self.told.iter().rposition(|told| told.own && told.id == id);
+        let own = self
+            .told
+            .iter()
+            .rposition(|told| told.own && told.id == id && !told.lost);
         let retained = |event: usize| {
             NAMES
                 .iter()
@@ -489,6 +711,17 @@ impl World {
                 Err(reason) => return format!("gap {reason}"),
             },
         };
+        if (behind..self.told.len()).any(|event| self.told[event].lost) {
+            // What a crash took is missing from all streams, as far as anybody knows.
+            let surely = |name: &String| {
+                (behind..self.told.len())
+                    .any(|event| self.told[event].lost && self.is_in(name, event) == Some(true))
+            };
+            return match names.iter().any(surely) {
+                true => "gap expired".into(),
+                false => "complete or gap expired".into(),
+            };
+        }
         let missing = |name: &String| {
             (behind..self.told.len()).any(|event| {
                 self.is_in(name, event) != Some(false) && !self.must_retain(name, event)
@@ -539,7 +772,10 @@ impl World {
         }
     }
 
-    fn restart(&mut self) {
+    fn restart(&mut self) -> Result<(), String> {
+        if self.store.is_some() {
+            return self.crash();
+        }
         self.epoch += 1;
         self.engine = engine(&self.config, self.epoch, self.instant());
         // Time goes on in the new one from its own beginning.
@@ -552,6 +788,7 @@ impl World {
         for client in &mut self.clients {
             client.stream = None;
         }
+        Ok(())
     }
 
     fn open_some(&mut self) {
@@ -578,6 +815,7 @@ impl World {
 
     fn turn(&mut self) -> Result<(), String> {
         let now = self.instant();
+        self.attend_to_store();
         self.engine.settle(true, now);
         self.engine.tick(now);
         self.busy = self.engine.flush(&mut self.net, now);
@@ -791,7 +1029,7 @@ impl World {
             Asked::After(id) => {
                 let own = self.told[..stream.joined]
                     .iter()
-                    .rposition(|told| told.own && told.id == *id);
+                    .rposition(|told| told.own && told.id == *id && !told.lost);
                 // Before the head came, nobody knows.
                 let unknown = match &stream.gap {
                     Some((reason, _)) => reason != "expired",
