@@ -1,8 +1,10 @@
-//! Who may publish over HTTP: a value made once at the start from the configuration and the address.
+//! Who may publish over HTTP, and who may look and act: values made once at the start from the configuration and the address.
 
 use core::net::SocketAddr;
 
 use crate::config::Config;
+#[cfg(feature = "publish")]
+use crate::http::request::RequestHead;
 
 /// Who may publish over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +15,20 @@ pub enum PublishAccess {
     Open,
     /// Nobody: there is no token, and the server is bound to an address that others can reach.
     Closed,
+}
+
+/// Who may see the status and the metrics, and disconnect.
+#[cfg(feature = "admin")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminAccess {
+    /// Whoever shows the token.
+    Token,
+    /// Whoever reaches the server, which is bound to a loopback address.
+    Open,
+    /// Nobody: there is no token, and the server is bound to an address that others can reach.
+    Closed,
+    /// Nobody: it is turned off.
+    Off,
 }
 
 /// What requests are checked against.
@@ -30,11 +46,25 @@ impl Config {
         self.access(std::slice::from_ref(bound)).publish
     }
 
+    /// Who may see the status and the metrics of a server that is bound to an address, or that serves them on one of their own.
+    #[cfg(feature = "admin")]
+    pub fn admin_access(&self, bound: &SocketAddr) -> AdminAccess {
+        use crate::config::Admin;
+        let bound = match &self.admin {
+            Admin::Off => return AdminAccess::Off,
+            Admin::On => bound,
+            Admin::At(own) => own,
+        };
+        match &self.admin_token {
+            Some(_) => AdminAccess::Token,
+            None if is_loopback(bound) => AdminAccess::Open,
+            None => AdminAccess::Closed,
+        }
+    }
+
     /// What requests are checked against on a server that is bound to these addresses.
     pub(crate) fn access(&self, bound: &[SocketAddr]) -> Access {
-        let loopback = bound
-            .iter()
-            .all(|address| address.ip().to_canonical().is_loopback());
+        let loopback = bound.iter().all(is_loopback);
         let publish = match (&self.publish_token, loopback) {
             (Some(_), _) => PublishAccess::Token,
             (None, true) => PublishAccess::Open,
@@ -42,4 +72,24 @@ impl Config {
         };
         Access { publish, loopback }
     }
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Whether a request shows a token as `Authorization: Bearer …`.
+#[cfg(feature = "publish")]
+pub(crate) fn shows_token(head: &RequestHead, token: &str) -> bool {
+    let authorization = head.header("authorization").unwrap_or_default();
+    let (scheme, shown) = authorization.split_once(' ').unwrap_or_default();
+    let same = same_secret(shown.trim_start(), token);
+    scheme.eq_ignore_ascii_case("bearer") && same
+}
+
+/// Compares in a time that does not tell where the two differ.
+#[cfg(feature = "publish")]
+pub(crate) fn same_secret(shown: &str, secret: &str) -> bool {
+    use subtle::ConstantTimeEq;
+    shown.as_bytes().ct_eq(secret.as_bytes()).into()
 }

@@ -5,11 +5,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(feature = "admin")]
+use core::net::SocketAddr;
+
 use crate::event::MAX_FIELD_BYTES;
 use crate::event_stream::encode::{EventLimits, max_frame_bytes};
-#[cfg(feature = "disk")]
-use crate::history::Fsync;
 use crate::namespace::NamespaceLimits;
+use crate::network::Network;
 
 /// Every option of a server; the [`Builder`](crate::Builder) sets them by the same names.
 #[derive(Debug, Clone)]
@@ -70,6 +72,57 @@ pub struct Config {
     pub drain: Duration,
     /// What publishers must show as `Authorization: Bearer …`; without one, publishing over HTTP is open on a loopback address and closed on any other.
     pub publish_token: Option<String>,
+    /// Proxies that are believed when they say, in `Forwarded`, `X-Forwarded-For` or `X-Real-IP`, whom a connection is from. None by default.
+    pub trusted_proxies: Vec<Network>,
+    /// Addresses of clients are told without their last part, wherever they are told: in status, logs and hooks. Off by default.
+    pub mask_addresses: bool,
+    /// Where the status page and the metrics are served. [`Admin::On`] by default.
+    #[cfg(feature = "admin")]
+    pub admin: Admin,
+    /// What the status page and the metrics ask for; without it they are open on a loopback address and closed on any other.
+    #[cfg(feature = "admin")]
+    pub admin_token: Option<String>,
+}
+
+/// Where the status page and the metrics are served.
+#[cfg(feature = "admin")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Admin {
+    /// With everything else.
+    #[default]
+    On,
+    /// Nowhere: whoever asks is told so.
+    Off,
+    /// On this address, where nothing else is served, and not with everything else.
+    At(SocketAddr),
+}
+
+#[cfg(feature = "admin")]
+impl std::str::FromStr for Admin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            address => address
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "neither `on` nor `off` nor an address such as 127.0.0.1:9001"),
+        }
+    }
+}
+
+/// When what was appended to the files of `data-dir` is made to survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fsync {
+    /// Before it counts: who published waits for the disk.
+    Always,
+    /// At the latest 100 ms later, or when the disk is done with that.
+    #[default]
+    Interval,
+    /// When the operating system likes, and at a clean end.
+    Never,
 }
 
 /// Bytes that all retained events may take together, by default.
@@ -106,6 +159,12 @@ impl Default for Config {
             headers: Vec::new(),
             drain: Duration::from_secs(10),
             publish_token: None,
+            trusted_proxies: Vec::new(),
+            mask_addresses: false,
+            #[cfg(feature = "admin")]
+            admin: Admin::On,
+            #[cfg(feature = "admin")]
+            admin_token: None,
         }
     }
 }
@@ -245,17 +304,21 @@ impl Config {
         if self.data_dir.is_some() && !self.keeps_history() {
             return fail("data-dir", "keeps nothing, as history is turned off".into());
         }
-        match &self.publish_token {
-            Some(token)
-                if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) =>
-            {
-                fail(
-                    "publish-token",
+        let mut tokens = vec![("publish-token", &self.publish_token)];
+        #[cfg(feature = "admin")]
+        tokens.push(("admin-token", &self.admin_token));
+        for (option, token) in tokens {
+            let may_be = |token: &String| {
+                !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
+            };
+            if !token.as_ref().is_none_or(may_be) {
+                return fail(
+                    option,
                     "must be one or more visible ASCII characters".into(),
-                )
+                );
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Whether events are retained for those who come back.

@@ -111,15 +111,3 @@ pub trait History: Send {
         Ok(())
     }
 }
-
-/// When what was appended to the files of `data-dir` is made to survive a power cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Fsync {
-    /// Before it counts: who published waits for the disk.
-    Always,
-    /// At the latest 100 ms later, or when the disk is done with that.
-    #[default]
-    Interval,
-    /// When the operating system likes, and at a clean end.
-    Never,
-}

@@ -21,6 +21,7 @@
 //! events in the same process, and with the feature `client`, a `client::EventSource` does so from any server. How it works inside, and why, is told in the repository's `ARCHITECTURE.md`.
 //!
 //! # Features
+//! - `admin` (default): the status page, its data and the metrics.
 //! - `cli` (default): the `fanfare` program.
 //! - `client` (default, through `cli`): the module `client`, which receives event streams from any server.
 //! - `disk` (default, through `cli`): history in files.
@@ -32,6 +33,7 @@
 // In reading order: words,
 mod event;
 mod namespace;
+mod network;
 
 mod config;
 
@@ -44,6 +46,8 @@ mod history;
 mod trie;
 
 mod access;
+#[cfg(feature = "admin")]
+mod admin;
 mod stats;
 
 // the engine, and what drives it.
@@ -63,14 +67,19 @@ pub mod client;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(feature = "admin")]
+pub use access::AdminAccess;
 pub use access::PublishAccess;
-pub use config::{Config, ConfigError};
+#[cfg(feature = "admin")]
+pub use config::Admin;
+pub use config::{Config, ConfigError, Fsync};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
-pub use history::{Fsync, History, Record, Recovered};
+pub use history::{History, Record, Recovered};
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
+pub use network::{Network, NetworkError};
 pub use publisher::{Publisher, SendError};
 pub use server::handle::{Disconnect, Handle, SubscribeError};
 pub use server::{Builder, Server, ServerThread};
@@ -80,9 +89,13 @@ pub use subscription::{RecvTimeoutError, Subscription};
 /// Parts of the inside that the simulator and the benchmarks reach. No part of the public interface.
 #[doc(hidden)]
 pub mod internals {
+    #[cfg(feature = "admin")]
+    pub use crate::access::AdminAccess;
     pub use crate::access::{Access, PublishAccess};
     #[cfg(feature = "disk")]
     pub use crate::disk::{Disk, Files, Folder, SKIP};
+    #[cfg(feature = "admin")]
+    pub use crate::engine::AdminSetup;
     pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SLICE, SURPLUS};
     pub use crate::event_log::{EventLog, Slices};
     pub use crate::event_stream::encode::{EventLimits, Frame, Target, max_frame_bytes};

@@ -290,6 +290,12 @@ impl Intake {
         self.receiver.len()
     }
 
+    /// Bytes of events that wait.
+    #[cfg(feature = "admin")]
+    pub(crate) fn bytes(&self) -> usize {
+        self.shared.bytes.load(Ordering::Relaxed)
+    }
+
     /// Says that the event loop is about to sleep. It must look at everything that wakes it once more after this.
     pub(crate) fn prepare_to_sleep(&self) {
         self.shared.asleep.store(true, Ordering::Relaxed);

@@ -73,7 +73,9 @@ impl fmt::Display for DisconnectReason {
 pub struct ConnectionInfo {
     /// Its number, counted from 1 and never used again in this server.
     pub id: u64,
-    /// The address of the other side; `None` for a subscription in this process.
+    /// The address of the other side; `None` for a subscription in this process. A stream through one of the
+    /// [`trusted_proxies`](crate::Config::trusted_proxies) has its client's, and a [masked](crate::Config::mask_addresses) one lacks its last
+    /// part; both have the port 0.
     pub peer: Option<SocketAddr>,
     /// What it subscribes to, overlaps reduced to the ancestor; empty for a connection that is no event stream.
     pub namespaces: Vec<Namespace>,

@@ -160,6 +160,11 @@ impl<T> Trie<T> {
         Ok(())
     }
 
+    /// How many nodes there are right below a namespace.
+    pub fn children(&self, namespace: &Namespace) -> usize {
+        self.node(namespace).map_or(0, |node| node.children.len())
+    }
+
     /// Takes out the value at a namespace, and with it the nodes that only led to it.
     pub fn remove(&mut self, namespace: &Namespace) -> Option<T> {
         let mut freed = 0;

@@ -630,6 +630,43 @@ fn through_a_proxy_that_cuts_at_random_nothing_comes_twice_or_out_of_order() {
 }
 
 #[test]
+fn with_history_every_event_comes_once_however_often_the_stream_is_cut() {
+    let server = support::start(fanfare::Server::builder().retry(Duration::ZERO));
+    // Some cuts fall in heads; with the others it gets ahead, a few events at a time.
+    let proxy = CuttingProxy::start(server.address, |number| (number as u64 * 7919) % 1500 + 200);
+    let source = source(&proxy.url("/subscribe?ns=/a&ns=/b/c"))
+        .build()
+        .unwrap();
+    let publisher = server.publisher.clone();
+    let publishing = thread::spawn(move || {
+        for number in 0..500 {
+            let namespace = ["/a/x", "/b/c"][number % 2];
+            publisher
+                .send(fanfare::Event::new(namespace, number.to_string()))
+                .unwrap();
+            thread::yield_now();
+        }
+    });
+    let (mut lost, mut seen) = (0, Vec::new());
+    for update in source {
+        match update {
+            Update::Lost { .. } => lost += 1,
+            Update::Event(event) => seen.push(event.data.parse::<usize>().unwrap()),
+            Update::Open => {}
+            other => panic!("{other:?}"),
+        }
+        if seen.last() == Some(&499) {
+            break;
+        }
+    }
+    publishing.join().unwrap();
+    // Those before the first head came whole were not asked for.
+    let first = seen[0];
+    assert!(lost > 5 && first < 499, "{lost} cuts, {first} first");
+    assert!(seen.iter().copied().eq(first..500), "{seen:?}");
+}
+
+#[test]
 fn a_server_that_is_killed_and_comes_back_is_found_again() {
     let server = support::start(support::builder().retry(Duration::ZERO));
     let address = server.address;

@@ -443,6 +443,50 @@ fn it_comes_back_to_a_server_that_was_killed() {
     said(subscribed.end(), 0, "after\n", "");
 }
 
+/// Server and client are killed in turn, and every event comes once.
+#[test]
+fn nothing_is_lost_when_either_side_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let start = |address: &str| {
+        let history = ["--history-events", "1000", "--data-dir", data];
+        serve(&[&["--addr", address], &history[..]].concat())
+    };
+    let mut server = start("127.0.0.1:0");
+    let address = server.address.clone();
+    let (mut expected, mut last) = (0, String::new());
+    let mut subscribed = server.subscribe(&["/a", "--format", "json"]);
+    for round in 0..6 {
+        let lines: String = (0..20)
+            .map(|line| format!("{}\n", round * 20 + line))
+            .collect();
+        let (_, reported, _) = feed(&mut server.publish(&["/a/b", "-"]), lines.as_bytes());
+        assert_eq!(reported, "published 20 events\n");
+        let read = if round % 2 == 0 { 20 } else { 7 };
+        for _ in 0..read {
+            let line: serde_json::Value = serde_json::from_str(&subscribed.line()).unwrap();
+            assert_eq!(line["data"], expected.to_string());
+            last = line["id"].as_str().unwrap().to_owned();
+            expected += 1;
+        }
+        if round % 2 == 0 {
+            drop(server);
+            read_until(&mut subscribed.stderr, "again in");
+            server = start(&address);
+            read_until(&mut subscribed.stderr, "connected to");
+        } else {
+            // It may have been given more than it was asked to show.
+            drop(subscribed);
+            subscribed = server.subscribe(&["/a", "--format", "json", "--last-event-id", &last]);
+            for _ in 7..20 {
+                let line: serde_json::Value = serde_json::from_str(&subscribed.line()).unwrap();
+                assert_eq!(line["data"], expected.to_string());
+                expected += 1;
+            }
+        }
+    }
+}
+
 #[test]
 fn other_servers_streams_are_read_too() {
     let odd = OddServer::start(|_, _, mut stream| {

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 /// Which floor a file is on, by its path under `src`.
 fn floor(path: &str) -> u8 {
     match path.split('/').next().unwrap_or(path) {
-        "event.rs" | "namespace.rs" | "config.rs" => 0,
+        "event.rs" | "namespace.rs" | "network.rs" | "config.rs" => 0,
         "event_stream" | "http" | "trie.rs" | "event_log.rs" | "stats.rs" | "access.rs"
-        | "history.rs" => 1,
+        | "admin" | "history.rs" => 1,
         "engine" => 2,
         "disk" | "server" | "publisher.rs" | "subscription.rs" => 3,
         "lib.rs" | "main.rs" | "cli" | "client" => 4,

@@ -7,9 +7,12 @@
 
 mod support;
 
-use std::time::Duration;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-use fanfare::{DisconnectReason, Event, Server, Status};
+use fanfare::{DisconnectReason, Event, History, Record, Recovered, Server, Status, StoreState};
 
 use support::{Client, Running, body, header, request, start, status};
 
@@ -524,4 +527,133 @@ fn a_slow_replay_may_take_its_time_and_pins_nothing() {
     assert_eq!(reason, DisconnectReason::Lagged, "{info:?}");
     assert!(it.server.handle.status().retained_events <= retained);
     sleeping.read_to_cut();
+}
+
+/// A store in memory that fails when it is told to.
+#[derive(Clone, Default)]
+struct Moody {
+    stored: Arc<Mutex<Vec<(u64, String)>>>,
+    fails: Arc<AtomicBool>,
+}
+
+impl History for Moody {
+    fn epoch(&mut self, _: u64) -> io::Result<u64> {
+        Ok(35)
+    }
+
+    fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
+        let stored = self.stored.lock().unwrap();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000_000);
+        for (seq, event) in &*stored {
+            let namespace = fanfare::Namespace::parse("/a").unwrap();
+            each(Record::new(*seq, vec![namespace], event.clone()), at);
+        }
+        let next = stored.last().map_or(1, |(seq, _)| seq + 1);
+        let dropped = None;
+        Ok(Recovered { next, dropped })
+    }
+
+    fn append(&mut self, records: &[Record], _: SystemTime) -> io::Result<()> {
+        if self.fails.load(Ordering::Acquire) {
+            return Err(io::Error::other("not today"));
+        }
+        let text = |record: &Record| String::from_utf8(record.bytes().to_vec()).unwrap();
+        let stored = records.iter().map(|record| (record.seq(), text(record)));
+        self.stored.lock().unwrap().extend(stored);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused_to_requests_and_told_to_streams() {
+    let store = Moody::default();
+    let it = remember(with_history().history(store.clone()));
+    assert_eq!(it.epoch, "z");
+    assert_eq!(
+        it.publish("/publish/a?id=own", "one"),
+        r#"{"id":"own","subscribers":0}"#
+    );
+    let mut stream = it.server.ask("GET /subscribe/a", "");
+    stream.read_through("\r\n\r\nid:z-1\n:\n\n");
+    store.fails.store(true, Ordering::Release);
+    let refused = r#"{"error":"events cannot be stored: not today"}"#;
+    assert_eq!(it.publish("/publish/a", "two"), refused);
+    let mut client = it.server.connect();
+    client.send(request("POST /publish/a", "Content-Length: 0\r\n"));
+    let response = client.response();
+    assert_eq!(
+        (status(&response), body(&response)),
+        (507, r#"{"error":"events cannot be stored at the moment"}"#)
+    );
+    assert_eq!(it.server.handle.status().store, StoreState::Failing);
+    // Streams go on, with what others publish.
+    it.server.publish("/a", "three");
+    stream.expect("id:z-2\ndata:three\n\n");
+    store.fails.store(false, Ordering::Release);
+    it.server.publish("/a", "four");
+    stream.expect("id:z-3\ndata:four\n\n");
+    assert_eq!(it.server.handle.status().store, StoreState::Working);
+    assert_eq!(
+        it.publish("/publish/a", "five"),
+        r#"{"id":"E-4","subscribers":1}"#
+    );
+    stream.expect("id:z-4\ndata:five\n\n");
+    drop(it);
+    let stored: Vec<u64> = store
+        .stored
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(seq, _)| *seq)
+        .collect();
+    assert_eq!(stored, [1, 3, 4]);
+    // What the store never had is missing after a restart, and that is told.
+    let it = remember(with_history().history(store));
+    it.expect(
+        "/subscribe/a",
+        "z-3",
+        "complete",
+        ":\n\nid:E-4\ndata:five\n\n",
+    );
+    let rest = "id:E-3\ndata:four\n\nid:E-4\ndata:five\n\n";
+    let gap = "event:gap\ndata:{\"reason\":\"expired\",\"lastEventId\":\"own\",\"resumedAt\":\"E-3\"}\n\n";
+    it.expect("/subscribe/a", "own", "gap", &format!(":\n\n{gap}{rest}"));
+}
+
+#[test]
+fn lines_that_cannot_be_stored_are_named() {
+    let store = Moody::default();
+    let it = remember(with_history().history(store.clone()));
+    let lines = "\n{\"namespace\":\"/a\"}\n\n{\"namespace\":\"/a\"}\n";
+    let ndjson = "Content-Type: application/x-ndjson\r\n";
+    let post = |body: &str| {
+        let mut client = it.server.connect();
+        let length = format!("Content-Length: {}\r\n{ndjson}", body.len());
+        client.send(request("POST /publish", &length) + body);
+        let response = client.response();
+        (status(&response), support::body(&response).to_owned())
+    };
+    assert_eq!(post(lines), (200, r#"{"published":2}"#.into()));
+    let bad = lines.to_owned() + "{}\n";
+    assert_eq!(
+        post(&bad),
+        (
+            400,
+            r#"{"error":"has no `namespace`","line":5,"published":2}"#.into()
+        )
+    );
+    // A request that goes on, of which some lines are stored and some are not.
+    let mut client = it.server.connect();
+    client.send(request(
+        "POST /publish",
+        &format!("Transfer-Encoding: chunked\r\n{ndjson}"),
+    ));
+    let mut chunk = |text: &str| client.send(format!("{:x}\r\n{text}\r\n", text.len()));
+    chunk(lines);
+    it.wait_until(|status| status.events == 6);
+    store.fails.store(true, Ordering::Release);
+    chunk(lines);
+    let response = client.response();
+    let expected = r#"{"error":"events cannot be stored: not today","line":6,"published":2}"#;
+    assert_eq!((status(&response), body(&response)), (507, expected));
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use fanfare::{Config, Fsync, NamespaceLimits};
+use fanfare::{Admin, Config, Fsync, NamespaceLimits, Network, NetworkError};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -51,6 +52,19 @@ options! {
     /// What publishers must show as `Authorization: Bearer TOKEN`; without one, publishing is open on a loopback address and closed on any other
     #[arg(hide_env_values = true, value_name = "TOKEN")]
     publish_token / "publish_token" / "FANFARE_PUBLISH_TOKEN": String,
+    /// Where the status page and the metrics are: with all else, nowhere, or alone at an address [default: on]
+    #[arg(value_name = "on|off|HOST:PORT")]
+    admin / "admin" / "FANFARE_ADMIN": AdminAt,
+    /// What the status page and the metrics ask for; without one, they are open on a loopback address and closed on any other
+    #[arg(hide_env_values = true, value_name = "TOKEN")]
+    admin_token / "admin_token" / "FANFARE_ADMIN_TOKEN": String,
+    /// Tell addresses of clients without their last part, in the status and in logs
+    #[arg(num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    mask_addresses / "mask_addresses" / "FANFARE_MASK_ADDRESSES": bool,
+    /// Proxies, separated by commas, that are believed about whom a connection is from: 10.0.0.0/8 [default: none]
+    #[arg(value_name = "NETWORKS", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_more")]
+    trusted_proxies / "trusted_proxies" / "FANFARE_TRUSTED_PROXIES": Vec<Proxy>,
     /// Silence on a stream before a comment is sent; 0 turns it off [default: 15s]
     #[arg(value_name = "DURATION")]
     keepalive / "keepalive" / "FANFARE_KEEPALIVE": Span,
@@ -207,6 +221,11 @@ impl Options {
             .collect();
         set(&mut config.drain, span(&self.drain).as_ref());
         config.publish_token.clone_from(&self.publish_token);
+        set(&mut config.admin, self.admin.map(|admin| admin.0).as_ref());
+        config.admin_token.clone_from(&self.admin_token);
+        set(&mut config.mask_addresses, self.mask_addresses.as_ref());
+        let proxies = self.trusted_proxies.iter().flatten();
+        config.trusted_proxies = proxies.map(|proxy| proxy.0).collect();
         config
     }
 }
@@ -341,6 +360,37 @@ fn split_unit(text: &str) -> Result<(u64, &str), String> {
     Ok((number, text[digits..].trim_start()))
 }
 
+/// Where the status page is: `on`, `off`, or an address, by name or number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AdminAt(pub(crate) Admin);
+
+impl FromStr for AdminAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = |problem: &'static str| {
+            let address = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+            address.map(Admin::At).ok_or_else(|| problem.to_string())
+        };
+        text.parse().or_else(named).map(Self)
+    }
+}
+
+/// A network of proxies, such as `10.0.0.0/8`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Proxy(pub(crate) Network);
+
+impl FromStr for Proxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let network = text.trim().parse();
+        network
+            .map(Self)
+            .map_err(|error: NetworkError| error.to_string())
+    }
+}
+
 /// A header, written `Name: value`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Header(String, String);
@@ -412,6 +462,24 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl<'de> Deserialize<'de> for AdminAt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Written {
+            form: "on, off or an address",
+            of: PhantomData,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Proxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Written {
+            form: "a network such as 10.0.0.0/8",
+            of: PhantomData,
+        })
+    }
+}
+
 /// Reads from a file what is written there as on the command line, or as a bare number.
 struct Written<T> {
     form: &'static str,
@@ -429,6 +497,10 @@ impl<T: FromStr<Err = String>> Visitor<'_> for Written<T> {
         text.parse().map_err(E::custom)
     }
 
+    fn visit_bool<E: Error>(self, on: bool) -> Result<T, E> {
+        self.visit_str(if on { "on" } else { "off" })
+    }
+
     fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
         self.visit_str(&number.to_string())
     }
@@ -441,14 +513,14 @@ impl<T: FromStr<Err = String>> Visitor<'_> for Written<T> {
 }
 
 /// In a file, several values are a list; one may stand alone.
-fn one_or_more<'de, D: Deserializer<'de>>(
+fn one_or_more<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
-) -> Result<Option<Vec<String>>, D::Error> {
+) -> Result<Option<Vec<T>>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a text or a list of texts")]
-    enum OneOrMore {
-        One(String),
-        More(Vec<String>),
+    enum OneOrMore<T> {
+        One(T),
+        More(Vec<T>),
     }
     Ok(Some(match OneOrMore::deserialize(deserializer)? {
         OneOrMore::One(one) => vec![one],

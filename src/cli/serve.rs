@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fanfare::{Config, ConnectionInfo, DisconnectReason, Handle, Namespace, PublishAccess, Server};
+use fanfare::{
+    Admin, AdminAccess, Config, ConnectionInfo, DisconnectReason, Handle, Namespace, PublishAccess,
+    Server,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -43,6 +46,7 @@ pub(super) fn serve(options: &Options) -> Result<(), Failure> {
         .recover()
         .map_err(|error| Failure::Failed(format!("cannot recover history: {error}")))?;
     log_access(&config, &address);
+    log_admin_access(&config, &address, server.handle().admin_addr());
 
     let (ended, has_ended) = bounded(0);
     end_on_signals(server.handle(), grace, has_ended.clone())?;
@@ -86,6 +90,28 @@ fn log_access(config: &Config, address: &SocketAddr) {
     }
 }
 
+fn log_admin_access(config: &Config, address: &SocketAddr, own: Option<SocketAddr>) {
+    match config.admin_access(address) {
+        AdminAccess::Off => tracing::info!("the status page and the metrics are turned off"),
+        AdminAccess::Token => {
+            tracing::info!("the status page and the metrics need the admin token")
+        }
+        AdminAccess::Open => tracing::warn!(
+            "the status page and the metrics are open to everyone on this machine: no admin token is set"
+        ),
+        AdminAccess::Closed => {
+            let address = own.unwrap_or(*address);
+            tracing::warn!(
+                "the status page and the metrics are closed: {address} is no loopback address and no admin token is set"
+            );
+        }
+    }
+    if config.admin != Admin::Off {
+        let address = own.unwrap_or(*address);
+        tracing::info!("status page: http://{address}/admin/");
+    }
+}
+
 fn log_connect(info: &ConnectionInfo) {
     let namespaces = names(info);
     tracing::debug!(
@@ -117,8 +143,12 @@ fn log_disconnect(info: &ConnectionInfo, reason: DisconnectReason) {
 }
 
 fn peer(info: &ConnectionInfo) -> String {
-    info.peer
-        .map_or_else(|| "this process".into(), |peer| peer.to_string())
+    match info.peer {
+        None => "this process".into(),
+        // That of a client behind a proxy, or a masked one.
+        Some(peer) if peer.port() == 0 => peer.ip().to_string(),
+        Some(peer) => peer.to_string(),
+    }
 }
 
 /// Namespaces have no control characters; both formats of the log quote what else there is.

@@ -101,7 +101,7 @@ fn copy(
                 tell(&format!("{url}: {error}; again in {seconds:.1} s"));
             }
             Next::Update(Update::Gap(gap)) => tell(&format!(
-                "events after {} are gone for good ({:?})",
+                "events after {} may be missing: {}",
                 gap.last_event_id, gap.reason
             )),
             Next::Update(Update::Closed(mut error)) => {

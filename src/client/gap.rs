@@ -1,5 +1,7 @@
 //! Gaps: what a fanfare server says when it cannot go on where the last stream ended.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 use crate::event_stream::decode::StreamEvent;
@@ -13,7 +15,7 @@ pub struct Gap {
     pub reason: GapReason,
     /// The last event ID that the server was asked to go on from.
     pub last_event_id: String,
-    /// The ID of the first event that comes now, if there is one yet.
+    /// The ID of the first event that comes now; of the last one there was, if nothing is kept.
     pub resumed_at: Option<String>,
 }
 
@@ -28,6 +30,16 @@ pub enum GapReason {
     Unknown,
     /// The server began anew since.
     Epoch,
+}
+
+impl fmt::Display for GapReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "they are no longer kept",
+            Self::Unknown => "the server does not know that one",
+            Self::Epoch => "the server began anew",
+        })
+    }
 }
 
 impl Gap {

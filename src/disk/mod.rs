@@ -38,7 +38,8 @@ use std::time::SystemTime;
 pub use files::{Files, Folder};
 use format::{Header, Mark, NoHeader, Records, State};
 
-use crate::history::{Fsync, History, Record, Recovered};
+use crate::config::Fsync;
+use crate::history::{History, Record, Recovered};
 
 /// How far numbers go on after a power cut that may have taken the last ones: more than are published between two syncs.
 pub const SKIP: u64 = 1 << 32;

@@ -118,6 +118,13 @@ pub(super) struct Pass {
     /// Bytes of events that came since then, and that had come when it began.
     pub(super) news: u64,
     pub(super) carried: u64,
+    /// When the first of either came, and when the last one began, in microseconds of the engine's time.
+    #[cfg(feature = "admin")]
+    pub(super) since_us: u64,
+    #[cfg(feature = "admin")]
+    pub(super) carried_since_us: u64,
+    #[cfg(feature = "admin")]
+    pub(super) began_us: u64,
     /// How many it found held back: with a full socket, and lacking more than one write gives.
     pub(super) held: usize,
     /// How many subscribers the running one has yet to visit. It goes downwards, so that `swap_remove` in
@@ -148,6 +155,8 @@ impl<P> Default for Subscribers<P> {
 pub(super) struct Writer<'a, O> {
     pub(super) outlet: &'a mut O,
     pub(super) now_ms: u64,
+    #[cfg(feature = "admin")]
+    pub(super) now_us: u64,
     pub(super) limits: Limits,
     /// What may still be written in this turn, in bytes that could have been copied in the time it takes.
     pub(super) budget: usize,
@@ -164,6 +173,9 @@ pub(super) struct Report {
     pub(super) ended: Vec<(ConnId, DisconnectReason)>,
     /// Who was left with something to write though its socket would take more.
     pub(super) behind: Vec<ConnId>,
+    /// How many events each write completed.
+    #[cfg(feature = "admin")]
+    pub(super) write_events: crate::admin::histogram::Histogram,
 }
 
 /// What all those at one place lack.
@@ -194,6 +206,10 @@ impl<O> Writer<'_, O> {
         subscriber.seat.bytes += bytes as u64;
         subscriber.seat.active_at = self.now_ms;
         self.report.events += events;
+        #[cfg(feature = "admin")]
+        if bytes > 0 {
+            self.report.write_events.count(events);
+        }
         self.report.bytes += bytes as u64;
     }
 }
@@ -282,6 +298,12 @@ impl<P: Copy + Ord> Subscribers<P> {
                 began_at: writer.now_ms,
                 news: 0,
                 carried: self.pass.news,
+                #[cfg(feature = "admin")]
+                since_us: writer.now_us,
+                #[cfg(feature = "admin")]
+                carried_since_us: self.pass.since_us,
+                #[cfg(feature = "admin")]
+                began_us: writer.now_us,
                 held: 0,
                 unvisited: self.list.len(),
             };

@@ -34,6 +34,9 @@ pub(super) struct Connection {
     pub(super) surplus: bool,
     /// The other side will send no more.
     pub(super) half_closed: bool,
+    /// It came to the listener that serves nothing but the status page and its like.
+    #[cfg(feature = "admin")]
+    pub(super) for_admin: bool,
     pub(super) ended: Option<DisconnectReason>,
     /// Milliseconds of the engine's time.
     pub(super) since_ms: u64,
@@ -58,6 +61,9 @@ pub(super) enum Phase {
     Responding { reader: Box<RequestReader> },
     /// Receiving an event stream.
     Streaming(Box<Stream>),
+    /// Receiving the status each second; bytes received after the request mean nothing.
+    #[cfg(feature = "admin")]
+    Watching { ignored: usize },
     /// Sending the last bytes, then, where the other side may still be sending, waiting until `linger_until_ms` for it to
     /// close: closing at once would let the system throw the answer away.
     Closing {
@@ -76,6 +82,8 @@ pub(super) struct Stream {
     /// Bytes received after the request, which mean nothing.
     pub(super) ignored: usize,
     pub(super) farewell: Farewell,
+    #[cfg(feature = "admin")]
+    pub(super) told: super::admin::Told,
 }
 
 /// How a stream that the server ends is brought to its end.
@@ -144,6 +152,8 @@ impl Connection {
             listed: false,
             surplus,
             half_closed: false,
+            #[cfg(feature = "admin")]
+            for_admin: false,
             ended: None,
             since_ms: now_ms,
             active_at: now_ms,

@@ -97,6 +97,10 @@ impl Engine {
         if self.due.is_empty() {
             self.trim();
         }
+        #[cfg(feature = "admin")]
+        if self.work_on_report() {
+            return true;
+        }
         // A response that went out may have made way for a publish request that was already there.
         #[cfg(feature = "publish")]
         if !self.uploads.is_empty() && !self.intake_paused() {
@@ -136,6 +140,8 @@ impl Engine {
         let mut writer = Writer {
             outlet,
             now_ms: self.now_ms,
+            #[cfg(feature = "admin")]
+            now_us: self.now_us,
             limits: self.limits,
             budget: *budget,
             report: std::mem::take(&mut self.report),
@@ -162,6 +168,11 @@ impl Engine {
         let again = pass.turn == Turn::Passing(true);
         pass.turn = Turn::Clean;
         let (held, began_at, carried) = (pass.held, pass.began_at, pass.carried);
+        #[cfg(feature = "admin")]
+        if carried > 0 {
+            let times = (pass.carried_since_us, pass.began_us);
+            self.note_pass(times);
+        }
         if held > 0 {
             self.pause_for(held, began_at, carried);
         }
@@ -187,6 +198,8 @@ impl Engine {
     fn take_report(&mut self, mut report: Report) -> Report {
         self.stats.deliveries += std::mem::take(&mut report.events);
         self.stats.bytes += std::mem::take(&mut report.bytes);
+        #[cfg(feature = "admin")]
+        self.count_writes(&mut report);
         for (conn, reason) in report.ended.drain(..) {
             self.disconnect(conn, reason);
         }
@@ -265,6 +278,8 @@ impl Engine {
         let mut writer = Writer {
             outlet,
             now_ms: self.now_ms,
+            #[cfg(feature = "admin")]
+            now_us: self.now_us,
             limits: self.limits,
             budget: *budget,
             report: std::mem::take(&mut self.report),

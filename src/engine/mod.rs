@@ -9,6 +9,8 @@
 //! - [`flush`](Engine::flush): gives bytes to an [`Outlet`];
 //! - [`reap`](Engine::reap): frees what ended in this turn. Nothing is freed before.
 
+#[cfg(feature = "admin")]
+mod admin;
 mod audience;
 mod connection;
 mod flush;
@@ -38,9 +40,12 @@ use crate::event_log::Slices;
 use crate::event_stream::encode::{Frame, Target, own_id};
 use crate::http::request::RequestHead;
 use crate::namespace::Namespace;
+use crate::network::masked;
 use crate::stats::{ConnectionInfo, DisconnectReason, State, Status};
 use crate::trie::Trie;
 
+#[cfg(feature = "admin")]
+pub use admin::AdminSetup;
 use audience::{Audience, Limits, Pass, Seat, Turn};
 use connection::{Connection, Farewell, Phase, Place, Stream};
 pub use flush::SLICE;
@@ -161,6 +166,8 @@ pub struct Engine {
     born: Instant,
     /// The time of the verb that is being carried out, in milliseconds since `born`.
     now_ms: u64,
+    #[cfg(feature = "admin")]
+    now_us: u64,
     seq: u64,
     ids: EventIds,
     /// Memory for what goes out before an event.
@@ -169,6 +176,8 @@ pub struct Engine {
     storing: Option<Storing>,
     next_id: u64,
     stats: Status,
+    #[cfg(feature = "admin")]
+    admin: Option<Box<admin::Admin>>,
 }
 
 impl fmt::Debug for Engine {
@@ -231,11 +240,15 @@ impl Engine {
             random: Random::new(seed),
             born: now,
             now_ms: 0,
+            #[cfg(feature = "admin")]
+            now_us: 0,
             seq: 0,
             ids: EventIds::new(epoch),
             prefix: Vec::new(),
             storing: None,
             next_id: 1,
+            #[cfg(feature = "admin")]
+            admin: None,
             stats: Status {
                 state: State::Serving,
                 ..Status::default()
@@ -255,9 +268,12 @@ impl Engine {
     }
 
     fn set_now(&mut self, now: Instant) {
-        self.now_ms = self
-            .now_ms
-            .max(now.saturating_duration_since(self.born).as_millis() as u64);
+        let since = now.saturating_duration_since(self.born);
+        self.now_ms = self.now_ms.max(since.as_millis() as u64);
+        #[cfg(feature = "admin")]
+        {
+            self.now_us = self.now_us.max(since.as_micros() as u64);
+        }
     }
 
     /// Takes in a connection; `None` when there are too many even to tell it so.
@@ -339,6 +355,8 @@ impl Engine {
             place,
             ignored: 0,
             farewell: Farewell::None,
+            #[cfg(feature = "admin")]
+            told: admin::Told::default(),
         };
         self.connections[key as usize].phase = Phase::Streaming(Box::new(stream));
         self.stats.subscribers += 1;
@@ -507,6 +525,8 @@ impl Engine {
     ) -> Published {
         self.seq += 1;
         self.stats.events += 1;
+        #[cfg(feature = "admin")]
+        self.count_published(target);
         self.retention.note_age(self.seq, published_ms);
         let own_id = (self.retention.history && (encoded || event.starts_with(b"id:")))
             .then(|| own_id(event))
@@ -521,6 +541,8 @@ impl Engine {
         }
         let mut append = Append {
             event,
+            #[cfg(feature = "admin")]
+            at_ms: published_ms,
             prefix,
             named: own_id.is_some(),
             reached: Reached::default(),
@@ -585,6 +607,10 @@ impl Engine {
             topic.share.named.push_back(self.seq);
         }
         append.reached.add(topic, &self.selections);
+        #[cfg(feature = "admin")]
+        {
+            topic.last_at = Some(append.at_ms);
+        }
         let bytes = append.prefix.len() + append.event.len();
         let has_audience = topic.has_audience();
         self.retention.count(key, &mut self.topics);
@@ -610,9 +636,15 @@ impl Engine {
     fn mark(&mut self, audience: Audience, bytes: usize) {
         let budget = self.config.write_budget as u64;
         let now_ms = self.now_ms;
+        #[cfg(feature = "admin")]
+        let now_us = self.now_us;
         let Some(pass) = self.pass_of(audience) else {
             return;
         };
+        #[cfg(feature = "admin")]
+        if pass.news == 0 {
+            pass.since_us = now_us;
+        }
         pass.news += bytes as u64;
         match pass.turn {
             Turn::Passing(_) => pass.turn = Turn::Passing(true),
@@ -697,9 +729,15 @@ impl Engine {
                 .expect("whoever is on the list has a reason: `disconnect` put it there");
             self.stats.disconnects[reason as usize] += 1;
             match connection.phase {
-                Phase::Streaming(stream) => self.leave(stream.place, lacked_events),
+                Phase::Streaming(stream) => {
+                    #[cfg(feature = "admin")]
+                    self.forget_told(&stream.told);
+                    self.leave(stream.place, lacked_events);
+                }
                 #[cfg(feature = "publish")]
                 Phase::Upload(upload) => self.upload_bytes -= upload.held(),
+                #[cfg(feature = "admin")]
+                Phase::Watching { .. } => self.forget_watcher(key),
                 _ => {}
             }
             each(key, info, reason);
@@ -757,13 +795,21 @@ impl Engine {
         let (events, bytes) = seat.map_or((0, 0), |seat| (seat.events, seat.bytes));
         ConnectionInfo {
             id: connection.id,
-            peer: connection.peer,
+            peer: connection.peer.map(|peer| self.shown_address(peer)),
             namespaces: connection
                 .stream()
                 .map_or_else(Vec::new, |stream| stream.namespaces.to_vec()),
             events,
             bytes: connection.bytes + bytes,
             connected: Duration::from_millis(self.now_ms - connection.since_ms),
+        }
+    }
+
+    /// A client's address as it may be told.
+    fn shown_address(&self, peer: SocketAddr) -> SocketAddr {
+        match self.config.mask_addresses {
+            true => SocketAddr::new(masked(peer.ip()), 0),
+            false => peer,
         }
     }
 
@@ -800,6 +846,9 @@ impl Engine {
 /// An event on its way into the logs.
 struct Append<'a> {
     event: &'a Bytes,
+    /// When it was published, in milliseconds of the engine's time; before that, negative.
+    #[cfg(feature = "admin")]
+    at_ms: i64,
     /// The line with its ID, if it has none of its own.
     prefix: Vec<u8>,
     /// It has.

@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use core::net::SocketAddr;
+
+use crate::http::proxy;
 use crate::http::request::{Progress, Reject, RequestHead, RequestReader};
 use crate::http::response::{self, Answer, Headers};
 use crate::http::route::{self, Replay, Route};
@@ -40,6 +43,14 @@ impl Engine {
                 }
                 return Appetite::More;
             }
+            #[cfg(feature = "admin")]
+            Phase::Watching { ignored } => {
+                *ignored += bytes.len();
+                if *ignored > IGNORED_MOST {
+                    self.disconnect(key, DisconnectReason::Protocol);
+                }
+                return Appetite::More;
+            }
             Phase::Closing {
                 reason, discarded, ..
             } => {
@@ -71,6 +82,8 @@ impl Engine {
             }
             #[cfg(feature = "publish")]
             Phase::Upload(_) => self.queue_upload(key),
+            #[cfg(feature = "admin")]
+            Phase::Watching { .. } => self.disconnect(key, DisconnectReason::Client),
             Phase::Request { .. } | Phase::Streaming(_) => {
                 self.disconnect(key, DisconnectReason::Client)
             }
@@ -101,12 +114,18 @@ impl Engine {
                     return Appetite::Pause;
                 }
                 Phase::Responding { .. } => return Appetite::Pause,
+                #[cfg(feature = "admin")]
+                Phase::Watching { .. } => return Appetite::More,
                 Phase::Streaming(_) | Phase::Closing { .. } => return Appetite::More,
             }
         }
     }
 
     fn answer(&mut self, key: ConnId, reader: Box<RequestReader>, head: &RequestHead) {
+        #[cfg(feature = "admin")]
+        if head.method() == "OPTIONS" && self.is_for_admin(key, head) {
+            return self.answer_admin(key, reader, head);
+        }
         if head.method() == "OPTIONS" {
             let answer = Answer {
                 headers: response::preflight_headers().into(),
@@ -121,6 +140,10 @@ impl Engine {
             .route
             .as_mut()
             .map_or(Routing::Default, |route| route(head));
+        #[cfg(feature = "admin")]
+        if matches!(routing, Routing::Default) && self.is_for_admin(key, head) {
+            return self.answer_admin(key, reader, head);
+        }
         let routed = match routing {
             Routing::Default => route::route(head, &self.config.namespace_limits),
             Routing::Subscribe(namespaces) => Ok(Route::Subscribe { namespaces }),
@@ -204,6 +227,7 @@ impl Engine {
         if resume.gap.is_some() {
             prefix.extend_from_slice(&begin);
         }
+        self.introduce(key, head);
         self.push_outgoing(key, &prefix);
         if let Phase::Streaming(stream) = &mut self.connections[key as usize].phase {
             stream.ignored = reader.buffered().len();
@@ -211,6 +235,22 @@ impl Engine {
                 self.disconnect(key, DisconnectReason::Protocol);
             }
         }
+    }
+
+    /// Notes who a stream's client is, as its request tells.
+    fn introduce(&mut self, key: ConnId, head: &RequestHead) {
+        let trusted = &self.config.trusted_proxies;
+        let connection = &mut self.connections[key as usize];
+        if let Some(peer) = connection.peer
+            && !trusted.is_empty()
+        {
+            let client = proxy::client_address(head, peer.ip(), trusted);
+            if client != peer.ip().to_canonical() {
+                connection.peer = Some(SocketAddr::new(client, 0));
+            }
+        }
+        #[cfg(feature = "admin")]
+        self.keep_told(key, head);
     }
 
     /// Too many connections: a browser's `EventSource` gives up for good on any status but 200, so a stream is told when to come back.
@@ -243,7 +283,9 @@ impl Engine {
 
     fn answer_bytes(&self, head: &RequestHead, answer: &Answer, keep_alive: bool) -> Vec<u8> {
         let mut headers = answer.headers.clone();
-        headers.extend(self.cors(head));
+        if answer.shared {
+            headers.extend(self.cors(head));
+        }
         response::response(answer, &headers, keep_alive, head)
     }
 

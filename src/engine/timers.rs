@@ -64,6 +64,8 @@ impl Engine {
         self.set_now(now);
         self.tick_drain();
         self.age_out();
+        #[cfg(feature = "admin")]
+        self.tell_watchers();
         while let Some(&Reverse((at, id, key))) = self.timers.peek()
             && at <= self.now_ms
         {
@@ -87,7 +89,11 @@ impl Engine {
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
         let pause = self.intake_paused().then_some(self.pause.until);
         let aging = self.retention.next_aging();
-        let next = [timer, drain, pause, aging, self.next_settle()]
+        #[cfg(feature = "admin")]
+        let report = self.next_report();
+        #[cfg(not(feature = "admin"))]
+        let report = None;
+        let next = [timer, drain, pause, aging, report, self.next_settle()]
             .into_iter()
             .flatten()
             .min();
@@ -221,6 +227,8 @@ impl Engine {
     pub(super) fn end_the_idle(&mut self) {
         let is_idle = |phase: &Phase| match phase {
             Phase::Request { reader, .. } => reader.is_empty(),
+            #[cfg(feature = "admin")]
+            Phase::Watching { .. } => true,
             Phase::Closing {
                 linger_until_ms, ..
             } => linger_until_ms.is_some(),

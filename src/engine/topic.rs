@@ -17,6 +17,9 @@ pub(super) struct Topic {
     pub(super) selections: Vec<u32>,
     /// What the log counts for in all that is retained.
     pub(super) share: Share,
+    /// When the last event was published, in milliseconds of the engine's time; before that, negative.
+    #[cfg(feature = "admin")]
+    pub(super) last_at: Option<i64>,
     /// On the engine's list of topics whose logs may hold what nobody needs.
     pub(super) untrimmed: bool,
 }
@@ -29,6 +32,8 @@ impl Topic {
             share: Share::default(),
             subscribers: Subscribers::default(),
             selections: Vec::new(),
+            #[cfg(feature = "admin")]
+            last_at: None,
             untrimmed: false,
         }
     }

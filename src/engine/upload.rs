@@ -7,9 +7,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Instant;
 
-use subtle::ConstantTimeEq;
-
-use crate::access::PublishAccess;
+use crate::access::{PublishAccess, shows_token};
 use crate::event::{Event, EventError};
 use crate::event_stream::encode::{Frame, own_id};
 use crate::http::body::BodyReader;
@@ -19,6 +17,8 @@ use crate::http::response::{Answer, json_string};
 use crate::http::route::{self, PublishQuery};
 use crate::namespace::Namespace;
 
+#[cfg(feature = "admin")]
+use super::admin::{ACTION_MOST, AdminAction};
 use super::connection::Phase;
 use super::storing::Origin;
 use super::{ConnId, Engine, Published};
@@ -101,6 +101,9 @@ enum Form {
         published: u64,
         broadcast: bool,
     },
+    /// The body says what an administrator wants.
+    #[cfg(feature = "admin")]
+    Admin(AdminAction),
 }
 
 impl Upload {
@@ -151,6 +154,28 @@ impl Engine {
             Ok(form) => form,
             Err(answer) => return self.respond_after_body(key, reader, head, &answer, keep_alive),
         };
+        self.begin_upload(key, reader, head, form);
+    }
+
+    /// Receives what an administrator wants.
+    #[cfg(feature = "admin")]
+    pub(super) fn receive_action(
+        &mut self,
+        key: ConnId,
+        reader: Box<RequestReader>,
+        head: &RequestHead,
+        action: AdminAction,
+    ) {
+        self.begin_upload(key, reader, head, Form::Admin(action));
+    }
+
+    fn begin_upload(
+        &mut self,
+        key: ConnId,
+        reader: Box<RequestReader>,
+        head: &RequestHead,
+        form: Form,
+    ) {
         let upload = Upload {
             head: head.clone(),
             reader,
@@ -178,10 +203,7 @@ impl Engine {
         }
         match (self.access.publish, &self.config.publish_token) {
             (PublishAccess::Token, Some(token)) => {
-                let authorization = head.header("authorization").unwrap_or_default();
-                let (scheme, shown) = authorization.split_once(' ').unwrap_or_default();
-                let same = bool::from(shown.trim_start().as_bytes().ct_eq(token.as_bytes()));
-                if scheme.eq_ignore_ascii_case("bearer") && same {
+                if shows_token(head, token) {
                     return Ok(());
                 }
                 let answer = Answer::error(
@@ -371,6 +393,8 @@ impl Engine {
                 Form::Json { .. } => {
                     self.take_bytes(partial, piece.data, max_json_bytes(self.config.max_event))
                 }
+                #[cfg(feature = "admin")]
+                Form::Admin(_) => self.take_action_bytes(partial, piece.data),
             };
             if let Err(answer) = taken {
                 return Outcome::Answer(answer, false);
@@ -395,6 +419,16 @@ impl Engine {
         }
         partial.extend_from_slice(bytes);
         Ok(())
+    }
+
+    #[cfg(feature = "admin")]
+    fn take_action_bytes(&self, partial: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Answer> {
+        let too_large = |answer: Answer| match answer.status {
+            413 => Answer::error(413, "this is more than such a request needs"),
+            _ => answer,
+        };
+        self.take_bytes(partial, bytes, ACTION_MOST)
+            .map_err(too_large)
     }
 
     fn take_lines(
@@ -510,6 +544,8 @@ impl Engine {
                 };
                 return self.conclude(upload, last.err().unwrap_or(Verdict::Done));
             }
+            #[cfg(feature = "admin")]
+            Form::Admin(action) => return Outcome::Answer(self.act(*action, &bytes), true),
             Form::Json { .. } => match parse_event(&bytes) {
                 Ok(event) => event,
                 Err(message) => return Outcome::Answer(Answer::error(400, &message), true),
@@ -528,6 +564,8 @@ impl Engine {
         let broadcast = match form {
             Form::Json { broadcast } | Form::Lines { broadcast, .. } => *broadcast,
             Form::Data(_, query) => query.broadcast,
+            #[cfg(feature = "admin")]
+            Form::Admin(_) => false,
         };
         match self.publish_event(&event, broadcast, origin) {
             Ok(Some(published)) => {

@@ -467,7 +467,7 @@ pub(super) fn is_text(byte: u8) -> bool {
 }
 
 /// A number in nothing but ASCII digits, at least one.
-pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }

@@ -26,6 +26,8 @@ pub struct Answer {
     pub headers: Headers,
     /// The body; empty with 204.
     pub body: Vec<u8>,
+    /// Pages of the origins that may read streams may read this too.
+    pub shared: bool,
 }
 
 impl Answer {
@@ -41,6 +43,7 @@ impl Answer {
             content_type: "text/plain; charset=utf-8",
             headers: Headers::new(),
             body: text.into(),
+            shared: true,
         }
     }
 
@@ -51,6 +54,7 @@ impl Answer {
             content_type: "application/json",
             headers: Headers::new(),
             body: json.into(),
+            shared: true,
         }
     }
 

@@ -14,6 +14,8 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::config::Config;
+#[cfg(feature = "admin")]
+use crate::engine::AdminSetup;
 use crate::engine::{Appetite, ConnId, Engine};
 use crate::namespace::Namespace;
 use crate::publisher::Intake;
@@ -69,8 +71,17 @@ struct Draining {
     until: Instant,
 }
 
+/// The listeners of a server, with one for the status page if it has one of its own.
+pub(super) struct Listeners {
+    pub(super) common: Vec<TcpListener>,
+    pub(super) admin: Option<TcpListener>,
+}
+
 struct Listener {
     socket: TcpListener,
+    /// It serves the status page and its like, and nothing else.
+    #[cfg(feature = "admin")]
+    for_admin: bool,
     /// Somebody may be waiting to be accepted.
     pending: bool,
 }
@@ -78,7 +89,7 @@ struct Listener {
 impl EventLoop {
     pub(super) fn new(
         config: Config,
-        sockets: Vec<TcpListener>,
+        sockets: Listeners,
         intake: Intake,
         commands: Receiver<Command>,
         hooks: Hooks,
@@ -93,15 +104,22 @@ impl EventLoop {
         intake.shared.set_waker(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for (index, mut socket) in sockets.into_iter().enumerate() {
+        let common = sockets.common.len();
+        for (index, mut socket) in sockets.common.into_iter().chain(sockets.admin).enumerate() {
             poll.registry()
                 .register(&mut socket, Token(LISTENERS - index), Interest::READABLE)?;
-            addresses.push(socket.local_addr()?);
+            if index < common {
+                addresses.push(socket.local_addr()?);
+            }
             listeners.push(Listener {
                 socket,
+                #[cfg(feature = "admin")]
+                for_admin: index >= common,
                 pending: true,
             });
         }
+        #[cfg(feature = "admin")]
+        set_admin(&mut engine, &config, &addresses, listeners.len() > common);
         engine.set_access(config.access(&addresses));
         let store = history.map(|history| {
             let shared = Arc::clone(&intake.shared);
@@ -129,7 +147,7 @@ impl EventLoop {
     /// Runs until a drain is over.
     #[expect(
         clippy::disallowed_methods,
-        reason = "the event loop is where the clock is read, once a turn"
+        reason = "the event loop is where the clock is read, at both ends of a turn"
     )]
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut readiness = Events::with_capacity(1024);
@@ -158,6 +176,11 @@ impl EventLoop {
             self.call_on_connect();
             self.resume_reading();
             self.reap();
+            #[cfg(feature = "admin")]
+            {
+                let queued = (self.intake.len(), self.intake.bytes());
+                self.engine.note_turn(now, Instant::now(), queued);
+            }
             let events = !idle && !self.engine.intake_paused();
             busy = unfinished || events || self.has_backlog();
         }
@@ -238,7 +261,7 @@ impl EventLoop {
             while self.listeners[index].pending && left > 0 {
                 left -= 1;
                 match self.listeners[index].socket.accept() {
-                    Ok((stream, address)) => self.take_in(stream, address, now),
+                    Ok((stream, address)) => self.take_in(index, stream, address, now),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         self.listeners[index].pending = false
                     }
@@ -255,10 +278,24 @@ impl EventLoop {
         }
     }
 
-    fn take_in(&mut self, mut stream: mio::net::TcpStream, address: SocketAddr, now: Instant) {
+    fn take_in(
+        &mut self,
+        #[cfg_attr(
+            not(feature = "admin"),
+            expect(unused_variables, reason = "all are alike")
+        )]
+        listener: usize,
+        mut stream: mio::net::TcpStream,
+        address: SocketAddr,
+        now: Instant,
+    ) {
         let Some(conn) = self.engine.accept(address, now) else {
             return;
         };
+        #[cfg(feature = "admin")]
+        if self.listeners[listener].for_admin {
+            self.engine.set_for_admin(conn);
+        }
         let both = Interest::READABLE | Interest::WRITABLE;
         match self
             .poll
@@ -494,6 +531,33 @@ impl EventLoop {
             }
         });
     }
+}
+
+/// Tells the engine what it is to know for the status page.
+#[cfg(feature = "admin")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the event loop is where the clock is read"
+)]
+fn set_admin(engine: &mut Engine, config: &Config, addresses: &[SocketAddr], own_listener: bool) {
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+    // The one that others can reach decides.
+    let public = addresses
+        .iter()
+        .find(|address| !address.ip().to_canonical().is_loopback());
+    let bound = public.or(addresses.first()).unwrap_or(&unspecified);
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let setup = AdminSetup {
+        access: config.admin_access(bound),
+        own_listener,
+        node: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        // A clock before 1970 is not set at all.
+        unix_ms: since.map_or(0, |since| since.as_millis() as u64),
+    };
+    engine.set_admin(setup, Instant::now());
 }
 
 /// Whether accepting failed because of the connection that was next, which is gone, and not of anything that lasts.

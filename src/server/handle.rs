@@ -80,6 +80,8 @@ impl Control {
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     addresses: Mutex<Vec<SocketAddr>>,
+    #[cfg(feature = "admin")]
+    admin_address: std::sync::OnceLock<SocketAddr>,
     /// The last status of a server that has ended, or that of one that has not begun; `None` while it runs.
     at_rest: Mutex<Option<Status>>,
 }
@@ -90,6 +92,12 @@ impl Run {
             .addresses
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    #[cfg(feature = "admin")]
+    pub(crate) fn set_admin_address(&self, address: SocketAddr) {
+        // Set once: it is bound once.
+        let _ = self.admin_address.set(address);
     }
 
     pub(crate) fn set_at_rest(&self, status: Option<Status>) {
@@ -139,6 +147,12 @@ impl Handle {
             .unwrap_or_else(PoisonError::into_inner)
             .first()
             .copied()
+    }
+
+    /// The address of the listener that serves the status page and nothing else; `None` if there is none.
+    #[cfg(feature = "admin")]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.run.admin_address.get().copied()
     }
 
     /// The counters now. Those of a server that has ended stay; those of one that has not begun are all zero.

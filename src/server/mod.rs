@@ -21,10 +21,11 @@ use crate::disk::Disk;
 use crate::engine::{Engine, RouteHook, Routing};
 use crate::history::History;
 use crate::http::request::RequestHead;
+use crate::network::Network;
 use crate::publisher::{self, Intake, Publisher};
 use crate::stats::{ConnectionInfo, DisconnectReason, Status};
 
-use event_loop::EventLoop;
+use event_loop::{EventLoop, Listeners};
 use handle::{Command, Control, Handle, Run};
 
 type ConnectHook = Box<dyn FnMut(&ConnectionInfo) + Send>;
@@ -68,6 +69,8 @@ pub struct Server {
     config: Config,
     hooks: Hooks,
     listeners: Vec<mio::net::TcpListener>,
+    /// Where nothing but the status page and its like is served.
+    admin_listener: Option<mio::net::TcpListener>,
     publisher: Publisher,
     intake: Intake,
     handle: Handle,
@@ -127,6 +130,7 @@ impl Server {
             config,
             hooks,
             listeners: Vec::new(),
+            admin_listener: None,
             publisher,
             intake,
             handle,
@@ -202,13 +206,15 @@ impl Server {
     ///
     /// # Errors
     /// Those of resolving the address and of `bind(2)` and `listen(2)`: the port is taken, the address is not this machine's,
-    /// it may not be used.
+    /// it may not be used. Likewise of the address of the status page, if it has one of its own.
     pub fn bind(&mut self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
         for address in address.to_socket_addrs()? {
             match socket::listen(address, &self.config) {
                 Ok(listener) => {
                     let bound = listener.local_addr()?;
+                    #[cfg(feature = "admin")]
+                    self.bind_admin()?;
                     self.listeners.push(listener);
                     let addresses = self.listeners.iter().map(mio::net::TcpListener::local_addr);
                     self.handle
@@ -222,6 +228,24 @@ impl Server {
         Err(failure)
     }
 
+    #[cfg(feature = "admin")]
+    fn bind_admin(&mut self) -> io::Result<()> {
+        if let crate::config::Admin::At(address) = self.config.admin
+            && self.admin_listener.is_none()
+        {
+            let about = |error: io::Error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("the status page's address {address}: {error}"),
+                )
+            };
+            let listener = socket::listen(address, &self.config).map_err(about)?;
+            self.handle.run.set_admin_address(listener.local_addr()?);
+            self.admin_listener = Some(listener);
+        }
+        Ok(())
+    }
+
     /// Runs the event loop on this thread until [`Handle::shutdown`].
     ///
     /// # Errors
@@ -232,6 +256,7 @@ impl Server {
             config,
             hooks,
             listeners,
+            admin_listener,
             intake,
             handle,
             commands,
@@ -241,6 +266,10 @@ impl Server {
         let recovered = recovered.expect("it has just been done");
         // Others may hold publishers and handles; the event loop needs none.
         drop(publisher);
+        let listeners = Listeners {
+            common: listeners,
+            admin: admin_listener,
+        };
         EventLoop::new(
             config, listeners, intake, commands, hooks, handle.run, recovered,
         )?
@@ -369,6 +398,7 @@ impl Builder {
         history_bytes: usize,
         history_total: usize,
         drain: Duration,
+        mask_addresses: bool,
     }
 
     /// Sets [`Config::keepalive_text`].
@@ -392,7 +422,7 @@ impl Builder {
 
     /// Sets [`Config::fsync`].
     #[cfg(feature = "disk")]
-    pub fn fsync(mut self, fsync: crate::history::Fsync) -> Self {
+    pub fn fsync(mut self, fsync: crate::config::Fsync) -> Self {
         self.config.fsync = fsync;
         self
     }
@@ -424,6 +454,26 @@ impl Builder {
     /// Sets [`Config::publish_token`].
     pub fn publish_token(mut self, token: impl Into<String>) -> Self {
         self.config.publish_token = Some(token.into());
+        self
+    }
+
+    /// Sets [`Config::trusted_proxies`].
+    pub fn trusted_proxies(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
+        self.config.trusted_proxies = proxies.into_iter().collect();
+        self
+    }
+
+    /// Sets [`Config::admin`].
+    #[cfg(feature = "admin")]
+    pub fn admin(mut self, admin: crate::config::Admin) -> Self {
+        self.config.admin = admin;
+        self
+    }
+
+    /// Sets [`Config::admin_token`].
+    #[cfg(feature = "admin")]
+    pub fn admin_token(mut self, token: impl Into<String>) -> Self {
+        self.config.admin_token = Some(token.into());
         self
     }
 

@@ -1,0 +1,82 @@
+//! Histograms whose bounds are powers of two: counting is a shift and two additions.
+
+/// Bounds: 0, 1, 2, 4 and so on up to 16,384.
+const BOUNDS: usize = 16;
+
+/// How often what was counted was in which range.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Histogram {
+    counts: [u64; BOUNDS + 1],
+    sum: u64,
+}
+
+impl Histogram {
+    /// Counts a value.
+    pub(crate) fn count(&mut self, value: u64) {
+        let index = match value {
+            0 | 1 => value as usize,
+            value => 65 - (value - 1).leading_zeros() as usize,
+        };
+        self.counts[index.min(BOUNDS)] += 1;
+        self.sum += value;
+    }
+
+    /// Adds what another has counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.sum += other.sum;
+    }
+
+    /// All values together.
+    pub(crate) fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// How many values.
+    pub(crate) fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The ranges: the largest value in each, `None` for the last, and how many values are in it and in none before.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        let bound = |index: usize| match index {
+            0 => Some(0),
+            BOUNDS => None,
+            index => Some(1 << (index - 1)),
+        };
+        self.counts
+            .iter()
+            .enumerate()
+            .map(move |(index, &count)| (bound(index), count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_counted_at_the_least_bound_that_is_not_below_it() {
+        for (value, bound) in [
+            (0, Some(0)),
+            (1, Some(1)),
+            (2, Some(2)),
+            (3, Some(4)),
+            (4, Some(4)),
+            (5, Some(8)),
+            (16_384, Some(16_384)),
+            (16_385, None),
+            (u64::MAX, None),
+        ] {
+            let mut histogram = Histogram::default();
+            histogram.count(value);
+            let found = histogram.ranges().find(|(_, count)| *count > 0);
+            assert_eq!(
+                (found, histogram.sum(), histogram.total()),
+                (Some((bound, 1)), value, 1)
+            );
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What is shown of a server, its connections and its namespaces, as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// The server: what `status.json` and the page's own events begin with.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownStatus<'a> {
+    pub(crate) node: &'a str,
+    pub(crate) status: &'static str,
+    pub(crate) reported_at: u64,
+    pub(crate) startup_time: u64,
+    pub(crate) msgs_broadcast: u64,
+    pub(crate) version: &'static str,
+    pub(crate) uptime_ms: u64,
+    pub(crate) state: &'static str,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) connections_now: usize,
+    pub(crate) connections_peak: usize,
+    pub(crate) connections_total: u64,
+    pub(crate) subscribers: usize,
+    pub(crate) events: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) queue_events: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) namespaces: usize,
+    pub(crate) retained_events: usize,
+    pub(crate) retained_bytes: u64,
+    pub(crate) retained_limit: usize,
+    pub(crate) disconnects: BTreeMap<&'static str, u64>,
+    #[serde(rename = "loop")]
+    pub(crate) turns: ShownLoop,
+}
+
+/// The event loop.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownLoop {
+    pub(crate) busy_ms: u64,
+    pub(crate) longest_turn_us: u64,
+}
+
+/// One event stream.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownConnection<'a> {
+    pub(crate) request_path: String,
+    pub(crate) namespace: &'a str,
+    pub(crate) created_at: u64,
+    pub(crate) client_ip: String,
+    pub(crate) user_agent: &'a str,
+    pub(crate) msgs_sent: u64,
+    pub(crate) id: u64,
+    pub(crate) namespaces: Vec<&'a str>,
+    pub(crate) bytes_sent: u64,
+    pub(crate) lag: u64,
+    pub(crate) last_write_ms: u64,
+    pub(crate) connected_ms: u64,
+}
+
+/// One namespace.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ShownNamespace<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) subscribers: usize,
+    pub(crate) subscribers_below: usize,
+    pub(crate) events: u64,
+    pub(crate) retained_events: usize,
+    pub(crate) retained_bytes: u64,
+    pub(crate) last_event_at: Option<u64>,
+    pub(crate) children: usize,
+}
+
+/// What the page has to know before it shows anything.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownSession {
+    pub(crate) login: bool,
+    pub(crate) signed_in: bool,
+    pub(crate) publish: &'static str,
+}
+
+/// The JSON of a value of this module.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("these values have no keys other than text")
+}

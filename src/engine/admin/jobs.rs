@@ -1,0 +1,596 @@
+//! Answers over all connections or namespaces, made in slices: one in each call of [`Engine::flush`], so that no event waits for the whole.
+//!
+//! What comes or goes meanwhile may be in the answer or not; everything else is in it, once.
+
+use std::collections::{BTreeMap, btree_map};
+use std::fmt;
+
+use crate::admin::listing::{Page, Rank, Wanted};
+use crate::admin::metrics::Snapshot;
+use crate::admin::shown::{ShownConnection, ShownNamespace, json};
+use crate::http::request::{Reject, RequestHead, RequestReader, decimal};
+use crate::http::response::Answer;
+use crate::http::route::{decode_form, query_pairs};
+use crate::namespace::Namespace;
+
+use super::super::audience::Audience;
+use super::super::connection::{Connection, Phase, Place, Stream};
+use super::super::topic::Topic;
+use super::super::{ConnId, Engine};
+use super::{Endpoint, guarded};
+
+/// Steps of a job in one slice: a few tenths of a millisecond.
+const STEPS: usize = 1_000;
+/// Bytes of an answer that are written in one slice.
+const WRITTEN: usize = 128 << 10;
+
+/// An answer that is being made for a connection.
+pub(super) struct Job {
+    key: ConnId,
+    id: u64,
+    head: RequestHead,
+    work: Work,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far an answer is.
+enum Work {
+    Connections(Connections),
+    Rows(Rows),
+    Topics(Topics),
+    Namespaces(Namespaces),
+    Metrics(Metrics),
+    Done(Answer),
+}
+
+/// Looking at connections, from a key on.
+struct Connections {
+    wanted: Wanted<ConnectionSort>,
+    page: Page<ConnId>,
+    next: usize,
+    total: usize,
+}
+
+/// Writing the connections that were found, the last one first.
+struct Rows {
+    json: String,
+    rows: Vec<(u64, ConnId)>,
+    /// What the answer ends with.
+    end: String,
+}
+
+/// Looking at topics, from a key on.
+struct Topics {
+    wanted: Wanted<NamespaceSort>,
+    /// Only what is right below it is wanted, and itself.
+    under: Option<(Namespace, Row)>,
+    rows: BTreeMap<Box<str>, Row>,
+    next: usize,
+}
+
+/// Choosing among the namespaces that were found.
+struct Namespaces {
+    topics: Topics,
+    page: Page<(Box<str>, Row)>,
+    rest: btree_map::IntoIter<Box<str>, Row>,
+    total: usize,
+}
+
+/// Counting the subscribers of topics, from a key on.
+struct Metrics {
+    subscribers: Vec<usize>,
+    next: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum ConnectionSort {
+    Id,
+    Namespace,
+    ClientIp,
+    UserAgent,
+    Events,
+    Bytes,
+    Lag,
+    LastWrite,
+}
+
+const CONNECTION_SORTS: [(&str, ConnectionSort); 9] = [
+    ("id", ConnectionSort::Id),
+    ("namespace", ConnectionSort::Namespace),
+    ("client_ip", ConnectionSort::ClientIp),
+    ("user_agent", ConnectionSort::UserAgent),
+    // They are numbered in the order they came.
+    ("created_at", ConnectionSort::Id),
+    ("msgs_sent", ConnectionSort::Events),
+    ("bytes_sent", ConnectionSort::Bytes),
+    ("lag", ConnectionSort::Lag),
+    ("last_write", ConnectionSort::LastWrite),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum NamespaceSort {
+    Namespace,
+    Subscribers,
+    Below,
+    Events,
+    RetainedBytes,
+    LastEvent,
+}
+
+const NAMESPACE_SORTS: [(&str, NamespaceSort); 6] = [
+    ("namespace", NamespaceSort::Namespace),
+    ("subscribers", NamespaceSort::Subscribers),
+    ("subscribers_below", NamespaceSort::Below),
+    ("events", NamespaceSort::Events),
+    ("retained_bytes", NamespaceSort::RetainedBytes),
+    ("last_event_at", NamespaceSort::LastEvent),
+];
+
+/// What is known of a namespace in use, or above one.
+#[derive(Debug, Clone, Copy, Default)]
+struct Row {
+    subscribers: usize,
+    /// Its own and those of the ones below it.
+    below: usize,
+    events: u64,
+    retained_events: usize,
+    retained_bytes: u64,
+    /// In milliseconds of the engine's time.
+    last_at: Option<i64>,
+}
+
+impl Row {
+    fn rank(&self, path: &str, sort: NamespaceSort) -> Rank {
+        Rank::Number(match sort {
+            NamespaceSort::Namespace => return Rank::Text(path.into()),
+            NamespaceSort::Subscribers => self.subscribers as u64,
+            NamespaceSort::Below => self.below as u64,
+            NamespaceSort::Events => self.events,
+            NamespaceSort::RetainedBytes => self.retained_bytes,
+            // In the order of the times, with those that have none first.
+            NamespaceSort::LastEvent => self.last_at.map_or(0, |at| at.cast_unsigned() ^ (1 << 63)),
+        })
+    }
+
+    /// Adds what a topic at this namespace has, or (`own` false) below it.
+    fn add(&mut self, topic: &Topic, subscribers: usize, own: bool) {
+        self.below += subscribers;
+        if own {
+            self.subscribers = subscribers;
+            self.events = topic.log.appended();
+            self.retained_events = topic.log.len();
+            self.retained_bytes = topic.log.retained();
+            self.last_at = topic.last_at;
+        }
+    }
+}
+
+impl Topics {
+    /// Adds what a topic has to the rows of itself and of those above it; returns how many steps that took.
+    fn add(&mut self, topic: &Topic, subscribers: usize) -> usize {
+        let namespace = &topic.namespace;
+        let Some((under, at)) = &mut self.under else {
+            let path = namespace.as_str();
+            let mut steps = 0;
+            for prefix in prefixes(path) {
+                row(&mut self.rows, prefix).add(topic, subscribers, prefix == path);
+                steps += 1;
+            }
+            return steps;
+        };
+        if under.contains(namespace) {
+            at.add(topic, subscribers, under == namespace);
+            if under != namespace {
+                let child = namespace.ancestor(under.segments().count() + 1);
+                row(&mut self.rows, child.as_str()).add(topic, subscribers, child == *namespace);
+            }
+        }
+        1
+    }
+}
+
+fn row<'a>(rows: &'a mut BTreeMap<Box<str>, Row>, path: &str) -> &'a mut Row {
+    // Looked up first, for an entry would cost a copy of the path even where it exists.
+    if !rows.contains_key(path) {
+        rows.insert(path.into(), Row::default());
+    }
+    rows.get_mut(path)
+        .expect("it was there or was inserted just now")
+}
+
+/// A path and those above it, from the root down.
+fn prefixes(path: &str) -> impl Iterator<Item = &str> {
+    let below = path[1..].match_indices('/').map(|(at, _)| &path[..=at]);
+    let whole = (path != "/").then_some(path);
+    std::iter::once("/").chain(below).chain(whole)
+}
+
+impl Engine {
+    /// The work that an endpoint's answer takes.
+    pub(super) fn job(
+        &self,
+        endpoint: Endpoint,
+        key: ConnId,
+        head: &RequestHead,
+    ) -> Result<Job, Reject> {
+        let work = match endpoint {
+            Endpoint::Status => {
+                let wanted = Wanted::parse(head.query(), &CONNECTION_SORTS)?;
+                let page = wanted.page();
+                Work::Connections(Connections {
+                    wanted,
+                    page,
+                    next: 0,
+                    total: 0,
+                })
+            }
+            Endpoint::Namespaces => Work::Topics(Topics {
+                wanted: Wanted::parse(head.query(), &NAMESPACE_SORTS)?,
+                under: self
+                    .under(head.query())?
+                    .map(|under| (under, Row::default())),
+                rows: BTreeMap::new(),
+                next: 0,
+            }),
+            _ => {
+                let series = self.admin.as_ref().map(|admin| admin.series.subscribers());
+                Work::Metrics(Metrics {
+                    subscribers: series.unwrap_or_default(),
+                    next: 0,
+                })
+            }
+        };
+        Ok(Job {
+            key,
+            id: self.connections[key as usize].id,
+            head: head.clone(),
+            work,
+        })
+    }
+
+    fn under(&self, query: &str) -> Result<Option<Namespace>, Reject> {
+        let limits = &self.config.namespace_limits;
+        for pair in query_pairs(query) {
+            let (name, value) = pair?;
+            if name == "under" {
+                let namespace = Namespace::parse_within(&decode_form(value)?, limits);
+                return namespace
+                    .map(Some)
+                    .map_err(|error| Reject::bad(error.to_string()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Begins with the work for an answer; until it is there, its connection is one that is being answered.
+    pub(super) fn begin_job(&mut self, job: Job, reader: Box<RequestReader>) {
+        self.connections[job.key as usize].phase = Phase::Responding { reader };
+        if let Some(admin) = &mut self.admin {
+            admin.jobs.push_back(job);
+        }
+    }
+
+    /// Does a slice of the work for the answer that has waited longest; returns whether there is more.
+    pub(in super::super) fn work_on_report(&mut self) -> bool {
+        let Some(mut job) = self.admin.as_mut().and_then(|admin| admin.jobs.pop_front()) else {
+            return false;
+        };
+        let waits = |connection: &Connection| connection.id == job.id && connection.ended.is_none();
+        if !self.connections.get(job.key as usize).is_some_and(waits) {
+            return true;
+        }
+        job.work = match job.work {
+            Work::Connections(work) => self.look_at_connections(work),
+            Work::Rows(work) => self.write_rows(work),
+            Work::Topics(work) => self.look_at_topics(work),
+            Work::Namespaces(work) => self.choose_namespaces(work),
+            Work::Metrics(work) => self.count_subscribers(work, &job.head),
+            done @ Work::Done(_) => done,
+        };
+        if let Work::Done(answer) = job.work {
+            if let Phase::Responding { reader } = &mut self.connections[job.key as usize].phase {
+                let reader = std::mem::take(reader);
+                self.respond(job.key, reader, &job.head, &guarded(answer));
+            }
+        } else if let Some(admin) = &mut self.admin {
+            admin.jobs.push_front(job);
+        }
+        true
+    }
+
+    fn look_at_connections(&self, mut work: Connections) -> Work {
+        let mut steps = 0;
+        while work.next < self.connections.capacity() {
+            if steps >= STEPS {
+                return Work::Connections(work);
+            }
+            let key = work.next;
+            work.next += 1;
+            steps += 1;
+            let Some((connection, stream)) = self.listed(key as ConnId) else {
+                continue;
+            };
+            work.total += 1;
+            steps += stream.namespaces.len();
+            if self.admits(&work.wanted, connection, stream) {
+                let rank = self.rank(work.wanted.sort, connection, stream);
+                work.page.offer(rank, connection.id, key as ConnId);
+            }
+        }
+        let Wanted { limit, offset, .. } = work.wanted;
+        let (total, matched) = (work.total, work.page.matched);
+        let mut json = self.status_json();
+        // The list goes where the status ends.
+        json.truncate(json.len() - 1);
+        json.push_str(",\"connections\":[");
+        Work::Rows(Rows {
+            json,
+            rows: work.page.into_rows(),
+            end: format!(
+                "],\"total\":{total},\"matched\":{matched},\"limit\":{limit},\"offset\":{offset}}}"
+            ),
+        })
+    }
+
+    /// A connection that is in the list: an event stream that goes on.
+    fn listed(&self, key: ConnId) -> Option<(&Connection, &Stream)> {
+        let connection = self.connections.get(key as usize)?;
+        let stream = connection.stream()?;
+        connection.ended.is_none().then_some((connection, stream))
+    }
+
+    fn admits(
+        &self,
+        wanted: &Wanted<ConnectionSort>,
+        connection: &Connection,
+        stream: &Stream,
+    ) -> bool {
+        if wanted.filter.is_empty() {
+            return true;
+        }
+        let (id, address) = (connection.id.to_string(), self.address_of(connection));
+        let own = [id.as_str(), &address, stream.told.agent()];
+        wanted.admits(
+            own.into_iter()
+                .chain(stream.namespaces.iter().map(Namespace::as_str)),
+        )
+    }
+
+    fn rank(&self, sort: ConnectionSort, connection: &Connection, stream: &Stream) -> Rank {
+        let seat = self.seat(stream.place);
+        Rank::Number(match sort {
+            ConnectionSort::Id => connection.id,
+            ConnectionSort::Namespace => {
+                return Rank::Text(
+                    stream
+                        .namespaces
+                        .first()
+                        .map_or("", Namespace::as_str)
+                        .into(),
+                );
+            }
+            ConnectionSort::ClientIp => return Rank::Text(self.address_of(connection).into()),
+            ConnectionSort::UserAgent => return Rank::Text(stream.told.agent().into()),
+            ConnectionSort::Events => seat.events,
+            ConnectionSort::Bytes => connection.bytes + seat.bytes,
+            ConnectionSort::Lag => self.lag(stream.place),
+            ConnectionSort::LastWrite => self.last_write(connection, stream),
+        })
+    }
+
+    fn address_of(&self, connection: &Connection) -> String {
+        let peer = connection
+            .peer
+            .map(|peer| self.shown_address(peer).ip().to_canonical());
+        peer.map_or_else(String::new, |address| address.to_string())
+    }
+
+    /// Milliseconds since a stream was last given something.
+    fn last_write(&self, connection: &Connection, stream: &Stream) -> u64 {
+        let at = self.seat(stream.place).active_at.max(connection.active_at);
+        self.now_ms.saturating_sub(at)
+    }
+
+    /// Bytes of its events that a subscriber was not yet given.
+    fn lag(&self, Place { audience, index }: Place) -> u64 {
+        match audience {
+            Audience::Topic(key) => {
+                let topic = &self.topics[key as usize];
+                let place = topic.subscribers.list[index as usize].place;
+                topic.log.end().saturating_sub(place)
+            }
+            Audience::Selection(key) => {
+                let selection = &self.selections[key as usize];
+                let passed = selection.subscribers.list[index as usize].place.passed;
+                let lacks = |&(topic, _): &(u32, u32)| {
+                    let log = &self.topics[topic as usize].log;
+                    log.end() - log.offset_behind(passed)
+                };
+                selection.topics.iter().map(lacks).sum()
+            }
+        }
+    }
+
+    fn write_rows(&self, mut work: Rows) -> Work {
+        let begun = work.json.len();
+        while let Some((id, key)) = work.rows.pop() {
+            if work.json.len() > begun + WRITTEN {
+                work.rows.push((id, key));
+                return Work::Rows(work);
+            }
+            // Whoever has gone since is not in the list; whoever has its key now is not either.
+            if let Some((connection, stream)) = self
+                .listed(key)
+                .filter(|(connection, _)| connection.id == id)
+            {
+                if !work.json.ends_with('[') {
+                    work.json.push(',');
+                }
+                work.json
+                    .push_str(&self.connection_json(connection, stream));
+            }
+        }
+        work.json.push_str(&work.end);
+        Work::Done(Answer::json(200, work.json))
+    }
+
+    fn connection_json(&self, connection: &Connection, stream: &Stream) -> String {
+        let seat = self.seat(stream.place);
+        let namespaces: Vec<&str> = stream.namespaces.iter().map(Namespace::as_str).collect();
+        json(&ShownConnection {
+            request_path: stream.told.path(&stream.namespaces),
+            namespace: namespaces.first().copied().unwrap_or_default(),
+            created_at: self.unix_ms(connection.since_ms as i64) / 1000,
+            client_ip: self.address_of(connection),
+            user_agent: stream.told.agent(),
+            msgs_sent: seat.events,
+            id: connection.id,
+            namespaces,
+            bytes_sent: connection.bytes + seat.bytes,
+            lag: self.lag(stream.place),
+            last_write_ms: self.last_write(connection, stream),
+            connected_ms: self.now_ms - connection.since_ms,
+        })
+    }
+
+    /// The answer for one connection.
+    pub(super) fn connection(&self, query: &str) -> Answer {
+        let pairs = query_pairs(query).filter_map(Result::ok);
+        let id = pairs.filter(|(name, _)| name == "id").last();
+        let Some(id) = id.and_then(|(_, id)| decimal(id.as_bytes())) else {
+            return Answer::error(400, "id is no number");
+        };
+        let mut keys = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.id == id);
+        match keys.next().and_then(|(key, _)| self.listed(key as ConnId)) {
+            Some((connection, stream)) => {
+                Answer::json(200, self.connection_json(connection, stream))
+            }
+            None => Answer::error(404, "there is no event stream with this id"),
+        }
+    }
+
+    /// Goes over topics from one on, a slice of them; returns whether that was all.
+    fn topics_from(&self, next: &mut usize, mut each: impl FnMut(&Topic, usize) -> usize) -> bool {
+        let mut steps = 0;
+        while *next < self.topics.capacity() {
+            if steps >= STEPS {
+                return false;
+            }
+            steps += 1;
+            if let Some(topic) = self.topics.get(*next) {
+                let selected = |&key: &u32| self.selections[key as usize].subscribers.list.len();
+                let subscribers = topic.subscribers.list.len()
+                    + topic.selections.iter().map(selected).sum::<usize>();
+                steps += topic.selections.len() + each(topic, subscribers);
+            }
+            *next += 1;
+        }
+        true
+    }
+
+    fn look_at_topics(&self, mut work: Topics) -> Work {
+        let mut next = work.next;
+        let all = self.topics_from(&mut next, |topic, subscribers| work.add(topic, subscribers));
+        work.next = next;
+        if !all {
+            return Work::Topics(work);
+        }
+        let rows = std::mem::take(&mut work.rows);
+        Work::Namespaces(Namespaces {
+            page: work.wanted.page(),
+            total: rows.len(),
+            rest: rows.into_iter(),
+            topics: work,
+        })
+    }
+
+    fn choose_namespaces(&self, mut work: Namespaces) -> Work {
+        let wanted = &work.topics.wanted;
+        for _ in 0..STEPS {
+            let Some((path, row)) = work.rest.next() else {
+                return Work::Done(self.namespaces_answer(work));
+            };
+            if wanted.admits([&*path]) {
+                // They come in order, so how many are left tells one from the other.
+                let number = (work.total - work.rest.len()) as u64;
+                work.page
+                    .offer(row.rank(&path, wanted.sort), number, (path, row));
+            }
+        }
+        Work::Namespaces(work)
+    }
+
+    fn namespaces_answer(&self, work: Namespaces) -> Answer {
+        let Wanted { limit, offset, .. } = work.topics.wanted;
+        let (total, matched) = (work.total, work.page.matched);
+        let mut text = format!(
+            "{{\"total\":{total},\"matched\":{matched},\"limit\":{limit},\"offset\":{offset}"
+        );
+        if let Some((under, row)) = &work.topics.under {
+            text.push_str(&format!(
+                ",\"at\":{}",
+                self.namespace_json(under.as_str(), row)
+            ));
+        }
+        let rows = work.page.into_rows();
+        let rows = rows
+            .iter()
+            .rev()
+            .map(|(_, (path, row))| self.namespace_json(path, row));
+        text.push_str(&format!(
+            ",\"namespaces\":[{}]}}",
+            rows.collect::<Vec<_>>().join(",")
+        ));
+        Answer::json(200, text)
+    }
+
+    fn namespace_json(&self, path: &str, row: &Row) -> String {
+        let namespace = Namespace::parse_within(path, &self.config.namespace_limits);
+        json(&ShownNamespace {
+            namespace: path,
+            subscribers: row.subscribers,
+            subscribers_below: row.below,
+            events: row.events,
+            retained_events: row.retained_events,
+            retained_bytes: row.retained_bytes,
+            last_event_at: row.last_at.map(|at| self.unix_ms(at)),
+            children: namespace.map_or(0, |namespace| self.namespaces.children(&namespace)),
+        })
+    }
+
+    fn count_subscribers(&self, mut work: Metrics, head: &RequestHead) -> Work {
+        let Some(admin) = &self.admin else {
+            return Work::Done(super::not_found());
+        };
+        let Metrics { subscribers, next } = &mut work;
+        let all = self.topics_from(next, |topic, count| {
+            admin
+                .series
+                .add_subscribers(&topic.namespace, count, subscribers);
+            1
+        });
+        if !all {
+            return Work::Metrics(work);
+        }
+        let snapshot = Snapshot {
+            status: self.counters(),
+            started_ms: admin.born_ms,
+            queue_bytes: admin.queued.1,
+            retained_limit: self.config.memory_limit(),
+            longest_turn_us: admin.longest_turn_us(),
+            measures: admin.measures,
+            namespaces: Snapshot::namespaces(&admin.series, subscribers),
+        };
+        Work::Done(snapshot.answer(head))
+    }
+}

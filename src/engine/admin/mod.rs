@@ -1,0 +1,646 @@
+//! Looking at the engine and acting on it over HTTP: the status page, its data, its events and the metrics.
+//!
+//! Answers over many connections or namespaces are made in slices (`jobs`). The page's own events cost nothing while nobody watches; they go
+//! to watchers as they are, not through a log, since whoever cannot take one has no use for it when the next is there.
+
+mod jobs;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::access::{AdminAccess, PublishAccess, same_secret, shows_token};
+use crate::admin::metrics::{Measures, Series};
+use crate::admin::shown::{ShownLoop, ShownSession, ShownStatus, json};
+use crate::admin::{files, session};
+use crate::event_stream::encode::Target;
+use crate::http::request::{RequestHead, RequestReader};
+use crate::http::response::{self, Answer};
+use crate::http::{proxy, route};
+use crate::namespace::Namespace;
+use crate::stats::{DisconnectReason, State, Status};
+
+use super::audience::Report;
+use super::connection::Phase;
+use super::{ConnId, Engine};
+use jobs::Job;
+
+/// Time between two of the page's own events.
+const REPORT_MS: u64 = 1_000;
+/// The longest turn is that of this time, and of the one before it.
+const WINDOW_US: u64 = 5_000_000;
+/// Bytes of what a request says of its client that are kept.
+const AGENT_MOST: usize = 256;
+const PATH_MOST: usize = 1_024;
+/// Bytes of a body that says what to do.
+pub(super) const ACTION_MOST: usize = 8 << 10;
+
+/// What the engine cannot know by itself of the server that it is in.
+#[derive(Debug, Clone)]
+pub struct AdminSetup {
+    /// Who may look and act.
+    pub access: AdminAccess,
+    /// Only connections that [`Engine::set_for_admin`] names may.
+    pub own_listener: bool,
+    /// The name of the machine.
+    pub node: String,
+    /// The time now, in milliseconds of Unix time.
+    pub unix_ms: u64,
+}
+
+/// What is kept for those who look.
+#[derive(Debug)]
+pub(super) struct Admin {
+    setup: AdminSetup,
+    /// When the engine's time began, in milliseconds of Unix time.
+    born_ms: u64,
+    /// Connections that receive the status each second, and when they do next.
+    watchers: Vec<ConnId>,
+    next_report: u64,
+    /// Answers that are being made, the first one now.
+    jobs: VecDeque<Job>,
+    /// What clients of streams say they are.
+    agents: HashSet<Arc<str>>,
+    series: Series,
+    measures: Measures,
+    /// Passes that ended in this turn: when the first of their events came, and when they began.
+    passes: Vec<(u64, u64)>,
+    /// Events and bytes that wait to be published.
+    queued: (usize, usize),
+    /// The longest turn of this window and of the last one, and when this one ends.
+    longest_us: [u64; 2],
+    window_ends_us: u64,
+}
+
+impl Admin {
+    fn longest_turn_us(&self) -> u64 {
+        self.longest_us[0].max(self.longest_us[1])
+    }
+}
+
+/// What a stream's request told of its client.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// One piece of memory for all who say the same, as most do.
+    agent: Option<Arc<str>>,
+    /// `None` for what one expects: `/subscribe` and the namespace.
+    path: Option<Box<str>>,
+}
+
+impl Told {
+    fn agent(&self) -> &str {
+        self.agent.as_deref().unwrap_or_default()
+    }
+
+    fn path(&self, namespaces: &[Namespace]) -> String {
+        match (&self.path, &self.agent) {
+            (Some(path), _) => path.to_string(),
+            (None, Some(_)) => usual_path(namespaces),
+            // A subscription in this process made no request.
+            (None, None) => String::new(),
+        }
+    }
+}
+
+fn usual_path(namespaces: &[Namespace]) -> String {
+    match namespaces {
+        [namespace] => format!("/subscribe{}", namespace.as_str()),
+        _ => String::new(),
+    }
+}
+
+/// The beginning of a text, so many bytes at the most.
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Endpoint {
+    Redirect,
+    File,
+    Session,
+    Status,
+    Connection,
+    Namespaces,
+    Events,
+    Metrics,
+    Act(AdminAction),
+}
+
+/// What an administrator does by a request with a body.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AdminAction {
+    Disconnect,
+    Login {
+        /// The client speaks HTTPS, to a proxy.
+        secure: bool,
+    },
+    Logout,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whom {
+    id: Option<u64>,
+    namespace: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    token: String,
+}
+
+fn endpoint(path: &str) -> Option<Endpoint> {
+    Some(match path {
+        "/admin" => Endpoint::Redirect,
+        "/metrics" => Endpoint::Metrics,
+        path => match path.strip_prefix("/admin/")? {
+            "session.json" => Endpoint::Session,
+            "status.json" => Endpoint::Status,
+            "connection.json" => Endpoint::Connection,
+            "namespaces.json" => Endpoint::Namespaces,
+            "events" => Endpoint::Events,
+            "disconnect" => Endpoint::Act(AdminAction::Disconnect),
+            "login" => Endpoint::Act(AdminAction::Login { secure: false }),
+            "logout" => Endpoint::Act(AdminAction::Logout),
+            _ => Endpoint::File,
+        },
+    })
+}
+
+/// An answer that no page of another origin may read, and that is what it says it is.
+fn guarded(answer: Answer) -> Answer {
+    let kept = answer
+        .headers
+        .iter()
+        .any(|(name, _)| *name == "Cache-Control");
+    let answer = Answer {
+        shared: false,
+        ..answer.header("X-Content-Type-Options", "nosniff")
+    };
+    if kept {
+        answer
+    } else {
+        answer.header("Cache-Control", "no-store")
+    }
+}
+
+impl Engine {
+    /// Makes the engine one that can be looked at.
+    pub fn set_admin(&mut self, setup: AdminSetup, now: Instant) {
+        self.set_now(now);
+        self.admin = Some(Box::new(Admin {
+            born_ms: setup.unix_ms.saturating_sub(self.now_ms),
+            setup,
+            watchers: Vec::new(),
+            next_report: 0,
+            jobs: VecDeque::new(),
+            agents: HashSet::new(),
+            series: Series::default(),
+            measures: Measures::default(),
+            passes: Vec::new(),
+            queued: (0, 0),
+            longest_us: [0; 2],
+            window_ends_us: 0,
+        }));
+    }
+
+    /// Notes that a connection came to the listener for those who look, where nothing else is served.
+    pub fn set_for_admin(&mut self, key: ConnId) {
+        self.connections[key as usize].for_admin = true;
+    }
+
+    /// Notes a turn of the event loop: when it began and ended, and the events and bytes that wait to be published.
+    pub fn note_turn(&mut self, began: Instant, ended: Instant, queued: (usize, usize)) {
+        let Some(admin) = &mut self.admin else {
+            return;
+        };
+        let turn_us = ended.saturating_duration_since(began).as_micros() as u64;
+        let ended_us = ended.saturating_duration_since(self.born).as_micros() as u64;
+        admin.queued = queued;
+        admin.measures.busy_us += turn_us;
+        if ended_us >= admin.window_ends_us {
+            // A window in which nothing happened is one too.
+            let missed = ended_us >= admin.window_ends_us + WINDOW_US;
+            let last = if missed { 0 } else { admin.longest_us[0] };
+            admin.longest_us = [0, last];
+            admin.window_ends_us = ended_us + WINDOW_US;
+        }
+        admin.longest_us[0] = admin.longest_us[0].max(turn_us);
+        for (since_us, began_us) in admin.passes.drain(..) {
+            admin.measures.count_pass(since_us, began_us, ended_us);
+        }
+    }
+
+    /// Notes that a pass is over: when the first of its events came, and when it began.
+    pub(super) fn note_pass(&mut self, times: (u64, u64)) {
+        if let Some(admin) = &mut self.admin {
+            admin.passes.push(times);
+        }
+    }
+
+    pub(super) fn count_writes(&mut self, report: &mut Report) {
+        let counted = std::mem::take(&mut report.write_events);
+        if let Some(admin) = &mut self.admin {
+            admin.measures.write_events.add(&counted);
+        }
+    }
+
+    pub(super) fn count_published(&mut self, target: &Target) {
+        let Some(admin) = &mut self.admin else {
+            return;
+        };
+        match target {
+            Target::One(namespace) => admin.series.count(namespace),
+            Target::Many(namespaces) => namespaces
+                .iter()
+                .for_each(|namespace| admin.series.count(namespace)),
+            Target::Everyone => admin.series.count(&Namespace::root()),
+        }
+    }
+
+    /// Keeps what the request of a stream tells of its client.
+    pub(super) fn keep_told(&mut self, key: ConnId, head: &RequestHead) {
+        let Phase::Streaming(stream) = &mut self.connections[key as usize].phase else {
+            return;
+        };
+        let Some(admin) = &mut self.admin else {
+            return;
+        };
+        let agent = head.values("user-agent").next().unwrap_or_default();
+        let agent = String::from_utf8_lossy(agent);
+        let agent = cut(&agent, AGENT_MOST);
+        let known = admin.agents.get(agent).cloned();
+        let agent = known.unwrap_or_else(|| {
+            let agent: Arc<str> = agent.into();
+            admin.agents.insert(Arc::clone(&agent));
+            agent
+        });
+        let path = cut(head.path(), PATH_MOST);
+        let usual = path == usual_path(&stream.namespaces);
+        stream.told = Told {
+            agent: Some(agent),
+            path: (!usual).then(|| path.into()),
+        };
+    }
+
+    pub(super) fn forget_told(&mut self, told: &Told) {
+        if let (Some(admin), Some(agent)) = (&mut self.admin, &told.agent)
+            // The one in hand, and the one in the set.
+            && Arc::strong_count(agent) == 2
+        {
+            admin.agents.remove(agent);
+        }
+    }
+
+    /// Whether a request is for what is answered here.
+    pub(super) fn is_for_admin(&self, key: ConnId, head: &RequestHead) -> bool {
+        let Some(admin) = &self.admin else {
+            return false;
+        };
+        match (
+            admin.setup.own_listener,
+            self.connections[key as usize].for_admin,
+        ) {
+            // Whoever watches over a server asks each of its listeners whether it is there.
+            (true, true) => !matches!(head.path(), "/healthz" | "/readyz"),
+            (true, false) => false,
+            (false, _) => endpoint(head.path()).is_some(),
+        }
+    }
+
+    pub(super) fn answer_admin(
+        &mut self,
+        key: ConnId,
+        reader: Box<RequestReader>,
+        head: &RequestHead,
+    ) {
+        let endpoint = match self.admit(head) {
+            Ok(endpoint) => endpoint,
+            Err(answer) => return self.respond(key, reader, head, &guarded(answer)),
+        };
+        let answer = match endpoint {
+            Endpoint::Redirect => Answer::new(308).header("Location", "admin/"),
+            Endpoint::File => {
+                let name = head.path().trim_start_matches("/admin/");
+                files::answer(name, head).unwrap_or_else(not_found)
+            }
+            Endpoint::Session => self.session(head),
+            Endpoint::Connection => self.connection(head.query()),
+            Endpoint::Events => return self.begin_watching(key, head),
+            Endpoint::Act(action) => {
+                let action = self.with_scheme(key, head, action);
+                return self.receive_action(key, reader, head, action);
+            }
+            Endpoint::Status | Endpoint::Namespaces | Endpoint::Metrics => {
+                match self.job(endpoint, key, head) {
+                    Ok(job) => return self.begin_job(job, reader),
+                    Err(reject) => Answer::error(reject.status, &reject.message),
+                }
+            }
+        };
+        self.respond(key, reader, head, &guarded(answer));
+    }
+
+    /// What a request asks for, if it may.
+    fn admit(&self, head: &RequestHead) -> Result<Endpoint, Answer> {
+        let endpoint = endpoint(head.path()).ok_or_else(not_found)?;
+        let methods: (&[&str], _) = match endpoint {
+            Endpoint::Act(_) => (&["POST"], "POST, OPTIONS"),
+            _ => (&["GET", "HEAD"], "GET, HEAD, OPTIONS"),
+        };
+        if head.method() == "OPTIONS" {
+            return Err(Answer::new(204).header("Allow", methods.1));
+        }
+        if !methods.0.contains(&head.method()) {
+            let answer = Answer::error(405, &format!("this path takes {}", methods.1));
+            return Err(answer.header("Allow", methods.1));
+        }
+        if self.admin_access() == AdminAccess::Off {
+            return Err(Answer::error(
+                403,
+                "the status page and the metrics are turned off: admin=off",
+            ));
+        }
+        match endpoint {
+            Endpoint::Redirect | Endpoint::File => {}
+            Endpoint::Session => refuse_foreign(head)?,
+            // Whoever is about to show the token, or no longer wants to.
+            Endpoint::Act(AdminAction::Login { .. } | AdminAction::Logout) => refuse_foreign(head)?,
+            _ => self.check_admin(head)?,
+        }
+        Ok(endpoint)
+    }
+
+    fn admin_access(&self) -> AdminAccess {
+        self.admin
+            .as_ref()
+            .map_or(AdminAccess::Off, |admin| admin.setup.access)
+    }
+
+    fn check_admin(&self, head: &RequestHead) -> Result<(), Answer> {
+        refuse_foreign(head)?;
+        match self.admin_access() {
+            AdminAccess::Token if self.is_signed_in(head) => Ok(()),
+            AdminAccess::Token => {
+                let answer = Answer::error(
+                    401,
+                    "this needs `Authorization: Bearer` with the admin token, or signing in",
+                );
+                Err(answer.header("WWW-Authenticate", "Bearer realm=\"fanfare admin\""))
+            }
+            AdminAccess::Open if route::host_is_loopback(head) => Ok(()),
+            AdminAccess::Open => Err(Answer::error(
+                403,
+                "without a token, this is for loopback host names only",
+            )),
+            AdminAccess::Closed | AdminAccess::Off => Err(Answer::error(
+                403,
+                "this is closed: the server has no admin token and is not bound to a loopback address",
+            )),
+        }
+    }
+
+    fn is_signed_in(&self, head: &RequestHead) -> bool {
+        let token = self.config.admin_token.as_deref();
+        token.is_some_and(|token| shows_token(head, token) || session::is_signed_in(head, token))
+    }
+
+    fn session(&self, head: &RequestHead) -> Answer {
+        let elsewhere = self
+            .admin
+            .as_ref()
+            .is_some_and(|admin| admin.setup.own_listener);
+        let session = ShownSession {
+            login: self.config.admin_token.is_some(),
+            signed_in: self.check_admin(head).is_ok(),
+            publish: match self.access.publish {
+                _ if elsewhere => "elsewhere",
+                PublishAccess::Open => "open",
+                PublishAccess::Token => "token",
+                PublishAccess::Closed => "closed",
+            },
+        };
+        Answer::json(200, json(&session))
+    }
+
+    fn with_scheme(&self, key: ConnId, head: &RequestHead, action: AdminAction) -> AdminAction {
+        let peer = self.connections[key as usize].peer;
+        let trusted = &self.config.trusted_proxies;
+        let secure = peer.is_some_and(|peer| proxy::is_https(head, peer.ip(), trusted));
+        match action {
+            AdminAction::Login { .. } => AdminAction::Login { secure },
+            action => action,
+        }
+    }
+
+    /// Does what a body asks for.
+    pub(super) fn act(&mut self, action: AdminAction, body: &[u8]) -> Answer {
+        guarded(match action {
+            AdminAction::Disconnect => self.act_disconnect(body),
+            AdminAction::Login { secure } => self.act_login(body, secure),
+            AdminAction::Logout => Answer::new(204).header("Set-Cookie", session::sign_out()),
+        })
+    }
+
+    fn act_disconnect(&mut self, body: &[u8]) -> Answer {
+        let whom = match serde_json::from_slice(body) {
+            Ok(Whom {
+                id: Some(id),
+                namespace: None,
+            }) => Ok(id),
+            Ok(Whom {
+                id: None,
+                namespace: Some(namespace),
+            }) => Err(namespace),
+            _ => {
+                return Answer::error(
+                    400,
+                    r#"the body is neither {"id":N} nor {"namespace":"/a"}"#,
+                );
+            }
+        };
+        let count = match whom {
+            Ok(id) => usize::from(self.disconnect_id(id, DisconnectReason::Kicked)),
+            Err(path) => match Namespace::parse_within(&path, &self.config.namespace_limits) {
+                Ok(namespace) => self.kick_namespace(&namespace),
+                Err(error) => return Answer::error(400, &error.to_string()),
+            },
+        };
+        Answer::json(200, format!("{{\"disconnected\":{count}}}"))
+    }
+
+    fn act_login(&self, body: &[u8], secure: bool) -> Answer {
+        let Ok(Login { token: shown }) = serde_json::from_slice(body) else {
+            return Answer::error(400, r#"the body is not {"token":"…"}"#);
+        };
+        match &self.config.admin_token {
+            None => Answer::error(409, "there is no admin token to sign in with"),
+            Some(token) if same_secret(&shown, token) => {
+                Answer::new(204).header("Set-Cookie", session::sign_in(token, secure))
+            }
+            Some(_) => Answer::error(401, "this is not the admin token"),
+        }
+    }
+
+    /// Makes a connection one that receives the status each second, the first one at once.
+    fn begin_watching(&mut self, key: ConnId, head: &RequestHead) {
+        let mut bytes = response::stream_head(&[], &[("X-Content-Type-Options", "nosniff".into())]);
+        if head.method() == "HEAD" {
+            return self.close_with(key, &bytes, DisconnectReason::Client);
+        }
+        bytes.extend_from_slice(self.status_event().as_bytes());
+        self.connections[key as usize].phase = Phase::Watching { ignored: 0 };
+        if let Some(admin) = &mut self.admin {
+            if admin.watchers.is_empty() {
+                admin.next_report = self.now_ms + REPORT_MS;
+            }
+            admin.watchers.push(key);
+        }
+        self.push_outgoing(key, &bytes);
+    }
+
+    pub(super) fn forget_watcher(&mut self, key: ConnId) {
+        if let Some(admin) = &mut self.admin {
+            admin.watchers.retain(|&watcher| watcher != key);
+        }
+    }
+
+    /// When the watchers are told next, in milliseconds of the engine's time.
+    pub(super) fn next_report(&self) -> Option<u64> {
+        let admin = self.admin.as_ref()?;
+        (!admin.watchers.is_empty()).then_some(admin.next_report)
+    }
+
+    /// Tells all who watch how things are, if a second is over; those who have not yet taken what they were told last are left out.
+    pub(super) fn tell_watchers(&mut self) {
+        if self.next_report().is_none_or(|at| self.now_ms < at) {
+            return;
+        }
+        let event = self.status_event();
+        let Some(admin) = &mut self.admin else {
+            return;
+        };
+        admin.next_report = self.now_ms + REPORT_MS;
+        for key in admin.watchers.clone() {
+            let connection = &self.connections[key as usize];
+            if connection.outgoing.is_empty() && connection.ended.is_none() {
+                self.push_outgoing(key, event.as_bytes());
+            }
+        }
+    }
+
+    fn status_event(&self) -> String {
+        format!("event:status\ndata:{}\n\n", self.status_json())
+    }
+
+    /// The counters at this moment.
+    fn counters(&self) -> Status {
+        let queued = self.admin.as_ref().map_or(0, |admin| admin.queued.0);
+        Status {
+            queued,
+            ..self.status(self.born + Duration::from_millis(self.now_ms))
+        }
+    }
+
+    /// A moment of the engine's time in milliseconds of Unix time.
+    fn unix_ms(&self, at_ms: i64) -> u64 {
+        let born_ms = self.admin.as_ref().map_or(0, |admin| admin.born_ms);
+        born_ms.saturating_add_signed(at_ms)
+    }
+
+    fn status_json(&self) -> String {
+        let Some(admin) = &self.admin else {
+            return "{}".into();
+        };
+        let status = self.counters();
+        let reasons = DisconnectReason::ALL;
+        json(&ShownStatus {
+            node: &admin.setup.node,
+            status: if status.state == State::Draining {
+                "DRAINING"
+            } else {
+                "OK"
+            },
+            reported_at: self.unix_ms(self.now_ms as i64) / 1000,
+            startup_time: admin.born_ms / 1000,
+            msgs_broadcast: status.events,
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_ms: status.uptime.as_millis() as u64,
+            state: if status.state == State::Draining {
+                "draining"
+            } else {
+                "serving"
+            },
+            warnings: self.warnings(&status),
+            connections_now: status.connections,
+            connections_peak: status.connections_peak,
+            connections_total: status.connections_total,
+            subscribers: status.subscribers,
+            events: status.events,
+            deliveries: status.deliveries,
+            bytes_sent: status.bytes,
+            queue_events: status.queued,
+            queue_bytes: admin.queued.1,
+            namespaces: status.namespaces,
+            retained_events: status.retained_events,
+            retained_bytes: status.retained_bytes,
+            retained_limit: self.config.memory_limit(),
+            disconnects: reasons
+                .map(|reason| (reason.as_str(), status.disconnects(reason)))
+                .into(),
+            turns: ShownLoop {
+                busy_ms: admin.measures.busy_us / 1000,
+                longest_turn_us: admin.longest_turn_us(),
+            },
+        })
+    }
+
+    /// What an operator should know.
+    fn warnings(&self, status: &Status) -> Vec<String> {
+        let publish = match self.access.publish {
+            PublishAccess::Open => {
+                "publishing is open to everyone on this machine: no publish token is set"
+            }
+            PublishAccess::Closed => {
+                "publishing over HTTP is closed: no publish token is set, and the address is no loopback address"
+            }
+            PublishAccess::Token => "",
+        };
+        let admin = match self.admin_access() {
+            AdminAccess::Open => {
+                "this page is open to everyone on this machine: no admin token is set"
+            }
+            _ => "",
+        };
+        let gave_way = match status.gave_way {
+            0 => String::new(),
+            count => format!(
+                "{count} retained events were dropped before their time as history-total was reached"
+            ),
+        };
+        let all = [publish.into(), admin.into(), gave_way];
+        all.into_iter()
+            .filter(|warning: &String| !warning.is_empty())
+            .collect()
+    }
+}
+
+fn not_found() -> Answer {
+    Answer::error(404, "nothing lives at this path")
+}
+
+/// Neither are pages of other sites to be used by them, nor data to be read through a visitor's browser.
+fn refuse_foreign(head: &RequestHead) -> Result<(), Answer> {
+    match route::is_foreign(head) {
+        true => Err(Answer::error(
+            403,
+            "a page of another origin may not do this",
+        )),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,236 @@
+//! Who is behind a proxy: what `Forwarded`, `X-Forwarded-For` and `X-Real-IP` say, as far as they are to be believed.
+//!
+//! Anybody can send these headers, so they count only on connections from a proxy that is listed, and of the addresses in them only
+//! those that listed proxies have added: the last one that is none of theirs.
+
+use core::net::{IpAddr, SocketAddr};
+
+use crate::http::request::RequestHead;
+use crate::network::Network;
+
+/// The address of the client that sent this, on a connection from `peer`.
+pub(crate) fn client_address(head: &RequestHead, peer: IpAddr, trusted: &[Network]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    let peer = peer.to_canonical();
+    if !is_trusted(peer) {
+        return peer;
+    }
+    let last_unknown = |chain: Vec<Option<IpAddr>>| {
+        let mut client = peer;
+        for address in chain.into_iter().rev() {
+            // What comes before an address that cannot be read was added by nobody known.
+            let Some(address) = address else { break };
+            client = address;
+            if !is_trusted(address) {
+                break;
+            }
+        }
+        client
+    };
+    let forwarded = present(head, "forwarded").map(|text| {
+        let elements = split_quoted(&text, ',');
+        last_unknown(elements.map(forwarded_for).collect())
+    });
+    let x_forwarded_for = present(head, "x-forwarded-for")
+        .map(|text| last_unknown(text.split(',').map(address).collect()));
+    match (forwarded, x_forwarded_for) {
+        (Some(one), Some(other)) if one == other => one,
+        // A proxy writes one of them and passes the other on as the client sent it: which is which, nobody can tell.
+        (Some(_), Some(_)) => peer,
+        (Some(client), None) | (None, Some(client)) => client,
+        (None, None) => {
+            present(head, "x-real-ip").map_or(peer, |text| last_unknown(vec![address(&text)]))
+        }
+    }
+}
+
+/// Whether the client speaks HTTPS to the proxy that sent this on a connection from `peer`.
+#[cfg(feature = "admin")]
+pub(crate) fn is_https(head: &RequestHead, peer: IpAddr, trusted: &[Network]) -> bool {
+    if !trusted.iter().any(|network| network.contains(peer)) {
+        return false;
+    }
+    let last = |text: &String, parameter: fn(&str) -> Option<&str>| {
+        let element = split_quoted(text, ',').last();
+        element
+            .and_then(parameter)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    };
+    present(head, "x-forwarded-proto")
+        .is_some_and(|text| last(&text, |element| Some(element.trim())))
+        || present(head, "forwarded")
+            .is_some_and(|text| last(&text, |element| parameter(element, "proto")))
+}
+
+/// The values of all headers of this name, as one list; `None` without any.
+fn present(head: &RequestHead, name: &str) -> Option<String> {
+    let values: Vec<_> = head.values(name).map(String::from_utf8_lossy).collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    address(parameter(element, "for")?)
+}
+
+/// A parameter of an element of `Forwarded`, without its quotes.
+fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+    split_quoted(element, ';').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        let value = value.trim();
+        let unquoted = value
+            .strip_prefix('"')
+            .and_then(|value| value.strip_suffix('"'));
+        key.trim()
+            .eq_ignore_ascii_case(name)
+            .then_some(unquoted.unwrap_or(value))
+    })
+}
+
+/// The parts of a text between separators that are not within quotes.
+fn split_quoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    text.split(move |c| {
+        quoted ^= c == '"';
+        c == separator && !quoted
+    })
+}
+
+/// An address, with or without a port, and in brackets or not.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let address = bare.unwrap_or(text).parse::<IpAddr>().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    address
+        .or_else(with_port)
+        .map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::{Progress, RequestReader};
+
+    fn head(headers: &str) -> RequestHead {
+        let mut reader = RequestReader::default();
+        reader.push(format!("GET / HTTP/1.1\r\nHost: h\r\n{headers}\r\n").as_bytes());
+        match reader.head() {
+            Ok(Progress::Complete(head)) => head,
+            other => panic!("{headers:?}: {other:?}"),
+        }
+    }
+
+    fn proxies() -> Vec<Network> {
+        vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]
+    }
+
+    #[test]
+    fn the_last_address_that_is_no_proxys_is_the_clients() {
+        for (peer, headers, expected) in [
+            ("10.0.0.1", "", "10.0.0.1"),
+            ("10.0.0.1", "X-Forwarded-For: 1.2.3.4\r\n", "1.2.3.4"),
+            ("9.9.9.9", "X-Forwarded-For: 1.2.3.4\r\n", "9.9.9.9"),
+            (
+                "9.9.9.9",
+                "Forwarded: for=1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\n",
+                "9.9.9.9",
+            ),
+            (
+                "10.0.0.1",
+                "X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.0.0.2\r\n",
+                "1.2.3.4",
+            ),
+            (
+                "10.0.0.1",
+                "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 1.2.3.4\r\n",
+                "1.2.3.4",
+            ),
+            (
+                "10.0.0.1",
+                "X-Forwarded-For: 10.0.0.3, 10.0.0.2\r\n",
+                "10.0.0.3",
+            ),
+            (
+                "10.0.0.1",
+                "X-Forwarded-For: 6.6.6.6, junk, 10.0.0.2\r\n",
+                "10.0.0.2",
+            ),
+            ("10.0.0.1", "X-Forwarded-For: unknown\r\n", "10.0.0.1"),
+            ("10.0.0.1", "X-Forwarded-For: 1.2.3.4:567\r\n", "1.2.3.4"),
+            (
+                "10.0.0.1",
+                "X-Forwarded-For: 2001:db8::1\r\n",
+                "2001:db8::1",
+            ),
+            (
+                "fd00::1",
+                "X-Forwarded-For: [2001:db8::1]:80\r\n",
+                "2001:db8::1",
+            ),
+            (
+                "::ffff:10.0.0.1",
+                "X-Forwarded-For: ::ffff:1.2.3.4\r\n",
+                "1.2.3.4",
+            ),
+            ("10.0.0.1", "X-Real-IP: 1.2.3.4\r\n", "1.2.3.4"),
+            (
+                "10.0.0.1",
+                "X-Real-IP: 5.5.5.5\r\nX-Forwarded-For: 1.2.3.4\r\n",
+                "1.2.3.4",
+            ),
+            (
+                "10.0.0.1",
+                "Forwarded: for=1.2.3.4;proto=https;by=10.0.0.1\r\n",
+                "1.2.3.4",
+            ),
+            (
+                "10.0.0.1",
+                "Forwarded: For=\"[2001:db8::1]:4711\"\r\n",
+                "2001:db8::1",
+            ),
+            (
+                "10.0.0.1",
+                "Forwarded: for=\"6.6.6.6, for=7.7.7.7\", for=1.2.3.4\r\n",
+                "1.2.3.4",
+            ),
+            (
+                "10.0.0.1",
+                "Forwarded: for=6.6.6.6, for=_hidden\r\n",
+                "10.0.0.1",
+            ),
+            (
+                "10.0.0.1",
+                "Forwarded: for=1.2.3.4\r\nX-Forwarded-For: 1.2.3.4\r\n",
+                "1.2.3.4",
+            ),
+            (
+                "10.0.0.1",
+                "Forwarded: for=6.6.6.6\r\nX-Forwarded-For: 1.2.3.4\r\n",
+                "10.0.0.1",
+            ),
+        ] {
+            let found = client_address(&head(headers), peer.parse().unwrap(), &proxies());
+            assert_eq!(found.to_string(), expected, "{peer} {headers}");
+        }
+    }
+
+    #[test]
+    fn https_is_what_the_last_proxy_says() {
+        for (peer, headers, expected) in [
+            ("10.0.0.1", "", false),
+            ("10.0.0.1", "X-Forwarded-Proto: https\r\n", true),
+            ("10.0.0.1", "X-Forwarded-Proto: https, http\r\n", false),
+            ("9.9.9.9", "X-Forwarded-Proto: https\r\n", false),
+            ("10.0.0.1", "Forwarded: for=1.2.3.4;proto=HTTPS\r\n", true),
+            ("10.0.0.1", "Forwarded: for=1.2.3.4\r\n", false),
+        ] {
+            assert_eq!(
+                is_https(&head(headers), peer.parse().unwrap(), &proxies()),
+                expected,
+                "{headers}"
+            );
+        }
+    }
+}
