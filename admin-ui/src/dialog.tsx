@@ -1,0 +1,81 @@
+// Modal dialogues, on the browser's own: it keeps the focus inside, closes on Escape and gives the focus back.
+import { signal, useSignal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import { reason } from "./server";
+
+export function Dialog({ title, kind = "", onClose, children }: {
+  title: string; kind?: string; onClose: () => void; children: ComponentChildren;
+}) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const element = dialog.current!;
+    element.showModal();
+    return () => element.close();
+  }, []);
+  return (
+    <dialog ref={dialog} class={kind} aria-label={title} onClose={onClose} onClick={(event) => event.target === dialog.current && onClose()}>
+      <div class="dialog-body">
+        <h2>{title}</h2>
+        {children}
+      </div>
+    </dialog>
+  );
+}
+
+interface Question {
+  title: string;
+  text: string;
+  /** Does it, and answers with what to say afterwards. */
+  act: () => Promise<string>;
+}
+
+const question = signal<Question | null>(null);
+
+/** Asks before something that cannot be taken back. */
+export function confirm(asked: Question) {
+  question.value = asked;
+}
+
+/** What was done last; read out by screen readers. */
+export const notice = signal("");
+let fading: ReturnType<typeof setTimeout>;
+
+function tell(text: string) {
+  notice.value = text;
+  clearTimeout(fading);
+  fading = setTimeout(() => { notice.value = ""; }, 6000);
+}
+
+export function Confirmation() {
+  const asked = question.value;
+  return asked && <Asked key={asked} {...asked} />;
+}
+
+function Asked({ title, text, act }: Question) {
+  const error = useSignal("");
+  const busy = useSignal(false);
+  const close = () => { question.value = null; };
+  const confirmed = async () => {
+    busy.value = true;
+    error.value = "";
+    try {
+      const done = await act();
+      close();
+      tell(done);
+    } catch (failure) {
+      error.value = reason(failure);
+      busy.value = false;
+    }
+  };
+  return (
+    <Dialog title={title} onClose={close}>
+      <p>{text}</p>
+      <p class="error" role="alert">{error}</p>
+      <div class="actions">
+        <button type="button" onClick={close}>Cancel</button>
+        <button type="button" class="danger" disabled={busy} onClick={confirmed}>Confirm</button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,64 @@
+// The last ten minutes, a point a second: what the charts draw and what their table tells.
+
+export const SPAN_S = 600;
+
+/** One value for each line that is drawn; `null` where nothing is known. */
+export type Point = Record<Line, number | null>;
+export const LINES = ["connections", "events", "deliveries", "bytes", "busy"] as const;
+export type Line = (typeof LINES)[number];
+
+const nothing: Point = { connections: null, events: null, deliveries: null, bytes: null, busy: null };
+
+export class History {
+  /** Unix seconds, ascending. */
+  readonly times: number[] = [];
+  private points: Point[] = [];
+
+  /** Takes the point of time `at_s`. Where points are missing before it, the lines break. */
+  push(at_s: number, point: Point) {
+    const last = this.times.at(-1);
+    if (last !== undefined && at_s <= last) return;
+    if (last !== undefined && at_s - last > 3) this.append(last + 1, nothing);
+    this.append(at_s, point);
+    while (this.times[0]! < at_s - SPAN_S) {
+      this.times.shift();
+      this.points.shift();
+    }
+  }
+
+  private append(at_s: number, point: Point) {
+    this.times.push(at_s);
+    this.points.push(point);
+  }
+
+  /** The values of one line, beside `times`. */
+  values(line: Line): (number | null)[] {
+    return this.points.map((point) => point[line]);
+  }
+
+  /** Least, mean and greatest of what is known of one line. */
+  summary(line: Line): { least: number; mean: number; greatest: number } | null {
+    return summary(this.values(line));
+  }
+
+  /** The mean of each line in each minute, the latest first. */
+  minutes(): { at_s: number; means: Point }[] {
+    const byMinute = new Map<number, Point[]>();
+    this.times.forEach((time, index) => {
+      const at_s = Math.floor(time / 60) * 60;
+      byMinute.set(at_s, [...byMinute.get(at_s) ?? [], this.points[index]!]);
+    });
+    return [...byMinute].reverse().map(([at_s, points]) => {
+      const means = { ...nothing };
+      for (const line of LINES) means[line] = summary(points.map((point) => point[line]))?.mean ?? null;
+      return { at_s, means };
+    });
+  }
+}
+
+function summary(values: (number | null)[]) {
+  const known = values.filter((value) => value !== null);
+  if (!known.length) return null;
+  const sum = known.reduce((sum, value) => sum + value, 0);
+  return { least: Math.min(...known), mean: sum / known.length, greatest: Math.max(...known) };
+}

@@ -1,0 +1,123 @@
+// The tree of namespaces: each open one asks for its children by itself. With a filter, a flat list of those that match.
+import { useSignal } from "@preact/signals";
+import { type ComponentChildren, Fragment } from "preact";
+import { useRef } from "preact/hooks";
+import { confirm } from "./dialog";
+import { ago, bytes, count, short } from "./format";
+import { usePolled } from "./polled";
+import { Meter } from "./rates";
+import { type NamespaceRow, type Namespaces as Answer, post } from "./server";
+import { type Column, Head, type View, query, useView } from "./table";
+import { lastSegment, toggled } from "./tree";
+
+const EVERY_MS = 2000;
+const COLUMNS: Column[] = [
+  { label: "Namespace", by: "namespace", text: true, kind: "name" },
+  { label: "Own", by: "subscribers", kind: "figure small" },
+  { label: "Subscribers", by: "subscribers_below", kind: "figure" },
+  { label: "Events", by: "events", kind: "figure medium" },
+  { label: "Per second", kind: "figure small" },
+  { label: "Retained", by: "retained_bytes", kind: "figure medium" },
+  { label: "Last event", by: "last_event_at", kind: "figure medium" },
+  { label: "Act", kind: "act" },
+];
+/** How many children of one namespace are shown, and how many more at a time. */
+const CHILDREN = 50;
+
+/** What the rows of the tree share: the order, which are open, and opening or closing one. */
+interface Opened {
+  view: View;
+  open: ReadonlySet<string>;
+  toggle: (namespace: string) => void;
+}
+
+export function Namespaces() {
+  const view = useView("namespace", 25);
+  const open = useSignal<ReadonlySet<string>>(new Set());
+  const flat = view.filter.value !== "";
+  const found = usePolled<Answer>(flat ? `namespaces.json?${query(view)}` : null, EVERY_MS);
+  const toggle = (namespace: string) => { open.value = toggled(open.value, namespace); };
+  return (
+    <section class="panel table-panel namespaces" aria-labelledby="namespaces">
+      <table>
+        <caption><h2 id="namespaces">Namespaces</h2></caption>
+        <Head view={view} columns={COLUMNS} page={flat ? found.data : null} what="in use" />
+        <tbody>{flat ? <Matches found={found} /> : <Children under="/" depth={0} opened={{ view, open: open.value, toggle }} />}</tbody>
+      </table>
+    </section>
+  );
+}
+
+function Matches({ found: { data, at_ms, again } }: { found: ReturnType<typeof usePolled<Answer>> }) {
+  const meter = useRef(new Meter()).current;
+  return <>{data?.namespaces.map((row) => <Row key={row.namespace} {...{ row, meter, at_ms, again }}><span class="leaf">{row.namespace}</span></Row>)}</>;
+}
+
+/** The rows directly below a namespace, each followed by its own when it is open. Before those of the first level comes the root itself. */
+function Children({ under, depth, opened }: { under: string; depth: number; opened: Opened }) {
+  const limit = useSignal(CHILDREN);
+  const asked = new URLSearchParams({ under, limit: String(limit.value), sort: opened.view.sort.value });
+  const { data, at_ms, again } = usePolled<Answer>(`namespaces.json?${asked}`, EVERY_MS);
+  const meter = useRef(new Meter()).current;
+  if (!data) return null;
+  const more = data.matched - data.namespaces.length;
+  return (
+    <>
+      {under === "/" && data.at && <Row row={data.at} {...{ meter, at_ms, again }}><span class="leaf">/</span></Row>}
+      {data.namespaces.map((row) => (
+        <Fragment key={row.namespace}>
+          <Row {...{ row, meter, at_ms, again }}><Branch row={row} depth={depth} opened={opened} /></Row>
+          {opened.open.has(row.namespace) && <Children under={row.namespace} depth={depth + 1} opened={opened} />}
+        </Fragment>
+      ))}
+      {more > 0 && (
+        <tr>
+          <td colSpan={3}>
+            <button type="button" class="plain" style={{ marginInlineStart: indent(depth) }} onClick={() => { limit.value += CHILDREN; }}>Show {count(Math.min(more, CHILDREN))} of {count(more)} more</button>
+          </td>
+        </tr>
+      )}
+    </>
+  );
+}
+
+const indent = (depth: number) => `${depth * 1.1}rem`;
+
+function Branch({ row, depth, opened }: { row: NamespaceRow; depth: number; opened: Opened }) {
+  const name = lastSegment(row.namespace);
+  const style = { paddingInlineStart: indent(depth) };
+  if (!row.children) return <span class="leaf" style={style} title={row.namespace}>{name}</span>;
+  const open = opened.open.has(row.namespace);
+  return (
+    <button type="button" class="branch" style={style} aria-expanded={open} title={row.namespace} onClick={() => opened.toggle(row.namespace)}>{name}</button>
+  );
+}
+
+function Row({ row, meter, at_ms, again, children }: {
+  row: NamespaceRow; meter: Meter; at_ms: number; again: () => void; children: ComponentChildren;
+}) {
+  return (
+    <tr>
+      <th scope="row" class="name">{children}</th>
+      <td class="number small">{count(row.subscribers)}</td>
+      <td class="number">{count(row.subscribers_below)}</td>
+      <td class="number medium">{count(row.events)}</td>
+      <td class="number small">{short(meter.rate(row.namespace, row.events, at_ms))}</td>
+      <td class="number medium">{row.retained_events ? <>{count(row.retained_events)} <small>{bytes(row.retained_bytes)}</small></> : "–"}</td>
+      <td class="number medium">{row.last_event_at === null ? "–" : ago(Math.max(0, at_ms - row.last_event_at))}</td>
+      <td class="act"><button type="button" disabled={!row.subscribers_below} onClick={() => disconnect(row, again)}>Disconnect</button></td>
+    </tr>
+  );
+}
+
+function disconnect({ namespace, subscribers_below }: NamespaceRow, again: () => void) {
+  confirm({
+    title: `Disconnect all of ${namespace}?`,
+    text: `That is ${count(subscribers_below)} ${subscribers_below === 1 ? "connection" : "connections"}, with all of the namespaces below. Most clients come back by themselves after a few seconds.`,
+    act: async () => {
+      const { disconnected } = await post<{ disconnected: number }>("disconnect", { namespace });
+      again();
+      return `${count(disconnected)} disconnected from ${namespace}.`;
+    },
+  });
+}

@@ -1,0 +1,145 @@
+// What the server says and is asked: the shapes of its JSON, and the only calls of `fetch`. All addresses are relative, so that the page
+// works behind any path prefix.
+import { Decoder, type StreamEvent } from "./decoder";
+
+/** One connection that receives an event stream. Times without a unit in the name are Unix seconds. */
+export interface Connection {
+  id: number;
+  namespace: string;
+  /** All of them; `namespace` is the first. */
+  namespaces: string[];
+  request_path: string;
+  created_at: number;
+  connected_ms: number;
+  client_ip: string;
+  user_agent: string;
+  msgs_sent: number;
+  bytes_sent: number;
+  /** Bytes of its events that its socket has not yet taken. */
+  lag: number;
+  /** How long ago something was written to it. */
+  last_write_ms: number | null;
+}
+
+export interface NamespaceRow {
+  namespace: string;
+  subscribers: number;
+  /** Its own and those of all namespaces below it. */
+  subscribers_below: number;
+  events: number;
+  retained_events: number;
+  retained_bytes: number;
+  /** Unix milliseconds. */
+  last_event_at: number | null;
+  /** How many namespaces directly below it are in use. */
+  children: number;
+}
+
+/** The counters and gauges that come once a second. */
+export interface Status {
+  node: string;
+  version: string;
+  state: "serving" | "draining";
+  warnings: string[];
+  startup_time: number;
+  uptime_ms: number;
+  connections_now: number;
+  connections_peak: number;
+  connections_total: number;
+  subscribers: number;
+  events: number;
+  deliveries: number;
+  bytes_sent: number;
+  queue_events: number;
+  queue_bytes: number;
+  namespaces: number;
+  retained_events: number;
+  retained_bytes: number;
+  retained_limit: number;
+  disconnects: Record<string, number>;
+  loop: { busy_ms: number; longest_turn_us: number };
+}
+
+/** What all pages of a table say about themselves. */
+export interface Page {
+  total: number;
+  matched: number;
+  limit: number;
+  offset: number;
+}
+
+export type Connections = Page & { connections: Connection[] };
+
+/** `at` is the row of the namespace that was asked below. */
+export type Namespaces = Page & { namespaces: NamespaceRow[]; at?: NamespaceRow };
+
+export interface Session {
+  /** Whether an admin token is set at all. */
+  login: boolean;
+  signed_in: boolean;
+  /** Whether this page can publish; `elsewhere` is another address of the same server. */
+  publish: "open" | "token" | "closed" | "elsewhere";
+}
+
+/** An answer that was none of the good ones. */
+export class ServerError extends Error {
+  constructor(readonly status: number, message: string) {
+    super(message);
+  }
+}
+
+/** What to tell a person about anything that went wrong. */
+export function reason(error: unknown): string {
+  return error instanceof ServerError ? error.message : "The server cannot be reached.";
+}
+
+async function checked(reply: Response): Promise<Response> {
+  if (reply.ok) return reply;
+  const said = await reply.json().catch(() => null) as { error?: unknown } | null;
+  throw new ServerError(reply.status, typeof said?.error === "string" ? said.error : `The server answered ${reply.status}.`);
+}
+
+export async function get<T>(path: string, signal: AbortSignal | null = null): Promise<T> {
+  return (await checked(await fetch(path, { signal, cache: "no-store" }))).json() as Promise<T>;
+}
+
+/** Posts JSON. An answer without a body is `undefined`. */
+export async function post<T>(path: string, body: object, token = ""): Promise<T> {
+  const headers: Record<string, string> = { "Content-Type": "application/json" };
+  if (token) headers["Authorization"] = `Bearer ${token}`;
+  const reply = await checked(await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }));
+  return reply.status === 204 ? undefined as T : reply.json() as Promise<T>;
+}
+
+/**
+ * Reads an event stream until it ends. `fetch` and not `EventSource`, which hides the status and the error, and shows only events
+ * whose type is known beforehand. A stream silent for `silence_ms` counts as broken, as a cut cable says nothing.
+ */
+export async function follow(
+  path: string, signal: AbortSignal, took: (events: StreamEvent[]) => void, silence_ms = 0, opened = () => {},
+): Promise<void> {
+  const broken = new AbortController();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const heard = () => {
+    clearTimeout(timer);
+    if (silence_ms) timer = setTimeout(() => broken.abort(), silence_ms);
+  };
+  try {
+    heard();
+    const reply = await fetch(path, {
+      signal: AbortSignal.any([signal, broken.signal]), cache: "no-store", headers: { Accept: "text/event-stream" },
+    });
+    const body = (await checked(reply)).body;
+    if (!body) return;
+    opened();
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    const decoder = new Decoder();
+    for (let read = await reader.read(); !read.done; read = await reader.read()) {
+      heard();
+      const events = decoder.push(read.value);
+      if (events.length) took(events);
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}

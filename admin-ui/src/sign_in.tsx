@@ -1,0 +1,29 @@
+// The form that asks for the admin token. The token itself is kept nowhere in the page: the server answers with a cookie scripts cannot read.
+import { useSignal } from "@preact/signals";
+import { signIn } from "./live";
+import { ServerError, reason } from "./server";
+
+export function SignIn() {
+  const token = useSignal("");
+  const error = useSignal("");
+  const submit = async (event: Event) => {
+    event.preventDefault();
+    error.value = "";
+    try {
+      await signIn(token.value);
+    } catch (failure) {
+      error.value = failure instanceof ServerError && failure.status === 401 ? "This is not the admin token." : reason(failure);
+    }
+  };
+  return (
+    <form class="panel sign-in" aria-labelledby="sign-in" onSubmit={submit}>
+      <h2 id="sign-in">Sign in</h2>
+      <label>
+        Admin token
+        <input type="password" autocomplete="current-password" required autofocus value={token} onInput={(event) => { token.value = event.currentTarget.value; }} />
+      </label>
+      <p class="error" role="alert">{error}</p>
+      <button class="primary">Sign in</button>
+    </form>
+  );
+}

@@ -1,0 +1,150 @@
+// Publishing an event by hand, and following a namespace live.
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import type { StreamEvent } from "./decoder";
+import { clock, count } from "./format";
+import { type Session, follow, post, reason } from "./server";
+import { wait } from "./wait";
+
+export function TryIt({ publish }: { publish: Session["publish"] }) {
+  if (publish === "elsewhere") return <p class="panel">Events are published and followed at the server's other address, not at this one.</p>;
+  return (
+    <>
+      <Publish publish={publish} />
+      <Follow />
+    </>
+  );
+}
+
+function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
+  const said = useSignal("");
+  const failed = useSignal(false);
+  const submit = async (event: SubmitEvent) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget as HTMLFormElement);
+    const field = (name: string) => String(form.get(name) ?? "");
+    const type = field("event");
+    try {
+      const { id, subscribers } = await post<{ id: string | null; subscribers: number }>(
+        "../publish", { namespace: field("namespace"), data: field("data"), ...(type && { event: type }) }, field("token"),
+      );
+      said.value = `Published${id ? ` as ${id}` : ""} to ${count(subscribers)} ${subscribers === 1 ? "subscriber" : "subscribers"}.`;
+      failed.value = false;
+    } catch (error) {
+      said.value = reason(error);
+      failed.value = true;
+    }
+  };
+  return (
+    <form class="panel publish" aria-labelledby="try-it" onSubmit={submit}>
+      <h2 id="try-it">Try it</h2>
+      <div class="fields">
+        <label>Namespace <input type="text" name="namespace" defaultValue="/" required spellcheck={false} /></label>
+        <label>Event <input type="text" name="event" placeholder="message" spellcheck={false} /></label>
+        {publish === "token" && <label>Publish token <input type="password" name="token" autocomplete="off" required /></label>}
+      </div>
+      <label>Data <textarea name="data" rows={4} spellcheck={false} /></label>
+      <div class="actions">
+        <p role="status" class={failed.value ? "error" : ""}>{publish === "closed" ? "Publishing is closed: the server has no publish token." : said}</p>
+        <button class="primary" disabled={publish === "closed"}>Publish</button>
+      </div>
+    </form>
+  );
+}
+
+interface Followed extends StreamEvent {
+  number: number;
+  at_ms: number;
+}
+
+/** How many of the latest events are shown, and how much of each. */
+const SHOWN = 100;
+const SHOWN_CHARS = 2000;
+
+function Follow() {
+  const typed = useSignal("/");
+  const namespace = useSignal<string | null>(null);
+  const submit = (event: Event) => {
+    event.preventDefault();
+    namespace.value = namespace.value === null ? typed.value : null;
+  };
+  return (
+    <section class="panel follow" aria-labelledby="follow">
+      <h2 id="follow">Follow live</h2>
+      <form class="fields" onSubmit={submit}>
+        <label>Stream of <input type="text" required spellcheck={false} value={typed} disabled={namespace.value !== null} onInput={(event) => { typed.value = event.currentTarget.value; }} /></label>
+        <button class={namespace.value === null ? "primary" : ""}>{namespace.value === null ? "Follow" : "Stop"}</button>
+      </form>
+      {namespace.value === null ? <p class="empty">Events appear here as subscribers get them.</p> : <Stream namespace={namespace.value} />}
+    </section>
+  );
+}
+
+function Stream({ namespace }: { namespace: string }) {
+  const latest = useRef<Followed[]>([]);
+  const total = useRef(0);
+  const shown = useSignal<{ events: Followed[]; total: number }>({ events: [], total: 0 });
+  const paused = useSignal(false);
+  const state = useSignal("Connecting …");
+
+  useEffect(() => {
+    const gone = new AbortController();
+    let drawing = 0;
+    // However many events come, they are drawn once a frame.
+    const draw = () => {
+      drawing = 0;
+      shown.value = { events: paused.value ? shown.value.events : [...latest.current], total: total.current };
+    };
+    const took = (events: StreamEvent[]) => {
+      state.value = "Live";
+      const at_ms = Date.now();
+      const added = events.slice(-SHOWN).map((event, index, kept) => ({ ...event, at_ms, number: total.current + events.length - kept.length + index + 1 }));
+      total.current += events.length;
+      latest.current = [...latest.current, ...added].slice(-SHOWN);
+      drawing ||= requestAnimationFrame(draw);
+    };
+    void followOn(namespace, gone.signal, took, (said) => { state.value = said; });
+    return () => {
+      gone.abort();
+      cancelAnimationFrame(drawing);
+    };
+  }, []);
+
+  const pause = () => {
+    paused.value = !paused.value;
+    if (!paused.value) shown.value = { events: [...latest.current], total: total.current };
+  };
+  const { events, total: all } = shown.value;
+  const missed = all - (events.at(-1)?.number ?? 0);
+  return (
+    <>
+      <div class="actions">
+        <p role="status">{state}</p>
+        <p class="count">{count(all)} {all === 1 ? "event" : "events"}{paused.value && missed > 0 && `, ${count(missed)} since the pause`}</p>
+        <button type="button" aria-pressed={paused.value} onClick={pause}>Pause</button>
+      </div>
+      <ol class="events" tabIndex={0} aria-label="Followed events, the latest first">
+        {events.toReversed().map((event) => (
+          <li key={event.number}>
+            <span class="event-head"><time>{clock(event.at_ms)}</time> <b>{event.type}</b> {event.id && <small>{event.id}</small>}</span>
+            <pre>{event.data.length > SHOWN_CHARS ? `${event.data.slice(0, SHOWN_CHARS)} … (${count(event.data.length)} characters)` : event.data}</pre>
+          </li>
+        ))}
+      </ol>
+    </>
+  );
+}
+
+/** Follows until told to end, through lost connections and restarts. */
+async function followOn(namespace: string, gone: AbortSignal, took: (events: StreamEvent[]) => void, tell: (state: string) => void) {
+  while (!gone.aborted) {
+    try {
+      await follow(`../subscribe?${new URLSearchParams({ ns: namespace })}`, gone, took, 0, () => tell("Live"));
+      tell("The stream ended. Connecting again …");
+    } catch (error) {
+      if (gone.aborted) return;
+      tell(reason(error));
+    }
+    await wait(gone, 2000);
+  }
+}
