@@ -17,9 +17,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::builder().history(journal).build()?;
     let publisher = server.publisher();
     std::thread::spawn(move || {
-        for tick in crossbeam_channel::tick(Duration::from_secs(1)) {
-            let event = Event::new("/ticks", format!("{tick:?}"));
-            if publisher.send(event).is_err() {
+        let ticks = crossbeam_channel::tick(Duration::from_secs(1));
+        for (count, _) in ticks.iter().enumerate() {
+            if publisher
+                .send(Event::new("/count", count.to_string()))
+                .is_err()
+            {
                 return;
             }
         }

@@ -365,7 +365,8 @@ fn is_origin(origin: &str) -> bool {
         && host.bytes().all(is_host)
 }
 
-fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
+/// Whether a header may be added to a response.
+pub(crate) fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
     const FRAMING: [&str; 4] = [
         "connection",
         "content-length",

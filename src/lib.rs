@@ -17,7 +17,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Start with [`Server`]; [`Publisher`] sends events, [`Handle`] controls a running server, [`Subscription`] receives
+//! Start with [`Server`]; [`Publisher`] sends events and [`Rollup`] merges many small changes into few of them, [`Handle`] controls a running server, [`Subscription`] receives
 //! events in the same process, and with the feature `client`, a `client::EventSource` does so from any server. How it works inside, and why, is told in the repository's `ARCHITECTURE.md`.
 //!
 //! # Features
@@ -43,6 +43,7 @@ mod http;
 
 mod event_log;
 mod history;
+mod tally;
 mod trie;
 
 mod access;
@@ -56,6 +57,7 @@ mod engine;
 #[cfg(feature = "disk")]
 mod disk;
 mod publisher;
+mod rollup;
 mod server;
 mod subscription;
 
@@ -77,10 +79,12 @@ pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
 pub use history::{History, Record, Recovered};
+pub use http::custom::Response;
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
 pub use network::{Network, NetworkError};
 pub use publisher::{Publisher, SendError};
+pub use rollup::{Rollup, RollupError};
 pub use server::handle::{Disconnect, Handle, SubscribeError};
 pub use server::{Builder, Server, ServerThread};
 pub use stats::{ConnectionInfo, DisconnectReason, State, Status, StoreState};

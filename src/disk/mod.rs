@@ -11,8 +11,8 @@
 //! # What survives
 //! - The end of the process at any point: every event that counted. Its last append may have been cut short; whole records of
 //!   it are there and count from now on, the rest is dropped.
-//! - A power cut: every event that counted with `fsync` `always`; with `interval`, those before the last sync that worked; with `never`, those of
-//!   a run that ended cleanly.
+//! - A power cut: every event that counted with `fsync` `always`; with `interval`, those before the last sync that worked; with `never`, those
+//!   in segments that were full and those of a run that ended cleanly.
 //! - A bad record, whatever made it so, ends its segment; later segments are used. What was dropped is told.
 //!
 //! # Numbers

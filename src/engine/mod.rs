@@ -38,6 +38,7 @@ use crate::access::Access;
 use crate::config::Config;
 use crate::event_log::Slices;
 use crate::event_stream::encode::{Frame, Target, own_id};
+use crate::http::custom::Response;
 use crate::http::request::RequestHead;
 use crate::namespace::Namespace;
 use crate::network::masked;
@@ -103,6 +104,8 @@ pub enum Routing {
     Default,
     /// An event stream of these namespaces, overlaps reduced to the ancestor.
     Subscribe(Vec<Namespace>),
+    /// A response of the application's own. A body that comes with the request is not read: the connection ends after the response.
+    Respond(Response),
     /// An error response with this status, 400 to 599, and message.
     Refuse(u16, String),
 }
@@ -117,10 +120,6 @@ pub struct NamespacesFull;
 /// The broadcast engine. See the module's own words.
 pub struct Engine {
     config: Config,
-    #[cfg_attr(
-        not(feature = "publish"),
-        expect(dead_code, reason = "only publishing is held to it")
-    )]
     access: Access,
     route: Option<RouteHook>,
     limits: Limits,

@@ -147,6 +147,11 @@ impl Engine {
         let routed = match routing {
             Routing::Default => route::route(head, &self.config.namespace_limits),
             Routing::Subscribe(namespaces) => Ok(Route::Subscribe { namespaces }),
+            Routing::Respond(response) => {
+                let keep_alive = self.keeps_alive(head);
+                let bytes = response.encode(head, &self.cors(head), keep_alive);
+                return self.respond_with(key, reader, &bytes, keep_alive);
+            }
             Routing::Refuse(status, message) => {
                 Err(Reject::new(status.clamp(400, 599), message).into())
             }
@@ -297,8 +302,12 @@ impl Engine {
         head: &RequestHead,
         answer: &Answer,
     ) {
-        let keep_alive = head.keep_alive() && !head.has_body() && !self.is_draining();
-        self.respond_after_body(key, reader, head, answer, keep_alive);
+        self.respond_after_body(key, reader, head, answer, self.keeps_alive(head));
+    }
+
+    /// Whether another request may follow one whose body, if it has one, is not read.
+    fn keeps_alive(&self, head: &RequestHead) -> bool {
+        head.keep_alive() && !head.has_body() && !self.is_draining()
     }
 
     pub(super) fn respond_after_body(
@@ -310,16 +319,26 @@ impl Engine {
         keep_alive: bool,
     ) {
         let bytes = self.answer_bytes(head, answer, keep_alive);
+        self.respond_with(key, reader, &bytes, keep_alive);
+    }
+
+    fn respond_with(
+        &mut self,
+        key: ConnId,
+        reader: Box<RequestReader>,
+        bytes: &[u8],
+        keep_alive: bool,
+    ) {
         if keep_alive {
             self.connections[key as usize].phase = Phase::Responding { reader };
-            self.push_outgoing(key, &bytes);
+            self.push_outgoing(key, bytes);
         } else {
             let reason = if self.is_draining() {
                 DisconnectReason::Shutdown
             } else {
                 DisconnectReason::Client
             };
-            self.close_with(key, &bytes, reason);
+            self.close_with(key, bytes, reason);
         }
     }
 

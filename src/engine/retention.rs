@@ -421,10 +421,10 @@ impl Engine {
         let mut aged = Vec::new();
         self.retention
             .age(self.now_ms, topics, |key| aged.push(key));
-        if !aged.is_empty() {
-            if let Some(storing) = &mut self.storing {
-                storing.note_aged();
-            }
+        if let Some(storing) = &mut self.storing
+            && !aged.is_empty()
+        {
+            storing.note_aged();
         }
         for key in aged {
             let topic = &mut topics[key as usize];

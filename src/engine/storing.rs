@@ -22,6 +22,7 @@ use super::{ConnId, Engine};
 const WAITING_MOST: usize = 1 << 20;
 /// What an event that waits counts for beside its bytes.
 const BESIDE_BYTES: usize = 100;
+#[cfg(feature = "publish")]
 /// How long publishing over HTTP is refused after a failure, before it is tried again.
 const RETRY_MS: u64 = 1000;
 

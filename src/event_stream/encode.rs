@@ -181,9 +181,10 @@ pub(crate) fn own_id(event: &[u8]) -> Option<&str> {
     while !rest.is_empty() {
         let (line, behind) = split_line(rest);
         rest = behind;
-        let value = match line.strip_prefix(b"id") {
-            Some([b':', b' ', value @ ..] | [b':', value @ ..] | value @ []) => value,
-            _ => continue,
+        let Some([b':', b' ', value @ ..] | [b':', value @ ..] | value @ []) =
+            line.strip_prefix(b"id")
+        else {
+            continue;
         };
         // The specification ignores an id with a NUL.
         if !value.contains(&0) {

@@ -6,6 +6,7 @@
 //! network.
 
 pub mod body;
+pub(crate) mod custom;
 pub(crate) mod proxy;
 #[cfg(feature = "publish")]
 pub(crate) mod publish;

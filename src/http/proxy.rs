@@ -218,6 +218,7 @@ mod tests {
 
     #[cfg(feature = "admin")]
     #[test]
+    #[cfg(feature = "admin")]
     fn https_is_what_the_last_proxy_says() {
         for (peer, headers, expected) in [
             ("10.0.0.1", "", false),

@@ -66,11 +66,26 @@ impl Answer {
         Self::json(status, body)
     }
 
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            status: self.status,
+            content_type: self.content_type,
+            body: &self.body,
+        }
+    }
+
     /// Adds a header.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
+}
+
+/// What a response is made of beside its headers.
+pub(super) struct Parts<'a> {
+    pub(super) status: u16,
+    pub(super) content_type: &'a str,
+    pub(super) body: &'a [u8],
 }
 
 /// A complete response to the request with this head: the answer's status and body with `headers`, which stand in for
@@ -81,17 +96,28 @@ pub fn response(
     keep_alive: bool,
     head: &RequestHead,
 ) -> Vec<u8> {
+    encode(&answer.parts(), texts(headers), keep_alive, head)
+}
+
+/// As [`response`], whoever owns what it is made of.
+pub(super) fn encode<'a>(
+    parts: &Parts<'_>,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+    keep_alive: bool,
+    head: &RequestHead,
+) -> Vec<u8> {
     let connection = match keep_alive {
         false => Some("close"),
         // What is the rule in HTTP/1.1, an HTTP/1.0 peer that asked for it waits to be told.
         true => head.is_http_10().then_some("keep-alive"),
     };
-    write_answer(answer, headers, connection, head.method() == "HEAD")
+    write_response(parts, headers, connection, head.method() == "HEAD")
 }
 
 /// A complete response to what is no request; the connection ends with it.
 pub fn rejection(status: u16, message: &str) -> Vec<u8> {
-    write_answer(&Answer::error(status, message), &[], Some("close"), false)
+    let answer = Answer::error(status, message);
+    write_response(&answer.parts(), texts(&[]), Some("close"), false)
 }
 
 /// The head of an event stream, whose body ends with the connection.
@@ -203,17 +229,17 @@ pub fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-fn write_answer(
-    answer: &Answer,
-    headers: &[(&'static str, String)],
+fn write_response<'a>(
+    parts: &Parts<'_>,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
     connection: Option<&str>,
     head_only: bool,
 ) -> Vec<u8> {
-    let bodiless = matches!(answer.status, 204 | 304);
-    let mut out = status_line(answer.status);
+    let bodiless = matches!(parts.status, 204 | 304);
+    let mut out = status_line(parts.status);
     if !bodiless {
-        write_header(&mut out, "Content-Type", answer.content_type);
-        write_header(&mut out, "Content-Length", &answer.body.len().to_string());
+        write_header(&mut out, "Content-Type", parts.content_type);
+        write_header(&mut out, "Content-Length", &parts.body.len().to_string());
     }
     for (name, value) in headers {
         write_header(&mut out, name, value);
@@ -223,9 +249,13 @@ fn write_answer(
     }
     out.extend_from_slice(b"\r\n");
     if !bodiless && !head_only {
-        out.extend_from_slice(&answer.body);
+        out.extend_from_slice(parts.body);
     }
     out
+}
+
+fn texts<'a>(headers: &'a [(&'static str, String)]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    headers.iter().map(|(name, value)| (*name, value.as_str()))
 }
 
 fn status_line(status: u16) -> Vec<u8> {
@@ -241,7 +271,7 @@ fn status_line(status: u16) -> Vec<u8> {
 fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
     debug_assert!(
         !name.contains(['\r', '\n']) && !value.contains(['\r', '\n']),
-        "headers are ours or checked with the configuration"
+        "headers are ours or were checked"
     );
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");

@@ -477,7 +477,8 @@ impl Builder {
         self
     }
 
-    /// Is asked what each request is for, before the server's own routes. It runs on the event loop's thread, so it must not wait.
+    /// Is asked what each request is for, before the server's own routes and whatever the method, `OPTIONS` aside. It runs on the event
+    /// loop's thread, so it must not wait: a response is one that is there already, or made in microseconds.
     ///
     /// ```
     /// use fanfare::{Namespace, Routing, Server};

@@ -866,7 +866,7 @@ impl World {
         let from = stream
             .got
             .last()
-            .map_or_else(|| self.begin(names, stream), |last| last + 1);
+            .map_or_else(|| self.begin(stream), |last| last + 1);
         let lacks: Vec<usize> = (from..self.told.len())
             .filter(|&event| self.is_part(names, event) != Some(false))
             .collect();
@@ -949,7 +949,7 @@ impl World {
         if json["lastEventId"].as_str() != Some(id)
             || !(due == "any" || due.ends_with(&format!("gap {reason}")))
         {
-            return Err(format!("{data}"));
+            return Err(format!("a gap of another kind: {data}"));
         }
         let resumed_at = json["resumedAt"].as_str().ok_or("it resumes nowhere")?;
         stream.gap = Some((reason.to_owned(), resumed_at.to_owned()));
@@ -996,7 +996,7 @@ impl World {
         stream: &Stream,
         event: usize,
     ) -> Result<(), String> {
-        let begin = self.begin(names, stream);
+        let begin = self.begin(stream);
         if event < begin {
             return Err(format!(
                 "{} comes, which is not behind the place",
@@ -1019,7 +1019,7 @@ impl World {
     }
 
     /// The first event that may come.
-    fn begin(&self, names: &[String], stream: &Stream) -> usize {
+    fn begin(&self, stream: &Stream) -> usize {
         match &stream.asked {
             Asked::Live => stream.joined,
             Asked::All => 0,
@@ -1063,7 +1063,7 @@ impl World {
 
     fn check_all_came(&self, number: usize, stream: &Stream) -> Result<(), String> {
         let names = &self.clients[number].names;
-        let begin = self.begin(names, stream);
+        let begin = self.begin(stream);
         let from = stream.got.last().map_or(begin, |last| last + 1);
         let surely_from = self.surely_from(names, stream);
         let lacking = (from..self.told.len()).find(|&event| {

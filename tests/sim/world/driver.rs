@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use fanfare::internals::{Appetite, EventLimits, Frame, SURPLUS, max_frame_bytes};
+#[cfg(feature = "publish")]
+use fanfare::internals::max_frame_bytes;
+use fanfare::internals::{Appetite, EventLimits, Frame, SURPLUS};
 use fanfare::{DisconnectReason as Reason, Namespace, Status};
 
 use super::{Slot, World};

@@ -1,0 +1,103 @@
+//! The tracker: from posts to the three streams, and the server that carries them.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare::{Event, Namespace, Publisher, Rollup, RollupError, SendError, Server, ServerThread};
+
+use crate::emoji::Emojis;
+use crate::page::Site;
+use crate::post::Post;
+use crate::rankings::Rankings;
+
+/// Time between two roll-ups: at most 60 a second.
+const INTERVAL: Duration = Duration::from_millis(17);
+
+/// A server with its streams and its page, and what feeds it.
+pub(crate) struct Tracker {
+    emojis: Arc<Emojis>,
+    publisher: Publisher,
+    eps: Rollup<u64>,
+    server: ServerThread,
+}
+
+impl Tracker {
+    /// Starts the server. Without `history` events have no ids.
+    pub(crate) fn start(
+        address: &str,
+        history: bool,
+        source: &'static str,
+    ) -> Result<Self, Box<dyn Error>> {
+        let emojis = Arc::new(Emojis::new());
+        let rankings = Arc::new(Rankings::new(history, source));
+        let site = Site::new(emojis.to_json(), Arc::clone(&rankings));
+        let mut builder = Server::builder()
+            .headers([("Cache-Control", "no-cache")])
+            .route(move |head| site.route(head));
+        if !history {
+            builder = builder.history_events(0);
+        }
+        let server = builder.build()?.spawn(address)?;
+        // It listens before anything is published, so it counts everything.
+        let counted = server.handle().subscribe(&[Namespace::parse("/eps")?])?;
+        std::thread::spawn(move || rankings.count(counted));
+
+        let publisher = server.publisher().clone();
+        let most = emojis.entries.len();
+        let roll_up = |json| Event::new("/eps", json);
+        let eps = Rollup::counts(publisher.clone(), INTERVAL, most, roll_up)?;
+        Ok(Self {
+            emojis,
+            publisher,
+            eps,
+            server,
+        })
+    }
+
+    pub(crate) fn address(&self) -> Result<SocketAddr, &'static str> {
+        self.server
+            .handle()
+            .local_addr()
+            .ok_or("the server is not bound")
+    }
+
+    #[cfg(test)]
+    pub(crate) fn handle(&self) -> &fanfare::Handle {
+        self.server.handle()
+    }
+
+    /// Sends out all there is to say of a post: each use of an emoji to those who want all or the counts, and the post itself to those
+    /// who follow one of its emoji.
+    pub(crate) fn track(&self, post: &Post) -> Result<(), Box<dyn Error>> {
+        let mut told = HashSet::new();
+        for emoji in self.emojis.find(&post.text) {
+            let id = &emoji.id;
+            self.publisher.send(Event::new("/raw", id.as_str()))?;
+            self.eps.add(id, 1)?;
+            if !told.insert(id) {
+                continue;
+            }
+            let details = Event::new(format!("/details/{id}"), post.json.as_str())
+                .event(format!("stream.tweet_updates.{id}"));
+            match self.publisher.send(details) {
+                // A post too large for an event is counted all the same.
+                Ok(()) | Err(SendError::Refused(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends out what was counted last.
+    pub(crate) fn flush(&self) -> Result<(), RollupError> {
+        self.eps.flush()
+    }
+
+    /// Waits for the server, which ends when it is told to.
+    pub(crate) fn join(self) -> Result<(), Box<dyn Error>> {
+        Ok(self.server.join()?)
+    }
+}
