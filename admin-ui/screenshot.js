@@ -30,7 +30,7 @@ try {
   await page.goto(`${url}/admin/`);
   await page.getByLabel("Admin token").fill(token);
   await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByRole("button", { name: "news", exact: true }).click();
+  await page.getByRole("button", { name: "/news", exact: true }).click();
 
   for (let tick = 0; tick < minutes * 120; tick += 1) {
     const wave = 60 + 40 * Math.sin(tick / 60) + 25 * Math.sin(tick / 17) + 15 * Math.random() + (tick % 300 < 24 ? 90 : 0);
