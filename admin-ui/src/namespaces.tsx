@@ -17,7 +17,7 @@ const COLUMNS: Column[] = [
   { label: "Subscribers", by: "subscribers_below", kind: "figure" },
   { label: "Events", by: "events", kind: "figure medium" },
   { label: "Per second", kind: "figure small" },
-  { label: "Retained", by: "retained_bytes", kind: "figure medium" },
+  { label: "Retained", by: "retained_bytes", kind: "figure retained medium" },
   { label: "Last event", by: "last_event_at", kind: "figure medium" },
   { label: "Act", kind: "act" },
 ];
@@ -83,7 +83,7 @@ function Children({ under, depth, opened }: { under: string; depth: number; open
 
 const indent = (depth: number) => `${depth * 1.1}rem`;
 
-/** The last segment. What stands before it is in the text but not to be seen: for who listens to the page, searches in it or copies from it. */
+/** The last segment. What stands before it is in the text but not to be seen, for those who hear the page, or copy from it. */
 function Name({ namespace }: { namespace: string }) {
   const last = lastSegment(namespace);
   return <><span class="before">{namespace.slice(0, namespace.length - last.length)}</span>{last}</>;
