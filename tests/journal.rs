@@ -3,7 +3,6 @@
     clippy::unwrap_used,
     reason = "what fails in a test's helper fails the test"
 )]
-
 #![allow(
     clippy::unwrap_used,
     reason = "what fails in a test's helper fails the test"

@@ -5,7 +5,6 @@
     clippy::unwrap_used,
     reason = "what fails in a test's helper fails the test"
 )]
-
 #![allow(
     clippy::unwrap_used,
     reason = "what fails in a test's helper fails the test"
