@@ -38,7 +38,7 @@ impl Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args(["serve", "--addr", "127.0.0.1:0", "--log-level", "off"])
             // Every byte is checked, and how long a crowd takes is nobody's promise.
-            .args(["--keepalive", "0"])
+            .args(["--keepalive", "0", "--history-events", "0"])
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -385,7 +385,11 @@ impl Engine {
             let taken = match form {
                 Form::Lines { .. } => {
                     match self.take_lines(form, partial, unstored, piece.data, origin) {
-                        Err(verdict) => return self.conclude(upload, verdict),
+                        Err(verdict) => {
+                            // If the line was the last, the next request is what follows it.
+                            reader.consume(consumed);
+                            return self.conclude(upload, verdict);
+                        }
                         Ok(()) => Ok(()),
                     }
                 }

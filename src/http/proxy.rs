@@ -216,6 +216,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "admin")]
     #[test]
     #[cfg(feature = "admin")]
     fn https_is_what_the_last_proxy_says() {

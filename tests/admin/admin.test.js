@@ -2,9 +2,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, request } from "node:http";
-import { after, afterEach, test } from "node:test";
+import { after, afterEach, test as bare } from "node:test";
 import axe from "axe-core";
 import { browser, cleanUp, eventually, open, publish, rows, serve, subscribe, tile } from "./support.js";
+
+/** No test may keep the others waiting for ever. */
+const test = (name, body) => bare(name, { timeout: 120_000 }, body);
 
 afterEach(cleanUp);
 after(() => browser.close());
@@ -19,7 +22,8 @@ test("shows what the server is, and its numbers move with the traffic", async ()
   await eventually(async () => {
     assert.match(await tile(page, "Events in"), /in all 40$/);
     assert.match(await tile(page, "Deliveries"), /in all 80$/);
-    assert.match(await tile(page, "Connections"), /^Connections\s+[34]\b/);
+    assert.match(await tile(page, "Connections"), /^Connections\s+[1-9]/);
+    assert.match(await page.getByRole("region", { name: "Now" }).innerText(), /Subscribers\s+3$/);
   });
   // The chart says in words that something came in, at most 40 in a second.
   const chart = page.getByRole("img", { name: "Events in per second" });
@@ -163,7 +167,7 @@ test("a panel tells everything about one connection, and that it is gone", async
   const { page, table, close } = await open(server);
   await table("Connections").getByRole("row", { name: "an agent" }).getByRole("button", { name: /^Connection/ }).click();
   const panel = page.getByRole("dialog", { name: /^Connection/ });
-  for (const text of ["/a", "/b/c", "/subscribe?ns=/a&ns=/b/c", "127.0.0.1", "an agent"]) await panel.getByText(text, { exact: true }).waitFor();
+  for (const text of ["/a", "/b/c", "/subscribe", "127.0.0.1", "an agent"]) await panel.getByText(text, { exact: true }).waitFor();
   await publish(server, [{ namespace: "/b/c/d", data: "one" }, { namespace: "/a", data: "two" }]);
   await eventually(async () => assert.match(await panel.innerText(), /Events\s+2 /));
   client.end();
@@ -208,7 +212,7 @@ test("an event is published and followed, with a pause", async () => {
 });
 
 test("with a token, the page asks for it and keeps it from scripts", async () => {
-  const server = await serve("--admin-token", "open sesame", "--publish-token", "for publishers");
+  const server = await serve("--admin-token", "open-sesame", "--publish-token", "for-publishers");
   const { page, table, close } = await open(server);
   const field = page.getByLabel("Admin token");
   assert.equal(await field.getAttribute("type"), "password");
@@ -216,7 +220,7 @@ test("with a token, the page asks for it and keeps it from scripts", async () =>
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByText("This is not the admin token.").waitFor();
   assert.equal(await page.getByRole("table").count(), 0);
-  await field.fill("open sesame");
+  await field.fill("open-sesame");
   await page.getByRole("button", { name: "Sign in" }).click();
   await table("Connections").waitFor();
   assert.equal(await page.evaluate(() => document.cookie), "");
@@ -227,7 +231,7 @@ test("with a token, the page asks for it and keeps it from scripts", async () =>
   await table("Connections").waitFor();
   // Publishing has a token of its own.
   const form = page.getByRole("form", { name: "Try it" });
-  await form.getByLabel("Publish token").fill("for publishers");
+  await form.getByLabel("Publish token").fill("for-publishers");
   await form.getByLabel("Data").fill("by hand");
   await form.getByRole("button", { name: "Publish" }).click();
   await form.getByText("Published").waitFor();
@@ -272,7 +276,7 @@ test("what clients send is text, whatever it looks like", async () => {
   await page.getByRole("button", { name: "Follow" }).click();
   await page.getByText("Live", { exact: true }).waitFor();
   await publish(server, [{ namespace, event: markup, id: markup, data: `${markup}\n${markup}` }]);
-  await page.getByRole("list", { name: "Followed events" }).getByText(`${markup}\n${markup}`).waitFor();
+  await page.getByRole("list", { name: "Followed events" }).locator("pre").getByText(`${markup}\n${markup}`).waitFor();
   await table("Namespaces").getByText(namespace.slice(1), { exact: true }).waitFor();
   const row = table("Connections").getByRole("row").filter({ hasText: markup }).first();
   await row.getByRole("button", { name: "Disconnect" }).click();

@@ -21,10 +21,11 @@ export async function cleanUp() {
 /** Starts the program, and gives its address and what stops it. */
 export async function serve(...options) {
   const addr = options.includes("--addr") ? [] : ["--addr", "127.0.0.1:0"];
-  const program = spawn(process.env.FANFARE, ["serve", ...addr, ...options], { stdio: ["ignore", "pipe", "ignore"] });
+  const program = spawn(process.env.FANFARE, ["serve", ...addr, ...options], { stdio: ["ignore", "pipe", "inherit"] });
   programs.add(program);
   program.once("exit", () => programs.delete(program));
-  const [line] = await once(program.stdout, "data");
+  const ended = once(program, "exit").then(([code]) => { throw new Error(`the program ended with ${code}`); });
+  const [line] = await Promise.race([once(program.stdout, "data"), ended]);
   const url = /http:\S+/.exec(line.toString())[0];
   return {
     url,

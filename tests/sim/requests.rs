@@ -147,6 +147,14 @@ impl Writer<'_> {
             ("GET /healthz HTTP/1.0", "", 200),
             ("GET /healthz HTTP/1.1", "Connection: close\r\n", 200),
             ("GET /healthz HTTP/1.1", "Content-Length: 3\r\n", 200),
+            #[cfg(feature = "admin")]
+            ("GET /admin/status.json?sort=-lag HTTP/1.1", "", 200),
+            #[cfg(feature = "admin")]
+            ("GET /admin/namespaces.json HTTP/1.0", "", 200),
+            #[cfg(feature = "admin")]
+            ("HEAD /metrics HTTP/1.1", "", 200),
+            #[cfg(feature = "admin")]
+            ("GET /admin/connection.json?id=0 HTTP/1.1", "", 404),
         ]);
         let body = if headers.starts_with("Content-Length") {
             "abc"

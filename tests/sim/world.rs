@@ -8,6 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "admin")]
+use fanfare::internals::{AdminAccess, AdminSetup};
 use fanfare::internals::{Access, Engine, PublishAccess, SLICE, SURPLUS, max_frame_bytes};
 use fanfare::{Config, DisconnectReason as Reason, Namespace};
 
@@ -104,6 +106,16 @@ impl World {
             1,
             born,
         );
+        #[cfg(feature = "admin")]
+        {
+            let setup = AdminSetup {
+                access: AdminAccess::Open,
+                own_listener: false,
+                node: "simulated".into(),
+                unix_ms: 0,
+            };
+            engine.set_admin(setup, born);
+        }
         // One write, a few, or what a server does: then only a crowd's passes are cut.
         engine.set_slice(*dice.pick(&[1, 70_000, 200_000, SLICE]));
         let ms = |duration: Duration| duration.as_millis() as u64;
