@@ -377,6 +377,7 @@ fn paths_and_methods_are_as_described() {
     for (line, expected, allow) in [
         ("GET /admin/nothing", 404, None),
         ("GET /admin/app.js.gz", 404, None),
+        ("GET /admin//admin/app.js", 404, None),
         ("GET /admin/../healthz", 404, None),
         ("GET /administrator", 404, None),
         ("GET /metrics/", 404, None),

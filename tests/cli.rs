@@ -63,6 +63,26 @@ fn what_is_wrong_is_said_in_one_line() {
         ),
         (&["serve", "--addr", &taken], 1, &[&taken, "in use"]),
         (
+            &["serve", "--admin", "maybe"],
+            2,
+            &["--admin", "neither `on` nor `off`"],
+        ),
+        (
+            &["serve", "--addr", "127.0.0.1:0", "--admin", &taken],
+            1,
+            &["the status page's address", &taken],
+        ),
+        (
+            &["serve", "--admin-token", "a b"],
+            2,
+            &["admin-token", "visible"],
+        ),
+        (
+            &["serve", "--trusted-proxies", "::1,10.0.0.0/33"],
+            2,
+            &["--trusted-proxies", "10.0.0.0/33"],
+        ),
+        (
             &["serve", "--addr", "192.0.2.1:80"],
             1,
             &["192.0.2.1:80", "assign"],
@@ -218,6 +238,16 @@ fn a_right_file_is_ok_and_help_goes_to_stdout() {
             "a.toml",
             "keepalive = 0\nretry = \"500ms\"\ncors-origins = \"*\"\nlog-format = \"json\"\n[headers]\nX-A = \"b\"\n",
         ),
+        (
+            "admin.yaml",
+            "admin: on\nadmin-token: hush\nmask-addresses: true\ntrusted-proxies: [10.0.0.0/8, \"::1\"]\n",
+        ),
+        (
+            "admin.toml",
+            "admin = \"127.0.0.1:9001\"\ntrusted-proxies = \"10.0.0.0/8\"\n",
+        ),
+        ("off.yaml", "admin: off\n"),
+        ("false.toml", "admin = false\n"),
         ("empty.yml", ""),
     ] {
         let path = file(folder.path(), name, text);

@@ -21,14 +21,6 @@ impl Histogram {
         self.sum += value;
     }
 
-    /// Adds what another has counted.
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (count, more) in self.counts.iter_mut().zip(other.counts) {
-            *count += more;
-        }
-        self.sum += other.sum;
-    }
-
     /// All values together.
     pub(crate) fn sum(&self) -> u64 {
         self.sum

@@ -93,8 +93,6 @@ pub(crate) struct Measures {
     publish_to_write: Histogram,
     /// From the beginning to the end of a pass, in steps.
     fan_out: Histogram,
-    /// Whole events in one write to one subscriber.
-    pub(crate) write_events: Histogram,
     /// Microseconds in which the event loop was at work.
     pub(crate) busy_us: u64,
     publish_to_write_us: u64,
@@ -124,6 +122,8 @@ pub(crate) struct Snapshot {
     pub(crate) retained_limit: usize,
     pub(crate) longest_turn_us: u64,
     pub(crate) measures: Measures,
+    /// Whole events in one write to one subscriber.
+    pub(crate) write_events: Histogram,
     /// Each series: its namespace, events and subscribers.
     pub(crate) namespaces: Vec<(String, u64, usize)>,
 }
@@ -370,7 +370,7 @@ impl Snapshot {
             Some(Unit::Seconds),
             (&measures.fan_out, step, seconds(measures.fan_out_us)),
         )?;
-        let events = &measures.write_events;
+        let events = &self.write_events;
         out.histogram(
             "write_events",
             "Events that one write to a subscriber completes",

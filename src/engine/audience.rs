@@ -173,7 +173,7 @@ pub(super) struct Report {
     pub(super) ended: Vec<(ConnId, DisconnectReason)>,
     /// Who was left with something to write though its socket would take more.
     pub(super) behind: Vec<ConnId>,
-    /// How many events each write completed.
+    /// How many events each write completed, from the start on: the others are handed on after each pass.
     #[cfg(feature = "admin")]
     pub(super) write_events: crate::admin::histogram::Histogram,
 }

@@ -198,8 +198,6 @@ impl Engine {
     fn take_report(&mut self, mut report: Report) -> Report {
         self.stats.deliveries += std::mem::take(&mut report.events);
         self.stats.bytes += std::mem::take(&mut report.bytes);
-        #[cfg(feature = "admin")]
-        self.count_writes(&mut report);
         for (conn, reason) in report.ended.drain(..) {
             self.disconnect(conn, reason);
         }

@@ -8,9 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use fanfare::internals::{Access, Engine, PublishAccess, SLICE, SURPLUS, max_frame_bytes};
 #[cfg(feature = "admin")]
 use fanfare::internals::{AdminAccess, AdminSetup};
-use fanfare::internals::{Access, Engine, PublishAccess, SLICE, SURPLUS, max_frame_bytes};
 use fanfare::{Config, DisconnectReason as Reason, Namespace};
 
 use crate::client::Client;

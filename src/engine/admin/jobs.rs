@@ -589,6 +589,7 @@ impl Engine {
             retained_limit: self.config.memory_limit(),
             longest_turn_us: admin.longest_turn_us(),
             measures: admin.measures,
+            write_events: self.report.write_events,
             namespaces: Snapshot::namespaces(&admin.series, subscribers),
         };
         Work::Done(snapshot.answer(head))

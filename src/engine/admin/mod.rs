@@ -22,7 +22,6 @@ use crate::http::{proxy, route};
 use crate::namespace::Namespace;
 use crate::stats::{DisconnectReason, State, Status};
 
-use super::audience::Report;
 use super::connection::Phase;
 use super::{ConnId, Engine};
 use jobs::Job;
@@ -243,13 +242,6 @@ impl Engine {
         }
     }
 
-    pub(super) fn count_writes(&mut self, report: &mut Report) {
-        let counted = std::mem::take(&mut report.write_events);
-        if let Some(admin) = &mut self.admin {
-            admin.measures.write_events.add(&counted);
-        }
-    }
-
     pub(super) fn count_published(&mut self, target: &Target) {
         let Some(admin) = &mut self.admin else {
             return;
@@ -268,7 +260,8 @@ impl Engine {
         let Phase::Streaming(stream) = &mut self.connections[key as usize].phase else {
             return;
         };
-        let Some(admin) = &mut self.admin else {
+        let looking = |admin: &&mut Box<Admin>| admin.setup.access != AdminAccess::Off;
+        let Some(admin) = self.admin.as_mut().filter(looking) else {
             return;
         };
         let agent = head.values("user-agent").next().unwrap_or_default();
@@ -326,8 +319,9 @@ impl Engine {
         let answer = match endpoint {
             Endpoint::Redirect => Answer::new(308).header("Location", "admin/"),
             Endpoint::File => {
-                let name = head.path().trim_start_matches("/admin/");
-                files::answer(name, head).unwrap_or_else(not_found)
+                let name = head.path().strip_prefix("/admin/");
+                let answer = name.and_then(|name| files::answer(name, head));
+                answer.unwrap_or_else(not_found)
             }
             Endpoint::Session => self.session(head),
             Endpoint::Connection => self.connection(head.query()),
