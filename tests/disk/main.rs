@@ -5,10 +5,6 @@
     clippy::unwrap_used,
     reason = "what fails in a test's helper fails the test"
 )]
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
 
 #[path = "../sim/dice.rs"]
 #[allow(
