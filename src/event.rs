@@ -54,7 +54,8 @@ impl Event {
         Self::with(namespace.into(), Content::Data(data.into()))
     }
 
-    /// A comment: subscribers receive its bytes, and every conforming client ignores them.
+    /// A comment: subscribers receive its bytes, and every conforming client ignores them. With history on it has an ID and is retained as
+    /// any event is.
     pub fn comment(namespace: impl Into<String>, text: impl Into<String>) -> Self {
         Self::with(namespace.into(), Content::Comment(text.into()))
     }
@@ -62,7 +63,7 @@ impl Event {
     /// Bytes that are already an event stream's: one or more whole events, each ended by an empty line.
     ///
     /// They are sent as they are, after a check that they are UTF-8 and end with an empty line. Fields set on such an
-    /// event go out before them, as part of their first event.
+    /// event go out before them, as part of their first event. With history on, each of them without an id is given one.
     pub fn encoded(namespace: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         Self::with(namespace.into(), Content::Encoded(bytes.into()))
     }
@@ -85,6 +86,9 @@ impl Event {
     }
 
     /// Sets the event's id, which becomes the client's last event ID. At most 1,024 bytes, without CR, LF and NUL.
+    ///
+    /// With history on, whoever comes back with it goes on behind this event, for as long as it is retained; of several with the same id,
+    /// behind the last. An event without an id of its own is given one then.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self

@@ -89,7 +89,8 @@ pub trait History: Send {
     /// Appends events in the order of their numbers, perhaps none; on `Ok`, they survive the end of this process.
     ///
     /// # Errors
-    /// Whatever went wrong. None of the events counts then: they are not delivered, and other events get their numbers.
+    /// Whatever went wrong. None of the events counts then: those from requests are refused, and those from publishers in the process go on
+    /// without being stored, under these numbers. So until an append works again, somebody may have seen numbers that the store has not.
     fn append(&mut self, records: &[Record], at: SystemTime) -> io::Result<()>;
 
     /// Makes what was appended survive a power cut, if the store does not do that at once or leaves it to others. Called some 100 ms

@@ -20,6 +20,8 @@
 //! Start with [`Server`]; [`Publisher`] sends events and [`Rollup`] merges many small changes into few of them, [`Handle`] controls a running server, [`Subscription`] receives
 //! events in the same process, and with the feature `client`, a `client::EventSource` does so from any server. How it works inside, and why, is told in the repository's `ARCHITECTURE.md`.
 //!
+//! Events have IDs and are retained for those who come back; [`History`] keeps them beyond the end of the process.
+//!
 //! # Features
 //! - `admin` (default): the status page, its data and the metrics.
 //! - `cli` (default): the `fanfare` program.

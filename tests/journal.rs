@@ -4,11 +4,6 @@
     reason = "what fails in a test's helper fails the test"
 )]
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
-
 #[path = "../examples/history.rs"]
 #[allow(dead_code, reason = "what the example runs is its server")]
 mod example;

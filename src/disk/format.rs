@@ -88,6 +88,8 @@ pub(super) enum State {
     Synced,
     /// The run is over; the mark is the last word.
     Ended,
+    /// The last append failed, so events may have got numbers without being stored.
+    Failing,
 }
 
 impl Mark {
@@ -112,6 +114,7 @@ impl Mark {
                 [0] => State::Loose,
                 [1] => State::Synced,
                 [2] => State::Ended,
+                [3] => State::Failing,
                 _ => return None,
             },
         })
@@ -263,7 +266,7 @@ mod tests {
         assert_eq!(Header::decode(&header().encode()), Ok(header()));
         assert_eq!(header().encode().len(), Header::BYTES);
         assert_eq!(mark().encode().len(), Mark::BYTES);
-        for state in [State::Loose, State::Synced, State::Ended] {
+        for state in [State::Loose, State::Synced, State::Ended, State::Failing] {
             let mark = Mark { state, ..mark() };
             assert_eq!(Mark::decode(&mark.encode()), Some(mark));
         }

@@ -18,7 +18,8 @@
 //! # Numbers
 //! No number that somebody may have seen is used again. Within one run of the machine the mark tells where unused ones begin,
 //! even if records before it were lost; after a clean end, too. After a power cut the mark itself may be old: with `always` the
-//! records tell, unless some were dropped; in all other cases numbers go on [`SKIP`] further.
+//! records tell, unless some were dropped; in all other cases numbers go on [`SKIP`] further. So they do when the last append failed: some of its
+//! events may have been delivered under numbers that nothing here tells of.
 //!
 //! # When the disk fails
 //! - An append that fails is cut off again, so that none of its events counts. If that fails too, the segment is left as it is and the next append begins
@@ -62,6 +63,8 @@ pub struct Disk<F: Files = Folder> {
     tail: Option<u64>,
     /// Something in the newest segment must be synced.
     unsynced: bool,
+    /// The last append failed.
+    failing: bool,
     /// What the last owner left.
     mark: Option<Mark>,
     /// What was there has been read, so the mark is ours to set.
@@ -121,6 +124,7 @@ impl<F: Files> Disk<F> {
             ordinal: 0,
             tail: None,
             unsynced: false,
+            failing: false,
             mark: None,
             recovered: false,
             buffer: Vec::new(),
@@ -222,6 +226,7 @@ impl<F: Files> Disk<F> {
             State::Ended => true,
             State::Synced => same_boot || whole,
             State::Loose => same_boot,
+            State::Failing => false,
         }
     }
 
@@ -238,6 +243,7 @@ impl<F: Files> Disk<F> {
     /// What is true of the store while it is in use.
     fn state(&self) -> State {
         match self.fsync {
+            _ if self.failing => State::Failing,
             Fsync::Always => State::Synced,
             Fsync::Interval | Fsync::Never => State::Loose,
         }
@@ -323,6 +329,34 @@ impl<F: Files> Disk<F> {
         }
     }
 
+    fn append_all(&mut self, records: &[Record], at: SystemTime) -> io::Result<()> {
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
+        debug_assert!(records[0].seq() >= self.next, "the engine counts upwards");
+        self.buffer.clear();
+        self.buffer.shrink_to(KEEP_BUFFER);
+        for record in records {
+            format::put_record(&mut self.buffer, record, at)?;
+        }
+        if self.tail.is_none() {
+            self.begin()?;
+        }
+        let good = self.tail.unwrap_or_default();
+        if let Err(error) = self.store(last.seq() + 1) {
+            // Synced, or after a power cut these records might be there and those that get their numbers not.
+            let cut = self.files.cut(good).and_then(|()| self.files.sync());
+            self.tail = cut.is_ok().then_some(good);
+            return Err(error);
+        }
+        self.tail = Some(good + self.buffer.len() as u64);
+        self.unsynced = self.fsync != Fsync::Always;
+        if !self.unsynced {
+            self.roll();
+        }
+        Ok(())
+    }
+
     /// Ends the run: what is there is synced, and the mark says so.
     fn end(&mut self) -> io::Result<()> {
         let synced = match self.tail {
@@ -330,7 +364,10 @@ impl<F: Files> Disk<F> {
             None => Ok(()),
         };
         // The mark is true even if events were lost.
-        self.set_mark(State::Ended)?;
+        self.set_mark(match self.failing {
+            true => State::Failing,
+            false => State::Ended,
+        })?;
         self.files.sync_mark().and(synced)
     }
 }
@@ -370,31 +407,14 @@ impl<F: Files> History for Disk<F> {
     }
 
     fn append(&mut self, records: &[Record], at: SystemTime) -> io::Result<()> {
-        let Some(last) = records.last() else {
-            return Ok(());
-        };
-        debug_assert!(records[0].seq() >= self.next, "the engine counts upwards");
-        self.buffer.clear();
-        self.buffer.shrink_to(KEEP_BUFFER);
-        for record in records {
-            format::put_record(&mut self.buffer, record, at)?;
+        let failed_before = std::mem::take(&mut self.failing);
+        let appended = self.append_all(records, at);
+        self.failing = appended.is_err() || failed_before && records.is_empty();
+        if appended.is_err() {
+            // It is written over in place, for which even a full disk has room; nobody can do more than try.
+            let _ = self.set_mark(State::Failing);
         }
-        if self.tail.is_none() {
-            self.begin()?;
-        }
-        let good = self.tail.unwrap_or_default();
-        if let Err(error) = self.store(last.seq() + 1) {
-            // Synced, or after a power cut these records might be there and those that get their numbers not.
-            let cut = self.files.cut(good).and_then(|()| self.files.sync());
-            self.tail = cut.is_ok().then_some(good);
-            return Err(error);
-        }
-        self.tail = Some(good + self.buffer.len() as u64);
-        self.unsynced = self.fsync != Fsync::Always;
-        if !self.unsynced {
-            self.roll();
-        }
-        Ok(())
+        appended
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -120,6 +120,8 @@ impl Engine {
         self.skip_to(next);
         self.tick(now);
         self.storing = Some(Storing::default());
+        // What was restored was published to another process.
+        self.stats.events = 0;
         self.note_store();
     }
 

@@ -1,5 +1,5 @@
 // A browser's EventSource against the program: opens before any event, gets each event once and in order,
-// comes back after a restart.
+// comes back after a restart, and has missed nothing.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -35,7 +35,8 @@ async function serve(...options) {
   const program = spawn(process.env.FANFARE, ["serve", ...options], { stdio: ["ignore", "pipe", "inherit"] });
   const [line] = await once(program.stdout, "data");
   const url = /http:\S+/.exec(line.toString())[0];
-  return { url, stop: async () => { program.kill("SIGTERM"); await once(program, "exit"); } };
+  const end = async (signal) => { program.kill(signal); await once(program, "exit"); };
+  return { url, stop: () => end("SIGTERM"), kill: () => end("SIGKILL") };
 }
 
 async function publish(url, events) {
@@ -86,4 +87,31 @@ test("a browser comes back after the server was stopped and started", async () =
   await page.waitForFunction(() => window.seen.includes("again"));
   await page.close();
   await second.stop();
+});
+
+test("a browser misses nothing though the server is killed, and what came meanwhile comes first", async () => {
+  const data = mkdtempSync(join(tmpdir(), "fanfare-history-"));
+  const options = ["--retry", "100ms", "--data-dir", data];
+  let server = await serve("--addr", "127.0.0.1:0", ...options);
+  // It has seen no event yet when the first server is gone, and goes on from where it stood all the same.
+  const page = await listen(server.url, ["/a", "/b/c"]);
+  const host = new URL(server.url).host;
+  const expected = [];
+  for (let round = 0; round < 4; round += 1) {
+    await server.kill();
+    // Published where the browser does not look.
+    const elsewhere = await serve("--addr", "127.0.0.1:0", ...options);
+    const events = Array.from({ length: 50 }, (_, n) => ({ namespace: n % 2 ? "/a" : "/b/c/d", data: `${round} ${n}` }));
+    await publish(elsewhere.url, events.slice(0, 30));
+    await elsewhere.kill();
+    server = await serve("--addr", host, ...options);
+    await publish(server.url, events.slice(30));
+    expected.push(...events.map((event) => event.data));
+    await page.waitForFunction((count) => window.seen.filter((data) => data !== "open").length >= count, expected.length);
+  }
+  const seen = await page.evaluate(() => window.seen);
+  assert.deepEqual(seen.filter((data) => data !== "open"), expected);
+  await page.close();
+  await server.stop();
+  rmSync(data, { recursive: true, force: true });
 });

@@ -6,11 +6,6 @@
     reason = "what fails in a test's helper fails the test"
 )]
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
-
 #[path = "../sim/dice.rs"]
 #[allow(
     dead_code,

@@ -54,6 +54,9 @@ pub(crate) struct World {
 struct Past {
     /// The power was cut.
     power: bool,
+    /// The last append failed; one did, of which a power cut may bring back the mark.
+    failing: bool,
+    failed: bool,
     /// A bit was flipped.
     flipped: bool,
     /// The end of a file went missing.
@@ -131,8 +134,10 @@ impl World {
         let past = &mut self.past;
         self.rough |= end != End::Clean || faults > 0 || past.flipped || past.cut;
         let loose = end == End::Power;
-        past.sure = begun && !loose && !past.flipped;
-        past.sure_if_whole = begun && (past.sure || fsync == Fsync::Always) && !past.flipped;
+        past.sure = begun && !loose && !past.flipped && !past.failing;
+        let safe = past.sure || fsync == Fsync::Always;
+        let failed = if loose { past.failed } else { past.failing };
+        past.sure_if_whole = begun && safe && !past.flipped && !failed;
         Ok(())
     }
 
@@ -177,6 +182,8 @@ impl World {
             Ok(()) => self.next += count,
             Err(_) => self.pending.clear(),
         }
+        self.past.failing = stored.is_err();
+        self.past.failed |= stored.is_err();
     }
 
     fn event(&mut self, seq: u64) -> Record {
