@@ -202,6 +202,10 @@ fn base_36(mut number: u64) -> String {
 
 /// The number behind which the last `count` events of some logs stand, each event once.
 fn behind_last(keys: &[u32], topics: &Slab<Topic>, count: u64) -> u64 {
+    let retained = |&topic: &u32| topics[topic as usize].log.len() as u64;
+    if keys.iter().map(retained).sum::<u64>() <= count {
+        return 0;
+    }
     let seq_at = |topic: u32, ordinal: u64| {
         let position = topics[topic as usize].log.position(ordinal)?;
         Some((position.seq, topic, ordinal))
