@@ -26,11 +26,11 @@ try {
     clients.push(client.on("error", () => {}));
   };
   while (clients.length < 180) join();
-  const page = await browser.newPage({ viewport: { width: 1280, height: 1180 } });
+  const page = await browser.newPage({ viewport: { width: 1280, height: 1400 } });
   await page.goto(`${url}/admin/`);
   await page.getByLabel("Admin token").fill(token);
   await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByRole("button", { name: "news", exact: true }).click();
+  await page.getByRole("button", { name: "/news", exact: true }).click();
 
   for (let tick = 0; tick < minutes * 120; tick += 1) {
     const wave = 60 + 40 * Math.sin(tick / 60) + 25 * Math.sin(tick / 17) + 15 * Math.random() + (tick % 300 < 24 ? 90 : 0);
@@ -41,6 +41,7 @@ try {
     if (tick % 20 === 0) clients[Math.floor(tick / 20)].destroy();
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
+  await page.mouse.move(0, 0);
   await page.screenshot({ path: "screenshot.png" });
 } finally {
   await browser.close();

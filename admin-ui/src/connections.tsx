@@ -64,8 +64,8 @@ function Detail({ id, again, onClose }: { id: number; again: () => void; onClose
       {data && (
         <dl class="pairs">
           <div><dt>{data.namespaces.length === 1 ? "Namespace" : `${data.namespaces.length} namespaces`}</dt><dd><ul>{data.namespaces.map((namespace) => <li key={namespace}>{namespace}</li>)}</ul></dd></div>
-          <div><dt>Request</dt><dd>{data.request_path}</dd></div>
-          <div><dt>Address</dt><dd>{data.client_ip}</dd></div>
+          <div><dt>Request</dt><dd>{data.request_path || "–"}</dd></div>
+          <div><dt>Address</dt><dd>{data.client_ip || "–"}</dd></div>
           <div><dt>User agent</dt><dd>{data.user_agent || "–"}</dd></div>
           <div><dt>Connected</dt><dd>{duration(Math.max(1000, data.connected_ms))} <small>since {date(data.created_at * 1000)}</small></dd></div>
           <div><dt>Events</dt><dd>{count(data.msgs_sent)} <small>{short(meter.rate("events", data.msgs_sent, at_ms))} per second</small></dd></div>
@@ -85,7 +85,7 @@ function Detail({ id, again, onClose }: { id: number; again: () => void; onClose
 function disconnect({ id, namespace, client_ip, user_agent }: Connection, again: () => void) {
   confirm({
     title: `Disconnect connection ${id}?`,
-    text: `It listens to ${namespace} from ${client_ip}${user_agent && ` with ${user_agent}`}. Most clients come back by themselves after a few seconds.`,
+    text: `It listens to ${namespace}${client_ip && ` from ${client_ip}`}${user_agent && ` with ${user_agent}`}. Most clients come back by themselves after a few seconds.`,
     act: async () => {
       const { disconnected } = await post<{ disconnected: number }>("disconnect", { id });
       again();

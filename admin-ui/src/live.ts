@@ -49,7 +49,7 @@ export async function stayConnected() {
     const before = beat.value;
     let why = "The connection to the server is lost.";
     try {
-      session.value = await get<Session>("session.json", signal);
+      session.value = await get<Session>("session.json", AbortSignal.any([signal, AbortSignal.timeout(SILENCE_MS)]));
       if (session.value.login && !session.value.signed_in) {
         forget();
         link.value = { state: "sign-in" };

@@ -17,7 +17,7 @@ const COLUMNS: Column[] = [
   { label: "Subscribers", by: "subscribers_below", kind: "figure" },
   { label: "Events", by: "events", kind: "figure medium" },
   { label: "Per second", kind: "figure small" },
-  { label: "Retained", by: "retained_bytes", kind: "figure medium" },
+  { label: "Retained", by: "retained_bytes", kind: "figure retained medium" },
   { label: "Last event", by: "last_event_at", kind: "figure medium" },
   { label: "Act", kind: "act" },
 ];
@@ -83,13 +83,18 @@ function Children({ under, depth, opened }: { under: string; depth: number; open
 
 const indent = (depth: number) => `${depth * 1.1}rem`;
 
+/** The last segment. What stands before it is in the text but not to be seen, for those who hear the page, or copy from it. */
+function Name({ namespace }: { namespace: string }) {
+  const last = lastSegment(namespace);
+  return <><span class="before">{namespace.slice(0, namespace.length - last.length)}</span>{last}</>;
+}
+
 function Branch({ row, depth, opened }: { row: NamespaceRow; depth: number; opened: Opened }) {
-  const name = lastSegment(row.namespace);
-  const style = { paddingInlineStart: indent(depth) };
-  if (!row.children) return <span class="leaf" style={style} title={row.namespace}>{name}</span>;
-  const open = opened.open.has(row.namespace);
+  const { namespace } = row;
+  const shown = { style: { paddingInlineStart: indent(depth) }, title: namespace };
+  if (!row.children) return <span class="leaf" {...shown}><Name namespace={namespace} /></span>;
   return (
-    <button type="button" class="branch" style={style} aria-expanded={open} title={row.namespace} onClick={() => opened.toggle(row.namespace)}>{name}</button>
+    <button type="button" class="branch" {...shown} aria-expanded={opened.open.has(namespace)} onClick={() => opened.toggle(namespace)}><Name namespace={namespace} /></button>
   );
 }
 

@@ -48,23 +48,23 @@ test("the tree of namespaces opens level by level, and asks only for what is ope
   const { page, asked, table, close } = await open(server);
   const tree = table("Namespaces");
   const names = async () => (await rows(tree)).map(([name, own, below]) => `${name} ${own} ${below}`);
-  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "pets 0 2", "petshop 1 1"]));
+  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "/pets 0 2", "/petshop 1 1"]));
   const askedFor = (under) => asked.some((url) => new URL(url).searchParams.get("under") === under);
   assert.ok(!askedFor("/pets"));
-  await tree.getByRole("button", { name: "pets", exact: true }).click();
-  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "pets 0 2", "cats 0 1", "dogs 1 1", "petshop 1 1"]));
+  await tree.getByRole("button", { name: "/pets", exact: true }).click();
+  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "/pets 0 2", "/pets/cats 0 1", "/pets/dogs 1 1", "/petshop 1 1"]));
   assert.ok(askedFor("/pets") && !askedFor("/pets/cats"));
   const cats = tree.getByRole("button", { name: "cats" });
   await cats.press("Enter");
-  await eventually(async () => assert.equal((await names())[3], "tabby 1 1"));
+  await eventually(async () => assert.equal((await names())[3], "/pets/cats/tabby 1 1"));
   assert.equal(await cats.getAttribute("aria-expanded"), "true");
 
   await tree.getByRole("textbox", { name: "Filter" }).fill("tab");
   await eventually(async () => assert.deepEqual(await names(), ["/pets/cats/tabby 1 1"]));
   await tree.getByRole("textbox", { name: "Filter" }).fill("");
-  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "pets 0 2", "cats 0 1", "tabby 1 1", "dogs 1 1", "petshop 1 1"]));
+  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "/pets 0 2", "/pets/cats 0 1", "/pets/cats/tabby 1 1", "/pets/dogs 1 1", "/petshop 1 1"]));
   await tree.getByRole("button", { name: "Own" }).click();
-  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "petshop 1 1", "pets 0 2", "dogs 1 1", "cats 0 1", "tabby 1 1"]));
+  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "/petshop 1 1", "/pets 0 2", "/pets/dogs 1 1", "/pets/cats 0 1", "/pets/cats/tabby 1 1"]));
   await close();
   clients.forEach((client) => client.end());
   await server.stop();
@@ -266,6 +266,32 @@ test("the page says that the server is gone, and comes back with it", async () =
   await second.stop();
 });
 
+test("a server that says nothing counts as gone until it speaks again", async () => {
+  const server = await serve();
+  const { page, close } = await open(server);
+  await page.getByText("Serving").waitFor();
+  server.signal("SIGSTOP");
+  const banner = page.getByRole("alert").getByText("The connection to the server is lost.");
+  await banner.waitFor();
+  server.signal("SIGCONT");
+  await banner.waitFor({ state: "detached" });
+  await page.getByText("Serving").waitFor();
+  await close();
+  await server.stop();
+});
+
+test("at an address of its own, the page says that publishing is elsewhere", async () => {
+  const server = await serve("--admin", "127.0.0.1:0");
+  const client = await subscribe(server, "/a", "somebody");
+  const { page, table, close } = await open(await server.page());
+  await table("Connections").getByRole("row", { name: "somebody" }).waitFor();
+  await page.getByText("at the server's other address").waitFor();
+  assert.equal(await page.getByRole("form", { name: "Try it" }).count(), 0);
+  await close();
+  client.end();
+  await server.stop();
+});
+
 test("what clients send is text, whatever it looks like", async () => {
   const markup = `<img src=x onerror="hacked=1"><script>hacked=1</script>&amp;"'`;
   const server = await serve();
@@ -277,7 +303,7 @@ test("what clients send is text, whatever it looks like", async () => {
   await page.getByText("Live", { exact: true }).waitFor();
   await publish(server, [{ namespace, event: markup, id: markup, data: `${markup}\n${markup}` }]);
   await page.getByRole("list", { name: "Followed events" }).locator("pre").getByText(`${markup}\n${markup}`).waitFor();
-  await table("Namespaces").getByText(namespace.slice(1), { exact: true }).waitFor();
+  await table("Namespaces").getByText(namespace, { exact: true }).waitFor();
   const row = table("Connections").getByRole("row").filter({ hasText: markup }).first();
   await row.getByRole("button", { name: "Disconnect" }).click();
   await page.getByRole("dialog").getByText(markup).waitFor();
@@ -336,7 +362,7 @@ for (const colorScheme of ["light", "dark"]) {
     await page.getByLabel("Admin token").fill("T");
     await page.getByRole("button", { name: "Sign in" }).click();
     await page.getByRole("button", { name: "Follow" }).click();
-    await table("Namespaces").getByRole("button", { name: "pets", exact: true }).click();
+    await table("Namespaces").getByRole("button", { name: "/pets", exact: true }).click();
     await table("Namespaces").getByText("dogs").waitFor();
     await publish(server, [{ namespace: "/pets", event: "seen", data: "something to see" }]);
     await page.getByText("something to see").waitFor();
@@ -365,7 +391,7 @@ for (const [width, height, colorScheme] of [[360, 780, "dark"], [1280, 900, "lig
     const server = await serve("--demo");
     const clients = await Promise.all(["/pets/dogs", "/pets/cats", "/time", "/"].map((namespace) => subscribe(server, namespace, "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")));
     const { page, table, close } = await open(server, { viewport: { width, height }, colorScheme });
-    await table("Namespaces").getByRole("button", { name: "pets", exact: true }).click();
+    await table("Namespaces").getByRole("button", { name: "/pets", exact: true }).click();
     await page.getByRole("button", { name: "Follow" }).click();
     await page.getByText(/\d+ events/).first().waitFor();
     await table("Connections").getByRole("row").nth(4).waitFor();

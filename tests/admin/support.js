@@ -21,15 +21,20 @@ export async function cleanUp() {
 /** Starts the program, and gives its address and what stops it. */
 export async function serve(...options) {
   const addr = options.includes("--addr") ? [] : ["--addr", "127.0.0.1:0"];
-  const program = spawn(process.env.FANFARE, ["serve", ...addr, ...options], { stdio: ["ignore", "pipe", "inherit"] });
+  const program = spawn(process.env.FANFARE, ["serve", ...addr, ...options], { stdio: ["ignore", "pipe", "pipe"] });
+  let said = "";
+  program.stderr.on("data", (bytes) => { said += bytes; });
   programs.add(program);
   program.once("exit", () => programs.delete(program));
-  const ended = once(program, "exit").then(([code]) => { throw new Error(`the program ended with ${code}`); });
+  const ended = once(program, "exit").then(([code]) => { throw new Error(`the program ended with ${code}: ${said}`); });
   const [line] = await Promise.race([once(program.stdout, "data"), ended]);
   const url = /http:\S+/.exec(line.toString())[0];
   return {
     url,
     host: new URL(url).host,
+    /** Where its log says that the status page is. */
+    page: async () => ({ url: await eventually(() => /status page: (http:\S+)\/admin\//.exec(said)[1]) }),
+    signal: (signal) => program.kill(signal),
     stop: async (signal = "SIGTERM") => { program.kill(signal); await once(program, "exit"); },
   };
 }
