@@ -586,6 +586,16 @@ fn what_cannot_be_stored_is_refused_to_requests_and_told_to_streams() {
         (507, r#"{"error":"events cannot be stored at the moment"}"#)
     );
     assert_eq!(it.server.handle.status().store, StoreState::Failing);
+    #[cfg(feature = "admin")]
+    {
+        let told = it.server.ask("GET /admin/status.json", "").response();
+        assert!(
+            told.contains("\"events cannot be stored, so publishing over HTTP is refused\""),
+            "{told}"
+        );
+        let metrics = it.server.ask("GET /metrics", "").response();
+        assert!(metrics.contains("\nfanfare_store_failing 1\n"), "{metrics}");
+    }
     // Streams go on, with what others publish.
     it.server.publish("/a", "three");
     stream.expect("id:z-2\ndata:three\n\n");

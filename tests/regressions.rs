@@ -337,3 +337,18 @@ fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
     assert_eq!(reason, Some(DisconnectReason::Lagged));
     assert!(now - begun >= Duration::from_millis(900));
 }
+
+#[test]
+#[cfg(feature = "publish")]
+fn a_request_behind_a_refused_last_line_is_answered() {
+    let server = start(builder());
+    let mut client = server.connect();
+    let lines = "{\"namespace\":\"/a\"}\n{}\n";
+    let headers = format!(
+        "Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n",
+        lines.len()
+    );
+    client.send(request("POST /publish", &headers) + lines + &request("GET /healthz", ""));
+    assert_eq!(status(&client.response()), 400);
+    assert_eq!(status(&client.response()), 200);
+}

@@ -16,7 +16,7 @@ use crate::admin::histogram::Histogram;
 use crate::http::request::RequestHead;
 use crate::http::response::Answer;
 use crate::namespace::Namespace;
-use crate::stats::{DisconnectReason, State, Status};
+use crate::stats::{DisconnectReason, State, Status, StoreState};
 
 /// Top namespaces that have a series of their own; the others share one.
 const SERIES_MOST: usize = 64;
@@ -355,6 +355,12 @@ impl Snapshot {
             "Events that were dropped before their time as memory was full",
             None,
             status.gave_way,
+        )?;
+        out.gauge(
+            "store_failing",
+            "Whether events cannot be stored",
+            None,
+            i64::from(status.store == StoreState::Failing),
         )?;
         let step = STEP_US as f64 / 1e6;
         let seconds = |us: u64| us as f64 / 1e6;

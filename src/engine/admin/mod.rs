@@ -20,7 +20,7 @@ use crate::http::request::{RequestHead, RequestReader};
 use crate::http::response::{self, Answer};
 use crate::http::{proxy, route};
 use crate::namespace::Namespace;
-use crate::stats::{DisconnectReason, State, Status};
+use crate::stats::{DisconnectReason, State, Status, StoreState};
 
 use super::connection::Phase;
 use super::{ConnId, Engine};
@@ -617,7 +617,11 @@ impl Engine {
                 "{count} retained events were dropped before their time as history-total was reached"
             ),
         };
-        let all = [publish.into(), admin.into(), gave_way];
+        let store = match status.store {
+            StoreState::Failing => "events cannot be stored, so publishing over HTTP is refused",
+            StoreState::Working | StoreState::None => "",
+        };
+        let all = [store.into(), publish.into(), admin.into(), gave_way];
         all.into_iter()
             .filter(|warning: &String| !warning.is_empty())
             .collect()
