@@ -49,7 +49,8 @@ pub(super) struct Retention {
     aged: u64,
     /// The first retained event of each log, and whose it is. An entry that is not the one its topic remembers means nothing.
     oldest: BinaryHeap<Reverse<(u64, u32)>>,
-    /// Topics by the binary logarithm of the memory they take.
+    /// Topics by the binary logarithm of the memory they take, or took at the most since somebody looked: so a log that fills and empties
+    /// again and again is listed once.
     by_size: Vec<Vec<u32>>,
     forgotten: Forgotten,
     /// Events up to this number may be missing anywhere.
@@ -304,8 +305,8 @@ impl Retention {
             share.oldest = first;
             self.oldest.push(Reverse((first, key)));
         }
-        let size = (usize::BITS - memory.leading_zeros()) as usize;
-        if size != share.size {
+        let size = size_of_memory(memory);
+        if size > share.size {
             self.list_by_size(key, size, topics);
         }
     }
@@ -334,13 +335,25 @@ impl Retention {
     }
 
     /// A log that holds about as much as any other, if all together hold too much.
-    fn largest_of_too_much(&self, ids: &EventIds) -> Option<u32> {
+    fn largest_of_too_much(&mut self, topics: &mut Slab<Topic>, ids: &EventIds) -> Option<u32> {
         if self.memory + ids.memory() <= self.memory_most {
             return None;
         }
-        let largest = self.by_size.iter().rev().find_map(|keys| keys.first());
-        largest.copied()
+        loop {
+            let key = *self.by_size.iter().rev().find_map(|keys| keys.first())?;
+            let share = &topics[key as usize].share;
+            let size = size_of_memory(share.memory);
+            if size == share.size {
+                return Some(key);
+            }
+            self.list_by_size(key, size, topics);
+        }
     }
+}
+
+/// In which list of sizes so much memory is.
+fn size_of_memory(memory: usize) -> usize {
+    (usize::BITS - memory.leading_zeros()) as usize
 }
 
 impl Engine {
@@ -399,7 +412,10 @@ impl Engine {
 
     /// Makes the largest logs drop their oldest events until all together are within the total again.
     pub(super) fn give_way(&mut self) {
-        while let Some(key) = self.retention.largest_of_too_much(&self.ids) {
+        while let Some(key) = self
+            .retention
+            .largest_of_too_much(&mut self.topics, &self.ids)
+        {
             let events = self.retention.events;
             let offset = self.topics[key as usize].log.first_chunk_end();
             self.retention
@@ -443,10 +459,36 @@ impl Engine {
         }
         let topic = &self.topics[key as usize];
         if !topic.has_audience() && topic.log.is_empty() {
+            self.retention.list_by_size(key, 0, &mut self.topics);
             let topic = self.topics.remove(key as usize);
             self.retention
                 .forget(&topic.namespace, topic.log.last_seq());
             self.namespaces.remove(&topic.namespace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_forgotten_namespaces_the_older_half_is_one_number() {
+        let mut forgotten = Forgotten::default();
+        let name = |number: u64| Namespace::parse(&number.to_string()).unwrap();
+        let most = FORGOTTEN_MOST as u64;
+        for number in 1..=most {
+            forgotten.note(&name(number), number);
+        }
+        assert_eq!(forgotten.last(&name(1)), 1);
+        assert_eq!(forgotten.last(&name(most + 1)), 0);
+        forgotten.note(&name(most + 1), most + 1);
+        assert!(forgotten.last.len() <= FORGOTTEN_MOST / 2 + 1);
+        // What is not known for sure counts as gone.
+        let floor = forgotten.last(&Namespace::root());
+        assert!((most / 2..=most / 2 + 1).contains(&floor));
+        for number in [1, most / 2, most, most + 1] {
+            assert_eq!(forgotten.last(&name(number)), number.max(floor));
         }
     }
 }
