@@ -667,3 +667,49 @@ fn lines_that_cannot_be_stored_are_named() {
     let expected = r#"{"error":"events cannot be stored: not today","line":6,"published":2}"#;
     assert_eq!((status(&response), body(&response)), (507, expected));
 }
+
+/// A store that waits until it is told to go on.
+struct Slow(std::sync::mpsc::Receiver<()>);
+
+impl History for Slow {
+    fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
+        Ok(fresh)
+    }
+
+    fn recover(&mut self, _: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
+        let (next, dropped) = (1, None);
+        Ok(Recovered { next, dropped })
+    }
+
+    fn append(&mut self, _: &[Record], _: SystemTime) -> io::Result<()> {
+        // Once nobody holds it back any more, it is fast.
+        let _ = self.0.recv();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_slow_store_makes_publishers_wait_and_nobody_else() {
+    let (go_on, waits) = std::sync::mpsc::channel();
+    let it = remember(with_history().history(Slow(waits)));
+    let mut stream = it.server.ask("GET /subscribe", "");
+    stream.read_through("\n\n");
+    let data = "x".repeat(10_000);
+    let publisher = &it.server.publisher;
+    let wait = Duration::from_secs(1);
+    let mut sent = 0;
+    while publisher
+        .send_timeout(Event::new("/a", data.clone()), wait)
+        .is_ok()
+    {
+        sent += 1;
+    }
+    // A mebibyte in the queue, one on the way to the store, and a batch that is with it.
+    assert!((200..400).contains(&sent), "{sent} events were taken");
+    assert_eq!(status(&it.server.ask("GET /healthz", "").response()), 200);
+    assert_eq!(it.server.handle.status().events, 0);
+    drop(go_on);
+    for number in 1..=sent {
+        stream.expect(&format!("id:{}-{number}\ndata:{data}\n\n", it.epoch));
+    }
+}
