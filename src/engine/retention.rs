@@ -49,8 +49,7 @@ pub(super) struct Retention {
     aged: u64,
     /// The first retained event of each log, and whose it is. An entry that is not the one its topic remembers means nothing.
     oldest: BinaryHeap<Reverse<(u64, u32)>>,
-    /// Topics by the binary logarithm of the memory they take, or took at the most since somebody looked: so a log that fills and empties
-    /// again and again is listed once.
+    /// Topics by the binary logarithm of the memory they take.
     by_size: Vec<Vec<u32>>,
     forgotten: Forgotten,
     /// Events up to this number may be missing anywhere.
@@ -305,8 +304,8 @@ impl Retention {
             share.oldest = first;
             self.oldest.push(Reverse((first, key)));
         }
-        let size = size_of_memory(memory);
-        if size > share.size {
+        let size = (usize::BITS - memory.leading_zeros()) as usize;
+        if size != share.size {
             self.list_by_size(key, size, topics);
         }
     }
@@ -335,25 +334,13 @@ impl Retention {
     }
 
     /// A log that holds about as much as any other, if all together hold too much.
-    fn largest_of_too_much(&mut self, topics: &mut Slab<Topic>, ids: &EventIds) -> Option<u32> {
+    fn largest_of_too_much(&self, ids: &EventIds) -> Option<u32> {
         if self.memory + ids.memory() <= self.memory_most {
             return None;
         }
-        loop {
-            let key = *self.by_size.iter().rev().find_map(|keys| keys.first())?;
-            let share = &topics[key as usize].share;
-            let size = size_of_memory(share.memory);
-            if size == share.size {
-                return Some(key);
-            }
-            self.list_by_size(key, size, topics);
-        }
+        let largest = self.by_size.iter().rev().find_map(|keys| keys.first());
+        largest.copied()
     }
-}
-
-/// In which list of sizes so much memory is.
-fn size_of_memory(memory: usize) -> usize {
-    (usize::BITS - memory.leading_zeros()) as usize
 }
 
 impl Engine {
@@ -412,10 +399,7 @@ impl Engine {
 
     /// Makes the largest logs drop their oldest events until all together are within the total again.
     pub(super) fn give_way(&mut self) {
-        while let Some(key) = self
-            .retention
-            .largest_of_too_much(&mut self.topics, &self.ids)
-        {
+        while let Some(key) = self.retention.largest_of_too_much(&self.ids) {
             let events = self.retention.events;
             let offset = self.topics[key as usize].log.first_chunk_end();
             self.retention
@@ -459,7 +443,6 @@ impl Engine {
         }
         let topic = &self.topics[key as usize];
         if !topic.has_audience() && topic.log.is_empty() {
-            self.retention.list_by_size(key, 0, &mut self.topics);
             let topic = self.topics.remove(key as usize);
             self.retention
                 .forget(&topic.namespace, topic.log.last_seq());
