@@ -42,7 +42,8 @@ impl Both {
 
     fn on_path(&mut self, name: &Namespace) -> usize {
         let mut sum = 0;
-        self.trie.for_each_on_path(name, |value| sum += *value);
+        self.trie
+            .for_each_on_path(name.segments(), |value| sum += *value);
         sum
     }
 

@@ -44,6 +44,7 @@ mod event_stream;
 mod http;
 
 mod event_log;
+mod frame_run;
 mod history;
 mod tally;
 mod trie;
@@ -104,7 +105,9 @@ pub mod internals {
     pub use crate::engine::AdminSetup;
     pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SLICE, SURPLUS};
     pub use crate::event_log::{EventLog, Slices};
-    pub use crate::event_stream::encode::{EventLimits, Frame, Target, max_frame_bytes};
+    pub use crate::event_stream::encode::{
+        EventLimits, Frame, FrameRef, Lent, Target, TargetRef, max_frame_bytes,
+    };
     pub use crate::http::{body, request, response, route};
     pub use crate::trie::Trie;
 }

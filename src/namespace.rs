@@ -23,6 +23,10 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Namespace(Box<str>);
 
+/// A [`Namespace`] that is kept elsewhere, as part of other text.
+#[derive(Debug, Clone, Copy)]
+pub struct NamespaceRef<'a>(&'a str);
+
 /// How long and how deep a namespace may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamespaceLimits {
@@ -139,21 +143,12 @@ impl Namespace {
 
     /// The segments from the root down; none for the root itself.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.0.split('/').filter(|segment| !segment.is_empty())
+        self.borrowed().segments()
     }
 
-    /// The ancestor with so many segments; itself if it has no more.
-    pub(crate) fn ancestor(&self, segments: usize) -> Self {
-        if segments == 0 {
-            return Self::root();
-        }
-        // Each segment has its slash in front.
-        let end = self
-            .0
-            .match_indices('/')
-            .nth(segments)
-            .map_or(self.0.len(), |(at, _)| at);
-        Self(self.0[..end].into())
+    /// The same, lent out.
+    pub(crate) fn borrowed(&self) -> NamespaceRef<'_> {
+        NamespaceRef(&self.0)
     }
 
     /// Whether this is `other` or one of its ancestors: whole segments count, so `/pet` does not contain `/pets`.
@@ -176,6 +171,45 @@ impl Namespace {
             }
         }
         kept
+    }
+}
+
+impl<'a> NamespaceRef<'a> {
+    /// What [`as_str`](Self::as_str) told.
+    pub(crate) fn of_normal(path: &'a str) -> Self {
+        debug_assert!(path.starts_with('/'), "a normal form was kept");
+        Self(path)
+    }
+
+    /// The normal form, with its leading `/`.
+    pub(crate) fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// The segments from the root down; none for the root itself.
+    pub(crate) fn segments(self) -> impl Iterator<Item = &'a str> {
+        // Each segment has its slash in front; the root has a slash and nothing behind it.
+        let segments = (self.0 != "/").then(|| self.0[1..].split('/'));
+        segments.into_iter().flatten()
+    }
+
+    /// A copy to keep.
+    pub(crate) fn to_namespace(self) -> Namespace {
+        Namespace(self.0.into())
+    }
+
+    /// The ancestor with so many segments; itself if it has no more.
+    pub(crate) fn ancestor(self, segments: usize) -> Namespace {
+        if segments == 0 {
+            return Namespace::root();
+        }
+        // Each segment has its slash in front.
+        let end = self
+            .0
+            .match_indices('/')
+            .nth(segments)
+            .map_or(self.0.len(), |(at, _)| at);
+        Namespace(self.0[..end].into())
     }
 }
 
@@ -212,10 +246,12 @@ mod tests {
             (3, "/a/bc/d"),
             (9, "/a/bc/d"),
         ] {
-            assert_eq!(namespace.ancestor(segments).as_str(), ancestor);
+            let lent = namespace.borrowed();
+            assert_eq!(lent.ancestor(segments).as_str(), ancestor);
         }
-        assert_eq!(Namespace::root().ancestor(0), Namespace::root());
-        assert_eq!(Namespace::root().ancestor(1), Namespace::root());
+        let root = Namespace::root();
+        assert_eq!(root.borrowed().ancestor(0), root);
+        assert_eq!(root.borrowed().ancestor(1), root);
     }
 
     #[test]

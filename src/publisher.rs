@@ -1,17 +1,17 @@
 //! The way in: publishers on any thread, and the queue between them and the event loop.
 //!
-//! The queue is bounded in events by its channel and in bytes by a count beside it. A publisher wakes the event loop only
-//! when it sleeps: a flag that the loop sets before its last look at the queue, not a system call per event.
+//! The queue is a run of frames under a lock, which the event loop takes away whole, leaving an empty one, and works off without the lock. It is
+//! bounded in events and in bytes. A publisher wakes the event loop only when it sleeps: a flag that the loop sets before its last look at
+//! the queue, not a system call per event.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded};
-
 use crate::event::{Event, EventError};
-use crate::event_stream::encode::{EventLimits, Frame};
+use crate::event_stream::encode::{EventLimits, Frame, FrameRef};
+use crate::frame_run::FrameRun;
 
 /// Hands events to a server, from any thread; clones share the server's queue.
 ///
@@ -20,7 +20,6 @@ use crate::event_stream::encode::{EventLimits, Frame};
 /// delivered to the subscribers connected when the event loop takes it, in the one order in which it takes them all.
 #[derive(Clone)]
 pub struct Publisher {
-    sender: Sender<Frame>,
     shared: Arc<Shared>,
     limits: EventLimits,
 }
@@ -28,7 +27,7 @@ pub struct Publisher {
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher")
-            .field("queued", &self.sender.len())
+            .field("queued", &self.shared.len())
             .finish_non_exhaustive()
     }
 }
@@ -112,47 +111,45 @@ impl Publisher {
         patience: Patience,
     ) -> Result<(), SendError> {
         let frame = encode(&event, &self.limits).map_err(SendError::Refused)?;
-        let bytes = frame.bytes.len();
-        if !self.shared.reserve(bytes, patience) {
+        let Some(mut queued) = self.shared.lock_with_room(frame.bytes.len(), patience) else {
             let event = Box::new(event);
             return Err(if self.shared.closed.load(Ordering::Acquire) {
                 SendError::Closed(event)
             } else {
                 SendError::Full(event)
             });
-        }
-        let sent = match patience {
-            Patience::None => self
-                .sender
-                .try_send(frame)
-                .map_err(|error| matches!(error, TrySendError::Full(_))),
-            Patience::Until(at) => self
-                .sender
-                .send_deadline(frame, at)
-                .map_err(|error| matches!(error, SendTimeoutError::Timeout(_))),
-            Patience::Endless => self.sender.send(frame).map_err(|_| false),
         };
-        sent.map_err(|full| {
-            self.shared.release(bytes);
-            if full {
-                SendError::Full(Box::new(event))
-            } else {
-                SendError::Closed(Box::new(event))
-            }
-        })?;
+        queued.events += 1;
+        self.shared
+            .bytes
+            .fetch_add(frame.bytes.len(), Ordering::SeqCst);
+        queued.run.push(frame);
+        drop(queued);
         self.shared.wake();
         Ok(())
     }
 }
 
+/// What publishers have put in.
+#[derive(Debug, Default)]
+struct Queued {
+    /// What the event loop has not taken away.
+    run: FrameRun,
+    /// How many events there ever were.
+    events: usize,
+}
+
 /// What publishers, handles and the event loop share.
 pub(crate) struct Shared {
-    /// Bytes of events in the queue, or about to be.
+    queued: Mutex<Queued>,
+    /// Bytes of events in the queue, those included that the event loop has taken away and not yet worked off. Raised under the lock.
     bytes: AtomicUsize,
+    /// How many events the event loop ever worked off.
+    taken: AtomicUsize,
+    most_events: usize,
     most_bytes: usize,
-    /// Publishers wait for bytes to be released and were not yet told of any.
+    /// Publishers wait for room and were not yet told of any.
     waiting: AtomicBool,
-    lock: Mutex<()>,
     released: Condvar,
     /// The event loop sleeps or is about to.
     asleep: AtomicBool,
@@ -179,67 +176,79 @@ impl Shared {
         let _ = self.waker.set(waker);
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
-        let admit =
-            |used: usize| (used == 0 || used + bytes <= self.most_bytes).then_some(used + bytes);
-        self.bytes
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, admit)
-            .is_ok()
+    fn lock(&self) -> MutexGuard<'_, Queued> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn len(&self) -> usize {
+        self.events_in(&self.lock())
+    }
+
+    fn events_in(&self, queued: &Queued) -> usize {
+        queued.events - self.taken.load(Ordering::SeqCst)
+    }
+
+    fn has_room(&self, queued: &Queued, bytes: usize) -> bool {
+        let used = self.bytes.load(Ordering::SeqCst);
+        (used == 0 || used + bytes <= self.most_bytes) && self.events_in(queued) < self.most_events
+    }
+
+    /// Waits for room in the queue, and keeps it locked; `None` when there was none in time or the event loop has ended.
     #[expect(
         clippy::disallowed_methods,
         reason = "a publisher's patience is measured on its own thread"
     )]
-    fn reserve(&self, bytes: usize, patience: Patience) -> bool {
-        if self.has_room(bytes) {
-            return true;
-        }
-        if matches!(patience, Patience::None) {
-            return false;
-        }
-        let mut guard = self.guard();
+    fn lock_with_room(&self, bytes: usize, patience: Patience) -> Option<MutexGuard<'_, Queued>> {
+        let mut queued = self.lock();
         loop {
+            if self.closed.load(Ordering::Acquire) {
+                return None;
+            }
+            if self.has_room(&queued, bytes) {
+                return Some(queued);
+            }
+            if matches!(patience, Patience::None) {
+                return None;
+            }
             // Set before the last look, so that whatever is released after that is told.
             self.waiting.store(true, Ordering::SeqCst);
-            if self.closed.load(Ordering::Acquire) {
-                return false;
+            if self.has_room(&queued, bytes) {
+                return Some(queued);
             }
-            if self.has_room(bytes) {
-                return true;
-            }
-            guard = match patience {
+            queued = match patience {
                 Patience::Until(at) => {
                     let left = at.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return false;
+                        return None;
                     }
                     self.released
-                        .wait_timeout(guard, left)
+                        .wait_timeout(queued, left)
                         .unwrap_or_else(PoisonError::into_inner)
                         .0
                 }
                 _ => self
                     .released
-                    .wait(guard)
+                    .wait(queued)
                     .unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
 
-    fn guard(&self) -> MutexGuard<'_, ()> {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+    /// Notes that an event was worked off.
     fn release(&self, bytes: usize) {
+        // The event loop alone writes it.
+        let taken = self.taken.load(Ordering::Relaxed) + 1;
+        self.taken.store(taken, Ordering::SeqCst);
         let used = self.bytes.fetch_sub(bytes, Ordering::SeqCst) - bytes;
         // Not before half is free: a wake for each event would cost more than the event. And once: whoever was woken may
         // not run for a while, and those who still find no room wait again.
         if self.waiting.load(Ordering::SeqCst)
             && used <= self.most_bytes / 2
+            && self.len() <= self.most_events / 2
             && self.waiting.swap(false, Ordering::SeqCst)
         {
-            drop(self.guard());
+            // Whoever looked before that and found no room waits by now.
+            drop(self.lock());
             self.released.notify_all();
         }
     }
@@ -247,47 +256,46 @@ impl Shared {
 
 /// The event loop's end of the queue.
 pub(crate) struct Intake {
-    receiver: Receiver<Frame>,
+    /// What it has taken away.
+    run: FrameRun,
     pub(crate) shared: Arc<Shared>,
 }
 
 /// A queue of at most `events` events and `bytes` bytes.
 pub(crate) fn queue(events: usize, bytes: usize, limits: EventLimits) -> (Publisher, Intake) {
-    let (sender, receiver) = bounded(events);
     let shared = Arc::new(Shared {
+        queued: Mutex::default(),
         bytes: AtomicUsize::new(0),
+        taken: AtomicUsize::new(0),
+        most_events: events,
         most_bytes: bytes,
         waiting: AtomicBool::new(false),
-        lock: Mutex::new(()),
         released: Condvar::new(),
         asleep: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         waker: OnceLock::new(),
     });
-    (
-        Publisher {
-            sender,
-            shared: Arc::clone(&shared),
-            limits,
-        },
-        Intake { receiver, shared },
-    )
+    let intake = Intake {
+        run: FrameRun::default(),
+        shared: Arc::clone(&shared),
+    };
+    (Publisher { shared, limits }, intake)
 }
 
 impl Intake {
     /// The next event, if there is one.
-    pub(crate) fn next(&self) -> Option<Frame> {
-        match self.receiver.try_recv() {
-            Ok(frame) => {
-                self.shared.release(frame.bytes.len());
-                Some(frame)
-            }
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+    pub(crate) fn next(&mut self) -> Option<FrameRef<'_>> {
+        if self.run.is_empty() {
+            self.run.clear();
+            std::mem::swap(&mut self.run, &mut self.shared.lock().run);
         }
+        let frame = self.run.next()?;
+        self.shared.release(frame.bytes.len());
+        Some(frame)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.receiver.len()
+        self.shared.len()
     }
 
     /// Bytes of events that wait.
@@ -310,7 +318,7 @@ impl Intake {
 impl Drop for Intake {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
-        drop(self.shared.guard());
+        drop(self.shared.lock());
         self.shared.released.notify_all();
     }
 }
@@ -325,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_in_events_and_in_bytes_and_has_room_for_one() {
-        let (publisher, intake) = queue(2, 100, EventLimits::default());
+        let (publisher, mut intake) = queue(2, 100, EventLimits::default());
         assert_eq!(publisher.try_send(event(500)), Ok(()));
         assert_eq!(
             publisher.try_send(event(10)),
@@ -357,7 +365,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_bytes_is_woken_by_room_and_by_the_end() {
-        let (publisher, intake) = queue(100, 10, EventLimits::default());
+        let (publisher, mut intake) = queue(100, 10, EventLimits::default());
         let sender = publisher.clone();
         let thread = std::thread::spawn(move || (0..100).all(|_| sender.send(event(10)).is_ok()));
         let mut taken = 0;

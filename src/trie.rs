@@ -112,11 +112,15 @@ impl<T> Trie<T> {
         Ok(node.value.get_or_insert_with(make))
     }
 
-    /// Hands to `f` the values at a namespace and at its ancestors, from the root down.
-    pub fn for_each_on_path(&mut self, namespace: &Namespace, mut f: impl FnMut(&mut T)) {
+    /// Hands to `f` the values at the namespace of these segments and at its ancestors, from the root down.
+    pub fn for_each_on_path<'a>(
+        &mut self,
+        segments: impl Iterator<Item = &'a str>,
+        mut f: impl FnMut(&mut T),
+    ) {
         let mut node = &mut self.root;
         node.value.iter_mut().for_each(&mut f);
-        for segment in namespace.segments() {
+        for segment in segments {
             let Some(child) = node.children.get_mut(segment) else {
                 return;
             };
@@ -125,13 +129,14 @@ impl<T> Trie<T> {
         }
     }
 
-    /// Hands to `f` the places of the values at a namespace and at its ancestors, from the root down, to be filled where they are empty.
+    /// Hands to `f` the places of the values at the namespace of these segments and at its ancestors, from the root down, to be filled
+    /// where they are empty.
     ///
     /// # Errors
     /// [`Full`] where that takes more than `max_nodes` nodes in all, with how many places there were before.
-    pub fn fill_path(
+    pub fn fill_path<'a>(
         &mut self,
-        namespace: &Namespace,
+        segments: impl Iterator<Item = &'a str>,
         max_nodes: usize,
         mut f: impl FnMut(usize, &mut Option<T>),
     ) -> Result<(), usize> {
@@ -143,7 +148,7 @@ impl<T> Trie<T> {
         };
         let mut node = &mut self.root;
         fill(0, &mut node.value);
-        for (depth, segment) in (1..).zip(namespace.segments()) {
+        for (depth, segment) in (1..).zip(segments) {
             if !node.children.contains_key(segment) {
                 if self.nodes >= max_nodes {
                     return Err(depth);
@@ -280,7 +285,7 @@ mod tests {
             ("/x", vec!["/"], vec![]),
         ] {
             let mut found = Vec::new();
-            trie.for_each_on_path(&namespace(path), |value| found.push(*value));
+            trie.for_each_on_path(namespace(path).segments(), |value| found.push(*value));
             assert_eq!(found, on_path, "on the path of {path}");
             found.clear();
             trie.for_each_under(&namespace(path), |value| found.push(*value));
@@ -378,7 +383,7 @@ mod tests {
         trie.for_each_under(name, |value| found.push(*value));
         assert_eq!(found, pick(&|other| name.contains(other)), "{name}");
         found.clear();
-        trie.for_each_on_path(name, |value| found.push(*value));
+        trie.for_each_on_path(name.segments(), |value| found.push(*value));
         assert_eq!(found, pick(&|other| other.contains(name)), "{name}");
 
         let at = pick(&|other| other == name).first().copied();

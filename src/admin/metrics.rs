@@ -39,9 +39,13 @@ pub(crate) struct Series {
 
 impl Series {
     /// Counts an event that was published to a namespace.
-    pub(crate) fn count(&mut self, namespace: &Namespace) {
-        let top = top_of(namespace);
-        if self.names.get(self.last).is_none_or(|name| **name != *top) {
+    pub(crate) fn count(&mut self, path: &str) {
+        let is_of = |name: &Box<str>| {
+            let rest = path.strip_prefix(&**name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if !self.names.get(self.last).is_some_and(is_of) {
+            let top = top_of(path);
             match self.index_of.get(top) {
                 Some(&index) => self.last = index,
                 None if self.names.len() < SERIES_MOST => self.add(top),
@@ -74,15 +78,14 @@ impl Series {
         subscribers: &mut [usize],
     ) {
         let others = subscribers.len() - 1;
-        let index = self.index_of.get(top_of(namespace)).copied();
+        let index = self.index_of.get(top_of(namespace.as_str())).copied();
         // A series may be younger than the counting.
         subscribers[index.unwrap_or(others).min(others)] += count;
     }
 }
 
 /// The namespace of the first segment, or the root.
-fn top_of(namespace: &Namespace) -> &str {
-    let path = namespace.as_str();
+fn top_of(path: &str) -> &str {
     path[1..].find('/').map_or(path, |at| &path[..=at])
 }
 

@@ -30,17 +30,16 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use core::net::SocketAddr;
 use slab::Slab;
 
 use crate::access::Access;
 use crate::config::Config;
 use crate::event_log::Slices;
-use crate::event_stream::encode::{Frame, Target, own_id};
+use crate::event_stream::encode::{Frame, FrameRef, Lent, TargetRef, own_id};
 use crate::http::custom::Response;
 use crate::http::request::RequestHead;
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, NamespaceRef};
 use crate::network::masked;
 use crate::stats::{ConnectionInfo, DisconnectReason, State, Status};
 use crate::trie::Trie;
@@ -486,49 +485,48 @@ impl Engine {
     /// Appends an event to the logs of everyone who is to have it and, with history on, of every namespace that it reaches. With a store,
     /// it goes there first, and nothing can be told of it yet.
     pub fn publish(&mut self, frame: &Frame, now: Instant) -> Option<Published> {
+        self.publish_lent(frame.borrowed(), now)
+    }
+
+    /// As [`Engine::publish`], for a frame that is kept elsewhere.
+    pub fn publish_lent(&mut self, frame: FrameRef<'_>, now: Instant) -> Option<Published> {
         self.set_now(now);
         self.publish_from(frame, None)
     }
 
-    fn publish_from(&mut self, frame: &Frame, origin: Option<Origin>) -> Option<Published> {
+    fn publish_from(&mut self, frame: FrameRef<'_>, origin: Option<Origin>) -> Option<Published> {
         if !(frame.encoded && self.retention.history) {
-            return self.publish_one(&frame.target, frame.bytes.clone(), frame.encoded, origin);
+            return self.publish_one(frame, origin);
         }
         // Each has a number and an ID of its own.
-        let events = frame.events();
-        events.fold(None, |_, event| {
-            self.publish_one(&frame.target, event, true, origin)
-        })
+        let mut published = None;
+        frame.for_each_event(|bytes| {
+            published = self.publish_one(FrameRef { bytes, ..frame }, origin);
+        });
+        published
     }
 
-    fn publish_one(
-        &mut self,
-        target: &Target,
-        event: Bytes,
-        encoded: bool,
-        origin: Option<Origin>,
-    ) -> Option<Published> {
+    fn publish_one(&mut self, frame: FrameRef<'_>, origin: Option<Origin>) -> Option<Published> {
         if let Some(storing) = &mut self.storing {
-            storing.push(target, event, encoded, origin);
+            storing.push(frame, origin);
             return None;
         }
-        Some(self.append_to_logs(target, &event, encoded, self.now_ms as i64))
+        Some(self.append_to_logs(frame, self.now_ms as i64))
     }
 
-    fn append_to_logs(
-        &mut self,
-        target: &Target,
-        event: &Bytes,
-        encoded: bool,
-        published_ms: i64,
-    ) -> Published {
+    fn append_to_logs(&mut self, frame: FrameRef<'_>, published_ms: i64) -> Published {
+        let FrameRef {
+            target,
+            bytes: event,
+            encoded,
+        } = frame;
         self.seq += 1;
         self.stats.events += 1;
         #[cfg(feature = "admin")]
         self.count_published(target);
         self.retention.note_age(self.seq, published_ms);
         let own_id = (self.retention.history && (encoded || event.starts_with(b"id:")))
-            .then(|| own_id(event))
+            .then(|| own_id(&event))
             .flatten();
         let mut prefix = std::mem::take(&mut self.prefix);
         prefix.clear();
@@ -547,14 +545,14 @@ impl Engine {
             reached: Reached::default(),
         };
         match target {
-            Target::One(namespace) => self.publish_at(namespace, &mut append),
-            Target::Many(namespaces) => {
+            TargetRef::One(namespace) => self.publish_at(namespace, &mut append),
+            TargetRef::Many(namespaces) => {
                 append.reached.several = true;
                 for namespace in namespaces {
-                    self.publish_at(namespace, &mut append);
+                    self.publish_at(namespace.borrowed(), &mut append);
                 }
             }
-            Target::Everyone => {
+            TargetRef::Everyone => {
                 append.reached.several = true;
                 for index in 0..self.topics.capacity() {
                     if self.topics.contains(index) {
@@ -574,12 +572,12 @@ impl Engine {
         }
     }
 
-    fn publish_at(&mut self, namespace: &Namespace, append: &mut Append<'_>) {
+    fn publish_at(&mut self, namespace: NamespaceRef<'_>, append: &mut Append<'_>) {
         // The tree is lent out for the walk, as what is done at each step needs the rest of the engine.
         let mut namespaces = std::mem::take(&mut self.namespaces);
         if self.retention.history {
             let most = self.config.max_namespaces;
-            let filled = namespaces.fill_path(namespace, most, |depth, topic| {
+            let filled = namespaces.fill_path(namespace.segments(), most, |depth, topic| {
                 let key = *topic.get_or_insert_with(|| self.new_topic(namespace.ancestor(depth)));
                 self.append(key, append);
             });
@@ -590,7 +588,7 @@ impl Engine {
                     .for_each(|depth| self.retention.forget(&namespace.ancestor(depth), self.seq));
             }
         } else {
-            namespaces.for_each_on_path(namespace, |topic| self.append(*topic, append));
+            namespaces.for_each_on_path(namespace.segments(), |topic| self.append(*topic, append));
         }
         self.namespaces = namespaces;
     }
@@ -844,7 +842,7 @@ impl Engine {
 
 /// An event on its way into the logs.
 struct Append<'a> {
-    event: &'a Bytes,
+    event: Lent<'a>,
     /// When it was published, in milliseconds of the engine's time; before that, negative.
     #[cfg(feature = "admin")]
     at_ms: i64,

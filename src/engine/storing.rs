@@ -9,9 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use crate::event_stream::encode::{Frame, Target};
+use crate::event_stream::encode::{Frame, FrameRef, Target};
 use crate::history::Record;
 use crate::stats::StoreState;
 
@@ -69,18 +67,12 @@ impl Storing {
     }
 
     /// Takes in an event; a number comes later.
-    pub(super) fn push(
-        &mut self,
-        target: &Target,
-        bytes: Bytes,
-        encoded: bool,
-        origin: Option<Origin>,
-    ) {
-        self.waiting_bytes += bytes.len() + BESIDE_BYTES;
+    pub(super) fn push(&mut self, frame: FrameRef<'_>, origin: Option<Origin>) {
+        self.waiting_bytes += frame.bytes.len() + BESIDE_BYTES;
         let frame = Frame {
-            target: target.clone(),
-            bytes,
-            encoded,
+            target: frame.target.to_target(),
+            bytes: frame.bytes.to_bytes(),
+            encoded: frame.encoded,
         };
         self.waiting.push_back(Record { seq: 0, frame });
         self.origins.push_back(origin);
@@ -134,12 +126,11 @@ impl Engine {
             // Namespaces were in use then of which the store has nothing.
             self.retention.forget_unused(record.seq);
         }
-        self.append_to_logs(
-            &record.frame.target,
-            &record.frame.bytes,
-            true,
-            published_ms,
-        );
+        let frame = FrameRef {
+            encoded: true,
+            ..record.frame.borrowed()
+        };
+        self.append_to_logs(frame, published_ms);
     }
 
     /// The events before this number that are not there are gone.
@@ -245,15 +236,10 @@ impl Engine {
             return false;
         };
         let origin = storing.origins.pop_front().flatten();
-        let Frame {
-            target,
-            bytes,
-            encoded,
-        } = &record.frame;
-        let published = self.append_to_logs(target, bytes, *encoded, self.now_ms as i64);
+        let published = self.append_to_logs(record.frame.borrowed(), self.now_ms as i64);
         #[cfg(feature = "publish")]
         if let Some(origin) = origin {
-            self.upload_published(origin, bytes, published);
+            self.upload_published(origin, &record.frame.bytes, published);
         }
         #[cfg(not(feature = "publish"))]
         let _ = (origin, published);

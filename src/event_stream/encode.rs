@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::event::{Content, Event, EventError, MAX_FIELD_BYTES};
-use crate::namespace::{Namespace, NamespaceLimits};
+use crate::namespace::{Namespace, NamespaceLimits, NamespaceRef};
 
 /// The limits that an event is held to.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,98 @@ pub enum Target {
     Everyone,
 }
 
+/// A [`Frame`] that is kept elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameRef<'a> {
+    /// Where the event is published.
+    pub target: TargetRef<'a>,
+    /// The whole event as it goes over the wire.
+    pub bytes: Lent<'a>,
+    /// As that of a [`Frame`].
+    pub encoded: bool,
+}
+
+/// A [`Target`] that is kept elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub enum TargetRef<'a> {
+    /// To one namespace and those above it.
+    One(NamespaceRef<'a>),
+    /// To several namespaces and those above them, each subscriber once.
+    Many(&'a [Namespace]),
+    /// To every subscriber of every namespace.
+    Everyone,
+}
+
+/// The bytes of an event, lent to whoever may want to keep them.
+#[derive(Debug, Clone, Copy)]
+pub enum Lent<'a> {
+    /// To keep them is to copy them.
+    Slice(&'a [u8]),
+    /// They may be shared.
+    Shared(&'a Bytes),
+}
+
+impl std::ops::Deref for Lent<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Slice(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Lent<'_> {
+    /// The same bytes, to keep.
+    pub fn to_bytes(self) -> Bytes {
+        match self {
+            Self::Slice(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Shared(bytes) => bytes.clone(),
+        }
+    }
+}
+
+impl Target {
+    /// The same, lent out.
+    pub fn borrowed(&self) -> TargetRef<'_> {
+        match self {
+            Self::One(namespace) => TargetRef::One(namespace.borrowed()),
+            Self::Many(namespaces) => TargetRef::Many(namespaces),
+            Self::Everyone => TargetRef::Everyone,
+        }
+    }
+}
+
+impl TargetRef<'_> {
+    /// The same, to keep.
+    pub fn to_target(self) -> Target {
+        match self {
+            Self::One(namespace) => Target::One(namespace.to_namespace()),
+            Self::Many(namespaces) => Target::Many(namespaces.to_vec()),
+            Self::Everyone => Target::Everyone,
+        }
+    }
+}
+
+impl FrameRef<'_> {
+    /// Calls `each` with every event that it is.
+    pub fn for_each_event(&self, mut each: impl FnMut(Lent<'_>)) {
+        if !self.encoded {
+            return each(self.bytes);
+        }
+        let mut start = 0;
+        while start < self.bytes.len() {
+            let end = start + first_event_end(&self.bytes[start..]);
+            match self.bytes {
+                Lent::Slice(bytes) => each(Lent::Slice(&bytes[start..end])),
+                Lent::Shared(bytes) => each(Lent::Shared(&bytes.slice(start..end))),
+            }
+            start = end;
+        }
+    }
+}
+
 /// The bytes that the largest event may take on the wire: a mebibyte of line ends encodes to six.
 pub fn max_frame_bytes(max_event: usize) -> usize {
     const FIELDS: usize = 2 * MAX_FIELD_BYTES
@@ -83,16 +175,13 @@ impl Frame {
         })
     }
 
-    /// The events that it is.
-    pub fn events(&self) -> impl Iterator<Item = Bytes> {
-        let mut rest = self.bytes.clone();
-        std::iter::from_fn(move || {
-            let end = match self.encoded {
-                true => first_event_end(&rest),
-                false => rest.len(),
-            };
-            (end > 0).then(|| rest.split_to(end))
-        })
+    /// The same, lent out.
+    pub fn borrowed(&self) -> FrameRef<'_> {
+        FrameRef {
+            target: self.target.borrowed(),
+            bytes: Lent::Shared(&self.bytes),
+            encoded: self.encoded,
+        }
     }
 
     /// As [`Frame::new`], for every subscriber: the event's namespace is checked and then ignored.

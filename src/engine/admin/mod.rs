@@ -15,7 +15,7 @@ use crate::access::{AdminAccess, PublishAccess, same_secret, shows_token};
 use crate::admin::metrics::{Measures, Series};
 use crate::admin::shown::{ShownLoop, ShownSession, ShownStatus, json};
 use crate::admin::{files, session};
-use crate::event_stream::encode::Target;
+use crate::event_stream::encode::TargetRef;
 use crate::http::request::{RequestHead, RequestReader};
 use crate::http::response::{self, Answer};
 use crate::http::{proxy, route};
@@ -242,16 +242,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn count_published(&mut self, target: &Target) {
+    pub(super) fn count_published(&mut self, target: TargetRef<'_>) {
         let Some(admin) = &mut self.admin else {
             return;
         };
         match target {
-            Target::One(namespace) => admin.series.count(namespace),
-            Target::Many(namespaces) => namespaces
+            TargetRef::One(namespace) => admin.series.count(namespace.as_str()),
+            TargetRef::Many(namespaces) => namespaces
                 .iter()
-                .for_each(|namespace| admin.series.count(namespace)),
-            Target::Everyone => admin.series.count(&Namespace::root()),
+                .for_each(|namespace| admin.series.count(namespace.as_str())),
+            TargetRef::Everyone => admin.series.count("/"),
         }
     }
 
