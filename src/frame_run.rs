@@ -30,8 +30,8 @@ pub(crate) struct FrameRun {
 }
 
 impl FrameRun {
-    /// Puts a frame in behind the others.
-    pub(crate) fn push(&mut self, frame: Frame) {
+    /// Puts a frame in behind the others; gives it back if it was copied, to be freed when others may go on.
+    pub(crate) fn push(&mut self, frame: Frame) -> Option<Frame> {
         if let Target::One(namespace) = &frame.target
             && let path = namespace.as_str()
             && let Ok(path_bytes) = u16::try_from(path.len())
@@ -43,10 +43,11 @@ impl FrameRun {
             self.bytes.extend_from_slice(&event_bytes.to_le_bytes());
             self.bytes.extend_from_slice(path.as_bytes());
             self.bytes.extend_from_slice(&frame.bytes);
-            return;
+            return Some(frame);
         }
         self.bytes.extend_from_slice(&[0; HEAD_BYTES]);
         self.aside.push_back(frame);
+        None
     }
 
     /// Whether all are taken out.
@@ -54,25 +55,27 @@ impl FrameRun {
         self.taken == self.bytes.len()
     }
 
-    /// Takes the next frame out.
-    pub(crate) fn next(&mut self) -> Option<FrameRef<'_>> {
+    /// Takes the next frame out, and says whether it was the last.
+    pub(crate) fn next(&mut self) -> Option<(FrameRef<'_>, bool)> {
         let (&[a, b, c, d], rest) = self.bytes[self.taken..].split_first_chunk()?;
         let path_bytes = usize::from(u16::from_le_bytes([a, b]));
         let event_bytes = u16::from_le_bytes([c, d]);
         if path_bytes == 0 {
             self.taken += HEAD_BYTES;
             self.lent = self.aside.pop_front();
-            return self.lent.as_ref().map(Frame::borrowed);
+            let last = self.taken == self.bytes.len();
+            return self.lent.as_ref().map(|frame| (frame.borrowed(), last));
         }
         let (path, rest) = rest.split_at(path_bytes);
         let event = &rest[..usize::from(event_bytes & !ENCODED)];
         self.taken += HEAD_BYTES + path.len() + event.len();
         let path = std::str::from_utf8(path).expect("a namespace's path was put in");
-        Some(FrameRef {
+        let frame = FrameRef {
             target: TargetRef::One(NamespaceRef::of_normal(path)),
             bytes: Lent::Slice(event),
             encoded: event_bytes & ENCODED != 0,
-        })
+        };
+        Some((frame, self.taken == self.bytes.len()))
     }
 
     /// Makes room when all is taken out. Memory that was hardly needed goes.
@@ -111,9 +114,12 @@ mod tests {
         ];
         let mut run = FrameRun::default();
         for _ in 0..2 {
-            frames.iter().for_each(|frame| run.push(frame.clone()));
-            for frame in &frames {
-                let lent = run.next().unwrap();
+            frames
+                .iter()
+                .for_each(|frame| drop(run.push(frame.clone())));
+            for (place, frame) in (1..).zip(&frames) {
+                let (lent, last) = run.next().unwrap();
+                assert_eq!(last, place == frames.len());
                 assert_eq!(&*lent.bytes, &frame.bytes[..]);
                 let target = format!("{:?}", lent.target.to_target());
                 assert_eq!(target, format!("{:?}", frame.target));
@@ -129,10 +135,10 @@ mod tests {
         let event = Event::new("/a", "x".repeat(1000));
         let frame = Frame::new(&event, &EventLimits::default()).unwrap();
         let mut run = FrameRun::default();
-        (0..10_000).for_each(|_| run.push(frame.clone()));
+        (0..10_000).for_each(|_| drop(run.push(frame.clone())));
         run.clear();
         assert!(run.bytes.capacity() >= 10_000_000);
-        run.push(frame);
+        drop(run.push(frame));
         run.clear();
         assert_eq!(run.bytes.capacity(), KEEP_BYTES);
     }

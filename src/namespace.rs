@@ -188,9 +188,15 @@ impl<'a> NamespaceRef<'a> {
 
     /// The segments from the root down; none for the root itself.
     pub(crate) fn segments(self) -> impl Iterator<Item = &'a str> {
-        // Each segment has its slash in front; the root has a slash and nothing behind it.
-        let segments = (self.0 != "/").then(|| self.0[1..].split('/'));
-        segments.into_iter().flatten()
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            // Each segment has its slash in front; the root has a slash and nothing behind it.
+            let from = rest.get(1..).filter(|from| !from.is_empty())?;
+            let end = from.bytes().position(|byte| byte == b'/');
+            let (segment, behind) = from.split_at(end.unwrap_or(from.len()));
+            rest = behind;
+            Some(segment)
+        })
     }
 
     /// A copy to keep.

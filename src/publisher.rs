@@ -1,11 +1,10 @@
 //! The way in: publishers on any thread, and the queue between them and the event loop.
 //!
 //! The queue is a run of frames under a lock, which the event loop takes away whole, leaving an empty one, and works off without the lock. It is
-//! bounded in events and in bytes. A publisher wakes the event loop only when it sleeps: a flag that the loop sets before its last look at
-//! the queue, not a system call per event.
+//! bounded in events and in bytes. A publisher wakes the event loop only when it sleeps, not with a system call per event. There is nothing atomic
+//! beside the lock, whose cost for each event would be that of waiting for all that was written before it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ pub struct Publisher {
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher")
-            .field("queued", &self.shared.len())
+            .field("queued", &self.shared.lock().events)
             .finish_non_exhaustive()
     }
 }
@@ -55,6 +54,9 @@ impl fmt::Display for SendError {
 }
 
 impl std::error::Error for SendError {}
+
+/// The event loop tells publishers of room when it has worked off this part of the queue, and at the end of a run.
+const RELEASE_PARTS: usize = 64;
 
 /// How long a publisher waits for room.
 #[derive(Clone, Copy)]
@@ -111,61 +113,77 @@ impl Publisher {
         patience: Patience,
     ) -> Result<(), SendError> {
         let frame = encode(&event, &self.limits).map_err(SendError::Refused)?;
-        let Some(mut queued) = self.shared.lock_with_room(frame.bytes.len(), patience) else {
-            let event = Box::new(event);
-            return Err(if self.shared.closed.load(Ordering::Acquire) {
-                SendError::Closed(event)
-            } else {
-                SendError::Full(event)
-            });
+        let bytes = frame.bytes.len();
+        let mut queued = match self.shared.lock_with_room(bytes, patience) {
+            Ok(queued) => queued,
+            Err(NoRoom::Full) => return Err(SendError::Full(Box::new(event))),
+            Err(NoRoom::Closed) => return Err(SendError::Closed(Box::new(event))),
         };
         queued.events += 1;
-        self.shared
-            .bytes
-            .fetch_add(frame.bytes.len(), Ordering::SeqCst);
-        queued.run.push(frame);
+        queued.bytes += bytes;
+        let copied = queued.run.push(frame);
+        let wake = queued.bytes >= queued.wake_at && queued.rouse();
         drop(queued);
-        self.shared.wake();
+        if wake {
+            self.shared.wake_loop();
+        }
+        drop(copied);
         Ok(())
     }
 }
 
-/// What publishers have put in.
+/// Why an event was not put into the queue.
+enum NoRoom {
+    Full,
+    Closed,
+}
+
+/// The queue, and who waits for what of it.
 #[derive(Debug, Default)]
 struct Queued {
     /// What the event loop has not taken away.
     run: FrameRun,
-    /// How many events there ever were.
+    /// Events and their bytes, those included that the event loop has taken away and not yet worked off.
     events: usize,
+    bytes: usize,
+    /// How many publishers found no room and have not gone on yet.
+    held_up: usize,
+    /// Some of them were not told of room since they looked.
+    waiting: bool,
+    /// The event loop sleeps or is about to, until there are so many bytes.
+    asleep: bool,
+    wake_at: usize,
+    closed: bool,
+}
+
+impl Queued {
+    /// Notes that the event loop is to be woken; returns whether it sleeps.
+    fn rouse(&mut self) -> bool {
+        std::mem::take(&mut self.asleep)
+    }
 }
 
 /// What publishers, handles and the event loop share.
 pub(crate) struct Shared {
     queued: Mutex<Queued>,
-    /// Bytes of events in the queue, those included that the event loop has taken away and not yet worked off. Raised under the lock.
-    bytes: AtomicUsize,
-    /// How many events the event loop ever worked off.
-    taken: AtomicUsize,
     most_events: usize,
     most_bytes: usize,
-    /// Publishers wait for room and were not yet told of any.
-    waiting: AtomicBool,
+    /// Publishers wait here for room.
     released: Condvar,
-    /// The event loop sleeps or is about to.
-    asleep: AtomicBool,
-    closed: AtomicBool,
     waker: OnceLock<mio::Waker>,
 }
 
 impl Shared {
     /// Wakes the event loop if it sleeps.
     pub(crate) fn wake(&self) {
-        // Pairs with the fence in `prepare_to_sleep`: either the loop sees what was sent, or this sees that it sleeps.
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed)
-            && self.asleep.swap(false, Ordering::Relaxed)
-            && let Some(waker) = self.waker.get()
-        {
+        let asleep = self.lock().rouse();
+        if asleep {
+            self.wake_loop();
+        }
+    }
+
+    fn wake_loop(&self) {
+        if let Some(waker) = self.waker.get() {
             // A waker that fails has lost its event loop, and with it everyone who would listen.
             let _ = waker.wake();
         }
@@ -180,46 +198,60 @@ impl Shared {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn len(&self) -> usize {
-        self.events_in(&self.lock())
-    }
-
-    fn events_in(&self, queued: &Queued) -> usize {
-        queued.events - self.taken.load(Ordering::SeqCst)
-    }
-
     fn has_room(&self, queued: &Queued, bytes: usize) -> bool {
-        let used = self.bytes.load(Ordering::SeqCst);
-        (used == 0 || used + bytes <= self.most_bytes) && self.events_in(queued) < self.most_events
+        let fits = queued.bytes == 0 || queued.bytes + bytes <= self.most_bytes;
+        fits && queued.events < self.most_events
     }
 
-    /// Waits for room in the queue, and keeps it locked; `None` when there was none in time or the event loop has ended.
+    /// Locks the queue when there is room in it.
+    fn lock_with_room(
+        &self,
+        bytes: usize,
+        patience: Patience,
+    ) -> Result<MutexGuard<'_, Queued>, NoRoom> {
+        let mut queued = self.lock();
+        if queued.closed {
+            return Err(NoRoom::Closed);
+        }
+        if self.has_room(&queued, bytes) {
+            return Ok(queued);
+        }
+        if matches!(patience, Patience::None) {
+            return Err(NoRoom::Full);
+        }
+        if queued.rouse() {
+            // It waits for more bytes than there is room for.
+            self.wake_loop();
+        }
+        queued.held_up += 1;
+        let (mut queued, waited) = self.wait_for_room(queued, bytes, patience);
+        queued.held_up -= 1;
+        waited.map(|()| queued)
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "a publisher's patience is measured on its own thread"
     )]
-    fn lock_with_room(&self, bytes: usize, patience: Patience) -> Option<MutexGuard<'_, Queued>> {
-        let mut queued = self.lock();
+    fn wait_for_room<'a>(
+        &self,
+        mut queued: MutexGuard<'a, Queued>,
+        bytes: usize,
+        patience: Patience,
+    ) -> (MutexGuard<'a, Queued>, Result<(), NoRoom>) {
         loop {
-            if self.closed.load(Ordering::Acquire) {
-                return None;
+            if queued.closed {
+                return (queued, Err(NoRoom::Closed));
             }
             if self.has_room(&queued, bytes) {
-                return Some(queued);
+                return (queued, Ok(()));
             }
-            if matches!(patience, Patience::None) {
-                return None;
-            }
-            // Set before the last look, so that whatever is released after that is told.
-            self.waiting.store(true, Ordering::SeqCst);
-            if self.has_room(&queued, bytes) {
-                return Some(queued);
-            }
+            queued.waiting = true;
             queued = match patience {
                 Patience::Until(at) => {
                     let left = at.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return None;
+                        return (queued, Err(NoRoom::Full));
                     }
                     self.released
                         .wait_timeout(queued, left)
@@ -234,21 +266,16 @@ impl Shared {
         }
     }
 
-    /// Notes that an event was worked off.
-    fn release(&self, bytes: usize) {
-        // The event loop alone writes it.
-        let taken = self.taken.load(Ordering::Relaxed) + 1;
-        self.taken.store(taken, Ordering::SeqCst);
-        let used = self.bytes.fetch_sub(bytes, Ordering::SeqCst) - bytes;
+    /// Notes that events were worked off.
+    fn release(&self, Taken { events, bytes }: Taken) {
+        let mut queued = self.lock();
+        queued.events -= events;
+        queued.bytes -= bytes;
         // Not before half is free: a wake for each event would cost more than the event. And once: whoever was woken may
         // not run for a while, and those who still find no room wait again.
-        if self.waiting.load(Ordering::SeqCst)
-            && used <= self.most_bytes / 2
-            && self.len() <= self.most_events / 2
-            && self.waiting.swap(false, Ordering::SeqCst)
-        {
-            // Whoever looked before that and found no room waits by now.
-            drop(self.lock());
+        let half = queued.bytes <= self.most_bytes / 2 && queued.events <= self.most_events / 2;
+        if half && std::mem::take(&mut queued.waiting) {
+            drop(queued);
             self.released.notify_all();
         }
     }
@@ -258,25 +285,30 @@ impl Shared {
 pub(crate) struct Intake {
     /// What it has taken away.
     run: FrameRun,
+    /// What it has worked off of that, and the publishers do not know of yet.
+    taken: Taken,
     pub(crate) shared: Arc<Shared>,
+}
+
+/// Events that were worked off, and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    events: usize,
+    bytes: usize,
 }
 
 /// A queue of at most `events` events and `bytes` bytes.
 pub(crate) fn queue(events: usize, bytes: usize, limits: EventLimits) -> (Publisher, Intake) {
     let shared = Arc::new(Shared {
         queued: Mutex::default(),
-        bytes: AtomicUsize::new(0),
-        taken: AtomicUsize::new(0),
         most_events: events,
         most_bytes: bytes,
-        waiting: AtomicBool::new(false),
         released: Condvar::new(),
-        asleep: AtomicBool::new(false),
-        closed: AtomicBool::new(false),
         waker: OnceLock::new(),
     });
     let intake = Intake {
         run: FrameRun::default(),
+        taken: Taken::default(),
         shared: Arc::clone(&shared),
     };
     (Publisher { shared, limits }, intake)
@@ -289,36 +321,53 @@ impl Intake {
             self.run.clear();
             std::mem::swap(&mut self.run, &mut self.shared.lock().run);
         }
-        let frame = self.run.next()?;
-        self.shared.release(frame.bytes.len());
+        let (frame, last) = self.run.next()?;
+        self.taken.events += 1;
+        self.taken.bytes += frame.bytes.len();
+        if last || self.taken.bytes >= self.shared.most_bytes / RELEASE_PARTS {
+            self.shared.release(std::mem::take(&mut self.taken));
+        }
         Some(frame)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.shared.len()
+        self.shared.lock().events - self.taken.events
     }
 
     /// Bytes of events that wait.
     #[cfg(feature = "admin")]
     pub(crate) fn bytes(&self) -> usize {
-        self.shared.bytes.load(Ordering::Relaxed)
+        self.shared.lock().bytes - self.taken.bytes
     }
 
-    /// Says that the event loop is about to sleep. It must look at everything that wakes it once more after this.
-    pub(crate) fn prepare_to_sleep(&self) {
-        self.shared.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+    /// Whether the queue is empty only until publishers go on that waited for room in it.
+    pub(crate) fn is_refilled(&self) -> bool {
+        let queued = self.shared.lock();
+        queued.held_up > 0 && queued.bytes == 0
+    }
+
+    /// Says that the event loop is about to sleep, and returns whether there are events enough to keep it from that. If it only waits a while for
+    /// events to gather, half a queue is enough, else any. It must look at everything else that wakes it once more after this.
+    pub(crate) fn prepare_to_sleep(&self, gathers: bool) -> bool {
+        let mut queued = self.shared.lock();
+        let enough = if gathers {
+            self.shared.most_bytes / 2
+        } else {
+            0
+        };
+        queued.wake_at = enough.max(1);
+        queued.asleep = true;
+        queued.bytes >= queued.wake_at
     }
 
     pub(crate) fn awake(&self) {
-        self.shared.asleep.store(false, Ordering::Relaxed);
+        self.shared.lock().asleep = false;
     }
 }
 
 impl Drop for Intake {
     fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
-        drop(self.shared.lock());
+        self.shared.lock().closed = true;
         self.shared.released.notify_all();
     }
 }
@@ -352,10 +401,7 @@ mod tests {
         );
         let refused = publisher.send_timeout(event(10), Duration::from_millis(1));
         assert_eq!(refused, Err(SendError::Full(Box::new(event(10)))));
-        assert_eq!(
-            (intake.len(), intake.shared.bytes.load(Ordering::SeqCst)),
-            (2, 60)
-        );
+        assert_eq!((intake.len(), intake.shared.lock().bytes), (2, 60));
         drop(intake);
         assert_eq!(
             publisher.send(event(10)),
@@ -375,7 +421,7 @@ mod tests {
         assert!(thread.join().unwrap());
         publisher.send(event(10)).unwrap();
         let thread = std::thread::spawn(move || publisher.send(event(10)));
-        while !intake.shared.waiting.load(Ordering::SeqCst) {
+        while !intake.shared.lock().waiting {
             std::thread::yield_now();
         }
         drop(intake);

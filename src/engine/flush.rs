@@ -27,8 +27,9 @@ impl Engine {
     /// gathered becomes due.
     pub fn settle(&mut self, idle: bool, now: Instant) {
         self.set_now(now);
-        let idle = idle || self.intake_paused();
-        if self.dirty.is_empty() || !(idle || self.now_ms >= self.dirty_since + GATHER_MS) {
+        let waits = self.now_ms < self.dirty_since + GATHER_MS;
+        self.gathers = !(idle || self.intake_paused()) && !self.dirty.is_empty() && waits;
+        if self.gathers {
             return;
         }
         let coalesce_ms = self.config.coalesce.as_millis() as u64;
@@ -53,6 +54,11 @@ impl Engine {
         self.dirty_since = self.now_ms;
     }
 
+    /// Whether events gather for a while longer, though there are none now.
+    pub fn gathers(&self) -> bool {
+        self.gathers && self.config.coalesce.is_zero()
+    }
+
     /// When what gathers will have gathered long enough, in milliseconds of the engine's time.
     pub(super) fn next_settle(&self) -> Option<u64> {
         if self.dirty.is_empty() {
@@ -60,7 +66,8 @@ impl Engine {
         }
         let coalesce_ms = self.config.coalesce.as_millis() as u64;
         if coalesce_ms == 0 {
-            return Some(self.now_ms);
+            let waits_ms = if self.gathers { GATHER_MS } else { 0 };
+            return Some(self.dirty_since + waits_ms);
         }
         let topics = &self.topics;
         let selections = &self.selections;

@@ -62,8 +62,8 @@ pub type ConnId = u32;
 /// Connections accepted beyond `max_connections`, so that they can be told: each gets one answer and is closed.
 pub const SURPLUS: usize = 128;
 
-/// How long events may gather while publishers keep on, before all that lack them are written to.
-const GATHER_MS: u64 = 5;
+/// How long events may gather while publishers keep on, before all that lack them are written to: less than they wait in the queue then.
+const GATHER_MS: u64 = 20;
 
 /// Where the engine's bytes go.
 pub trait Outlet {
@@ -135,6 +135,8 @@ pub struct Engine {
     dirty: VecDeque<Audience>,
     /// When the first of them became dirty.
     dirty_since: u64,
+    /// More events come, so that these audiences wait for them.
+    gathers: bool,
     /// Audiences whose pass is next or, the first one, running. A key here may be of one that is gone: its turn tells.
     due: VecDeque<Audience>,
     pause: Pause,
@@ -220,6 +222,7 @@ impl Engine {
             untrimmed: Vec::new(),
             dirty: VecDeque::new(),
             dirty_since: 0,
+            gathers: false,
             due: VecDeque::new(),
             ready: VecDeque::new(),
             behind: VecDeque::new(),

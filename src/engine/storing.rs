@@ -225,6 +225,9 @@ impl Engine {
 
     /// Delivers an event that is stored, if events may be published now; returns whether there was one.
     pub fn deliver_stored(&mut self, now: Instant) -> bool {
+        if !self.has_stored() {
+            return false;
+        }
         self.set_now(now);
         if !self.intake_open() {
             return false;

@@ -169,7 +169,7 @@ impl EventLoop {
             self.read_backlog(now);
             self.carry_out_commands(now);
             let idle = self.take_events(now);
-            self.engine.settle(idle, now);
+            self.engine.settle(idle && !self.intake.is_refilled(), now);
             self.drain(now);
             self.engine.tick(now);
             let unfinished = self.engine.flush(&mut self.peers, now);
@@ -199,8 +199,8 @@ impl EventLoop {
         }
         // In a pause, which is short, nobody wakes the loop.
         if !self.engine.intake_paused() {
-            self.intake.prepare_to_sleep();
-            let events = self.intake.len() > 0 && self.engine.takes_events();
+            let enough = self.intake.prepare_to_sleep(self.engine.gathers());
+            let events = enough && self.engine.takes_events();
             let reply = self.store.as_ref().is_some_and(Store::has_reply);
             if events || reply || !self.commands.is_empty() {
                 return Some(Duration::ZERO);
