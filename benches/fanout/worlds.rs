@@ -148,7 +148,8 @@ const BUSY: Row = Row {
 const LONE: Row = Row {
     subscribers: 10_000,
     rate: Some(1),
-    seconds: 5,
+    // A few events decide, so there are more of them than elsewhere.
+    seconds: 10,
     ..SATURATED
 };
 const LARGE: Row = Row {
