@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Token};
 /// Long enough for any machine; only a failure waits for it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a usual browser says of itself: it is kept for the status page, and so counts in what a subscriber takes.
+/// What a usual browser says of itself, and a number that no other has: it is kept for the status page, and so counts in what a subscriber takes.
 const AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0.0.0 Safari/537.36";
 
 /// Descriptors are counted per process, so crowds come one at a time.
@@ -124,7 +124,7 @@ impl Crowd {
         for index in 0..count {
             let mut stream = program.connect();
             let request = format!(
-                "GET /subscribe{namespace} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {AGENT}\r\n\r\n"
+                "GET /subscribe{namespace} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {AGENT} {index}\r\n\r\n"
             );
             stream.write_all(request.as_bytes()).unwrap();
             stream.set_nonblocking(true).unwrap();

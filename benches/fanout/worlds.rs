@@ -136,6 +136,15 @@ const SATURATED: Row = Row {
     replay: false,
     against: &[],
 };
+const MANY: Row = Row {
+    layout: Layout::Spread {
+        namespaces: 100,
+        roots: 10,
+    },
+    // A subscriber of the root gets all there is, a hundred megabytes a second: the reading process may be late for once.
+    max_lag: 64 << 20,
+    ..SATURATED
+};
 const STEADY: Row = Row {
     rate: Some(100),
     seconds: 3,
@@ -244,15 +253,14 @@ pub(crate) const ROWS: &[Row] = &[
         ..SATURATED
     },
     Row {
+        name: "many/bare",
+        writer: Writer::Bare,
+        ..MANY
+    },
+    Row {
         name: "many/100 namespaces, 10 on the root",
-        layout: Layout::Spread {
-            namespaces: 100,
-            roots: 10,
-        },
-        // A subscriber of the root gets all there is, a hundred megabytes a second: the reading process may be late for once.
-        max_lag: 64 << 20,
-        against: &["saturated/fanfare"],
-        ..SATURATED
+        against: &["many/bare", "saturated/fanfare"],
+        ..MANY
     },
     Row {
         name: "merged/8 namespaces",

@@ -164,35 +164,59 @@ fn bare(row: &Row) -> Outcome<()> {
     socket.set_send_buffer_size(64 << 10)?;
     socket.set_tcp_nodelay(true)?;
     say(listener.local_addr()?)?;
-    let mut streams: Vec<TcpStream> = Vec::new();
-    for _ in 0..row.subscribers {
+    // The root comes first, then each namespace.
+    let mut groups: Vec<Group> = Vec::new();
+    groups.resize_with(row.namespaces() as usize + 1, Group::default);
+    for index in 0..row.subscribers {
         let (mut stream, _) = listener.accept()?;
         let mut request = [0; 1024];
         let _ = stream.read(&mut request)?;
         stream.write_all(peer::HEAD.as_bytes())?;
-        streams.push(stream);
+        let share = row.subscription(index).1;
+        let of_all = share.width == share.of;
+        let group = if of_all { 0 } else { share.start + 1 };
+        groups[group as usize].streams.push(stream);
     }
     obey(|| {
         let mut schedule = Schedule::start(row);
-        let mut run = Vec::new();
-        loop {
-            run.clear();
-            let mut last = None;
-            while run.len() + row.frame <= row.budget.max(row.frame)
-                && let Some((number, due)) = schedule.next()
-            {
-                frame::append(&mut run, number, due, row.frame);
-                last = Some(due);
-            }
-            let Some(due) = last else {
-                return Ok(schedule.count());
-            };
+        while let Some((number, due)) = schedule.next() {
             sleep_until(&schedule, due);
-            for stream in &mut streams {
-                stream.write_all(&run)?;
+            for group in [0, number % row.namespaces() + 1] {
+                groups[group as usize].append(row, number, due)?;
             }
         }
+        groups.iter_mut().try_for_each(Group::write)?;
+        Ok(schedule.count())
     })
+}
+
+/// Those to whom the bare loop writes the same bytes.
+#[derive(Debug, Default)]
+struct Group {
+    streams: Vec<TcpStream>,
+    run: Vec<u8>,
+}
+
+impl Group {
+    /// Adds an event, and writes when no other has room in one write.
+    fn append(&mut self, row: &Row, number: u64, due: u64) -> Outcome<()> {
+        if self.streams.is_empty() {
+            return Ok(());
+        }
+        frame::append(&mut self.run, number, due, row.frame);
+        match self.run.len() + row.frame > row.budget {
+            true => self.write(),
+            false => Ok(()),
+        }
+    }
+
+    fn write(&mut self) -> Outcome<()> {
+        for stream in &mut self.streams {
+            stream.write_all(&self.run)?;
+        }
+        self.run.clear();
+        Ok(())
+    }
 }
 
 /// A writer as the reading process sees it.

@@ -12,7 +12,6 @@
 use core::net::SocketAddr;
 
 use crate::http::request::RequestReader;
-use crate::namespace::Namespace;
 use crate::stats::DisconnectReason;
 
 use super::audience::Audience;
@@ -77,7 +76,6 @@ pub(super) enum Phase {
 /// One event stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    pub(super) namespaces: Box<[Namespace]>,
     pub(super) place: Place,
     /// Bytes received after the request, which mean nothing.
     pub(super) ignored: usize,

@@ -129,7 +129,7 @@ pub struct Engine {
     topics: Slab<Topic>,
     namespaces: Trie<u32>,
     selections: Slab<Selection>,
-    /// The selection of these topics, which are in order.
+    /// The selection of these topics, which are in the order of their names.
     selection_of: HashMap<Box<[u32]>, u32>,
     /// Audiences to which something came since their last pass; those that are due already are skipped.
     dirty: VecDeque<Audience>,
@@ -324,7 +324,7 @@ impl Engine {
         key
     }
 
-    /// Makes a connection a subscriber of namespaces none of which is within another; returns what there is for it to begin with: the
+    /// Makes a connection a subscriber of [reduced](Namespace::reduce) namespaces; returns what there is for it to begin with: the
     /// event that tells of a gap, or the ID of its place.
     fn start_stream(
         &mut self,
@@ -352,7 +352,6 @@ impl Engine {
         };
         let place = self.join(key, topics, behind, resume);
         let stream = Stream {
-            namespaces: namespaces.into(),
             place,
             ignored: 0,
             farewell: Farewell::None,
@@ -419,8 +418,7 @@ impl Engine {
         }
     }
 
-    fn selection_of(&mut self, mut topics: Vec<u32>) -> u32 {
-        topics.sort_unstable();
+    fn selection_of(&mut self, topics: Vec<u32>) -> u32 {
         let topics = topics.into_boxed_slice();
         if let Some(&key) = self.selection_of.get(&topics) {
             return key;
@@ -435,6 +433,18 @@ impl Engine {
         self.selections.insert(Selection::new(listed));
         self.selection_of.insert(topics, key);
         key
+    }
+
+    /// The namespaces of a stream, in order.
+    fn namespaces_of(&self, place: Place) -> impl Iterator<Item = &Namespace> {
+        let (one, several) = match place.audience {
+            Audience::Topic(key) => (Some(key), &[][..]),
+            Audience::Selection(key) => (None, &*self.selections[key as usize].topics),
+        };
+        let topics = one
+            .into_iter()
+            .chain(several.iter().map(|&(topic, _)| topic));
+        topics.map(|topic| &self.topics[topic as usize].namespace)
     }
 
     /// What a subscriber has.
@@ -796,9 +806,9 @@ impl Engine {
         ConnectionInfo {
             id: connection.id,
             peer: connection.peer.map(|peer| self.shown_address(peer)),
-            namespaces: connection
-                .stream()
-                .map_or_else(Vec::new, |stream| stream.namespaces.to_vec()),
+            namespaces: connection.place().map_or_else(Vec::new, |place| {
+                self.namespaces_of(place).cloned().collect()
+            }),
             events,
             bytes: connection.bytes + bytes,
             connected: Duration::from_millis(self.now_ms - connection.since_ms),

@@ -318,7 +318,7 @@ impl Engine {
                 continue;
             };
             work.total += 1;
-            steps += stream.namespaces.len();
+            steps += self.namespaces_of(stream.place).count();
             if self.admits(&work.wanted, connection, stream) {
                 let rank = self.rank(work.wanted.sort, connection, stream);
                 work.page.offer(rank, connection.id, key as ConnId);
@@ -359,7 +359,7 @@ impl Engine {
         let own = [id.as_str(), &address, stream.told.agent()];
         wanted.admits(
             own.into_iter()
-                .chain(stream.namespaces.iter().map(Namespace::as_str)),
+                .chain(self.namespaces_of(stream.place).map(Namespace::as_str)),
         )
     }
 
@@ -368,13 +368,8 @@ impl Engine {
         Rank::Number(match sort {
             ConnectionSort::Id => connection.id,
             ConnectionSort::Namespace => {
-                return Rank::Text(
-                    stream
-                        .namespaces
-                        .first()
-                        .map_or("", Namespace::as_str)
-                        .into(),
-                );
+                let first = self.namespaces_of(stream.place).next();
+                return Rank::Text(first.map_or("", Namespace::as_str).into());
             }
             ConnectionSort::ClientIp => return Rank::Text(self.address_of(connection).into()),
             ConnectionSort::UserAgent => return Rank::Text(stream.told.agent().into()),
@@ -443,9 +438,12 @@ impl Engine {
 
     fn connection_json(&self, connection: &Connection, stream: &Stream) -> String {
         let seat = self.seat(stream.place);
-        let namespaces: Vec<&str> = stream.namespaces.iter().map(Namespace::as_str).collect();
+        let namespaces: Vec<&str> = self
+            .namespaces_of(stream.place)
+            .map(Namespace::as_str)
+            .collect();
         json(&ShownConnection {
-            request_path: stream.told.path(&stream.namespaces),
+            request_path: stream.told.path(self.namespaces_of(stream.place)),
             namespace: namespaces.first().copied().unwrap_or_default(),
             created_at: self.unix_ms(connection.since_ms as i64) / 1000,
             client_ip: self.address_of(connection),

@@ -93,7 +93,7 @@ impl Told {
         self.agent.as_deref().unwrap_or_default()
     }
 
-    fn path(&self, namespaces: &[Namespace]) -> String {
+    fn path<'a>(&self, namespaces: impl Iterator<Item = &'a Namespace>) -> String {
         match (&self.path, &self.agent) {
             (Some(path), _) => path.to_string(),
             (None, Some(_)) => usual_path(namespaces),
@@ -103,9 +103,9 @@ impl Told {
     }
 }
 
-fn usual_path(namespaces: &[Namespace]) -> String {
-    match namespaces {
-        [namespace] => format!("/subscribe{}", namespace.as_str()),
+fn usual_path<'a>(mut namespaces: impl Iterator<Item = &'a Namespace>) -> String {
+    match (namespaces.next(), namespaces.next()) {
+        (Some(namespace), None) => format!("/subscribe{}", namespace.as_str()),
         _ => String::new(),
     }
 }
@@ -257,9 +257,11 @@ impl Engine {
 
     /// Keeps what the request of a stream tells of its client.
     pub(super) fn keep_told(&mut self, key: ConnId, head: &RequestHead) {
-        let Phase::Streaming(stream) = &mut self.connections[key as usize].phase else {
+        let Some(place) = self.connections[key as usize].place() else {
             return;
         };
+        let path = cut(head.path(), PATH_MOST);
+        let usual = path == usual_path(self.namespaces_of(place));
         let looking = |admin: &&mut Box<Admin>| admin.setup.access != AdminAccess::Off;
         let Some(admin) = self.admin.as_mut().filter(looking) else {
             return;
@@ -273,12 +275,12 @@ impl Engine {
             admin.agents.insert(Arc::clone(&agent));
             agent
         });
-        let path = cut(head.path(), PATH_MOST);
-        let usual = path == usual_path(&stream.namespaces);
-        stream.told = Told {
-            agent: Some(agent),
-            path: (!usual).then(|| path.into()),
-        };
+        if let Phase::Streaming(stream) = &mut self.connections[key as usize].phase {
+            stream.told = Told {
+                agent: Some(agent),
+                path: (!usual).then(|| path.into()),
+            };
+        }
     }
 
     pub(super) fn forget_told(&mut self, told: &Told) {
