@@ -62,14 +62,14 @@ pub(super) enum Phase {
     Streaming(Box<Stream>),
     /// Receiving the status each second; bytes received after the request mean nothing.
     #[cfg(feature = "admin")]
-    Watching { ignored: usize },
+    Watching { ignored: u32 },
     /// Sending the last bytes, then, where the other side may still be sending, waiting until `linger_until_ms` for it to
     /// close: closing at once would let the system throw the answer away.
     Closing {
         reason: DisconnectReason,
         linger: bool,
         linger_until_ms: Option<u64>,
-        discarded: usize,
+        discarded: u32,
     },
 }
 
@@ -78,7 +78,7 @@ pub(super) enum Phase {
 pub(super) struct Stream {
     pub(super) place: Place,
     /// Bytes received after the request, which mean nothing.
-    pub(super) ignored: usize,
+    pub(super) ignored: u32,
     pub(super) farewell: Farewell,
     #[cfg(feature = "admin")]
     pub(super) told: super::admin::Told,

@@ -16,9 +16,9 @@ use super::replay::Resume;
 use super::{Appetite, ConnId, Engine, NamespacesFull, Routing};
 
 /// Bytes after a subscriber's request that are ignored; one more ends the connection.
-const IGNORED_MOST: usize = 4 << 10;
+const IGNORED_MOST: u32 = 4 << 10;
 /// Bytes that are read and thrown away behind a refused request, so that the answer is not lost with them.
-const DISCARDED_MOST: usize = 1 << 20;
+const DISCARDED_MOST: u32 = 1 << 20;
 
 impl Engine {
     /// Bytes came from a connection. Never panics, whatever they are, and what is kept of them is bounded.
@@ -37,7 +37,7 @@ impl Engine {
                 upload.reader.push(bytes);
             }
             Phase::Streaming(stream) => {
-                stream.ignored += bytes.len();
+                stream.ignored += bytes.len() as u32;
                 if stream.ignored > IGNORED_MOST {
                     self.disconnect(key, DisconnectReason::Protocol);
                 }
@@ -45,7 +45,7 @@ impl Engine {
             }
             #[cfg(feature = "admin")]
             Phase::Watching { ignored } => {
-                *ignored += bytes.len();
+                *ignored += bytes.len() as u32;
                 if *ignored > IGNORED_MOST {
                     self.disconnect(key, DisconnectReason::Protocol);
                 }
@@ -54,7 +54,7 @@ impl Engine {
             Phase::Closing {
                 reason, discarded, ..
             } => {
-                *discarded += bytes.len();
+                *discarded += bytes.len() as u32;
                 if *discarded > DISCARDED_MOST {
                     let reason = *reason;
                     self.disconnect(key, reason);
@@ -235,7 +235,7 @@ impl Engine {
         self.introduce(key, head);
         self.push_outgoing(key, &prefix);
         if let Phase::Streaming(stream) = &mut self.connections[key as usize].phase {
-            stream.ignored = reader.buffered().len();
+            stream.ignored = reader.buffered().len() as u32;
             if stream.ignored > IGNORED_MOST {
                 self.disconnect(key, DisconnectReason::Protocol);
             }
