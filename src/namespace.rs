@@ -188,13 +188,14 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 }
 
 impl<'a> NamespaceRef<'a> {
-    /// What [`as_str`](Self::as_str) told.
+    /// What [`Namespace::as_str`] told.
     pub(crate) fn of_normal(path: &'a str) -> Self {
         debug_assert!(path.starts_with('/'), "a normal form was kept");
         Self(path)
     }
 
     /// The normal form, with its leading `/`.
+    #[cfg(feature = "admin")]
     pub(crate) fn as_str(self) -> &'a str {
         self.0
     }

@@ -40,11 +40,9 @@ pub(crate) struct Series {
 impl Series {
     /// Counts an event that was published to a namespace.
     pub(crate) fn count(&mut self, path: &str) {
-        let is_of = |name: &Box<str>| {
-            let rest = path.strip_prefix(&**name);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        if !self.names.get(self.last).is_some_and(is_of) {
+        let last = self.names.get(self.last);
+        let rest = last.and_then(|name| path.strip_prefix(&**name));
+        if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             let top = top_of(path);
             match self.index_of.get(top) {
                 Some(&index) => self.last = index,

@@ -27,8 +27,9 @@ impl Engine {
     /// gathered becomes due.
     pub fn settle(&mut self, idle: bool, now: Instant) {
         self.set_now(now);
-        let waits = self.now_ms < self.dirty_since + GATHER_MS;
-        self.gathers = !(idle || self.intake_paused()) && !self.dirty.is_empty() && waits;
+        let long_enough = self.now_ms >= self.dirty_since + GATHER_MS;
+        let now_due = idle || self.intake_paused() || long_enough;
+        self.gathers = !(now_due || self.dirty.is_empty());
         if self.gathers {
             return;
         }
