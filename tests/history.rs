@@ -529,6 +529,36 @@ fn a_slow_replay_may_take_its_time_and_pins_nothing() {
     sleeping.read_to_cut();
 }
 
+#[cfg(feature = "disk")]
+#[test]
+fn who_missed_nothing_is_told_so_after_everything_expired_and_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |age| remember(with_history().history_age(age).data_dir(folder.path()));
+    let it = start(Duration::from_millis(1));
+    for (target, id) in [("quiet/a", "E-1"), ("busy", "E-2"), ("busy", "E-3")] {
+        let told = it.publish(&format!("/publish/{target}"), "text");
+        assert!(told.contains(id), "{told}");
+    }
+    it.wait_until(|status| status.retained_events == 0);
+    drop(it);
+    for _ in 0..2 {
+        let it = start(Duration::from_hours(1));
+        for (target, last_id, replay) in [
+            ("quiet", "E-1", "complete"),
+            ("quiet/a", "E-2", "complete"),
+            ("quiet/b", "E-0", "complete"),
+            ("busy", "E-3", "complete"),
+            ("quiet", "E-0", "gap"),
+            ("quiet/a", "E-0", "gap"),
+            ("busy", "E-2", "gap"),
+            ("", "E-2", "gap"),
+        ] {
+            let told = it.stream(&format!("/subscribe/{target}"), last_id, "id:E-3\n");
+            assert_eq!(told.0, replay, "{target} after {last_id}");
+        }
+    }
+}
+
 /// A store in memory that fails when it is told to.
 #[derive(Clone, Default)]
 struct Moody {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::event_stream::encode::{Frame, Target};
+use crate::forgotten::Forgotten;
 use crate::history::Record;
 use crate::stats::StoreState;
 
@@ -113,6 +114,12 @@ impl Engine {
     /// Goes on with the history of this epoch. Called before anything else.
     pub fn set_epoch(&mut self, epoch: u64) {
         self.ids = EventIds::new(epoch);
+    }
+
+    /// Goes on behind the events that a store has no longer, of which it knows this. Called before anything is restored.
+    pub fn set_forgotten(&mut self, forgotten: Forgotten) {
+        self.seq = forgotten.until();
+        self.retention.remember(forgotten);
     }
 
     /// Has every event stored before it is delivered, and goes on with this number.

@@ -15,6 +15,8 @@ const TASK: &str = "FANFARE_TEST_TASK";
 const FOLDER: &str = "FANFARE_TEST_FOLDER";
 /// Of a segment in these tests, so that there are several.
 const SEGMENT_BYTES: u64 = 64 << 10;
+/// What a segment begins with that nothing was forgotten before.
+const BEGINNING: usize = 28 + 12 + 16;
 
 fn event(seq: u64) -> Record {
     let namespace = Namespace::parse("/pets/dogs").unwrap();
@@ -182,11 +184,11 @@ fn a_cut_tail_is_told_and_its_numbers_are_not_used_again() {
     assert_eq!(numbers, (1..=9).collect::<Vec<u64>>());
     assert_eq!(recovered.next, 11);
     let told = recovered.dropped.unwrap();
-    let record = (length - 28) / 10;
+    let record = (length as usize - BEGINNING) / 10;
     let what = format!(
         "0000000001.log: {} bytes from byte {} on",
         record - 3,
-        28 + 9 * record
+        BEGINNING + 9 * record
     );
     assert!(told.starts_with(&what), "{told}, {what}");
 }
@@ -196,8 +198,8 @@ fn a_flipped_byte_ends_its_segment_and_is_told() {
     let folder = ten_events();
     let path = newest_segment(folder.path());
     let mut bytes = fs::read(&path).unwrap();
-    let record = (bytes.len() - 28) / 10;
-    bytes[28 + 5 * record + record / 2] ^= 1;
+    let record = (bytes.len() - BEGINNING) / 10;
+    bytes[BEGINNING + 5 * record + record / 2] ^= 1;
     fs::write(&path, bytes).unwrap();
     let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=5).collect::<Vec<u64>>());
