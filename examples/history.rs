@@ -122,7 +122,9 @@ impl History for Journal {
         for line in text.lines() {
             let value: Value = serde_json::from_str(line)?;
             match from_json(&value) {
-                Some((record, _)) if record.seq() < before => forgotten.note(&record),
+                Some((record, _)) if record.seq() < before => {
+                    forgotten.note(record.seq(), record.namespaces())
+                }
                 Some(_) => kept.push(line),
                 None => {}
             }

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use crate::history::Record;
 use crate::namespace::Namespace;
 
 /// Namespaces that are known of by themselves.
@@ -37,17 +36,17 @@ impl Forgotten {
         self.until
     }
 
-    /// Notes the next event, in the order of their numbers. Those between this one and the last may have gone anywhere, and so may one that was broadcast.
-    pub fn note(&mut self, record: &Record) {
-        let seq = record.seq();
+    /// Notes the next event, in the order of their numbers. Those between this one and the last may have gone anywhere, and so may one without
+    /// namespaces, which was broadcast.
+    pub fn note(&mut self, seq: u64, namespaces: &[Namespace]) {
         if seq > self.until + 1 {
             self.raise(seq - 1);
         }
         self.until = seq;
-        if record.namespaces().is_empty() {
+        if namespaces.is_empty() {
             self.raise(seq);
         }
-        for namespace in record.namespaces() {
+        for namespace in namespaces {
             self.note_hash(hash("/"), seq);
             for_each_on_path(namespace.as_str(), |hash| self.note_hash(hash, seq));
         }
@@ -138,9 +137,8 @@ mod tests {
         Namespace::parse(path).unwrap()
     }
 
-    fn record(seq: u64, paths: &[&str]) -> Record {
-        let namespaces = paths.iter().map(|path| name(path)).collect();
-        Record::new(seq, namespaces, &b"data\n\n"[..])
+    fn names(paths: &[&str]) -> Vec<Namespace> {
+        paths.iter().map(|path| name(path)).collect()
     }
 
     #[test]
@@ -157,9 +155,9 @@ mod tests {
     #[test]
     fn an_event_is_the_last_of_its_namespaces_and_of_all_above() {
         let mut forgotten = Forgotten::default();
-        forgotten.note(&record(1, &["/a/b", "/c"]));
-        forgotten.note(&record(2, &["/"]));
-        forgotten.note(&record(3, &["/a/d"]));
+        forgotten.note(1, &names(&["/a/b", "/c"]));
+        forgotten.note(2, &names(&["/"]));
+        forgotten.note(3, &names(&["/a/d"]));
         for (path, last) in [
             ("/", 3),
             ("/a", 3),
@@ -177,13 +175,13 @@ mod tests {
     #[test]
     fn what_is_not_known_may_have_gone_anywhere() {
         let mut forgotten = Forgotten::default();
-        forgotten.note(&record(1, &["/a"]));
-        forgotten.note(&record(5, &["/b"]));
+        forgotten.note(1, &names(&["/a"]));
+        forgotten.note(5, &names(&["/b"]));
         assert_eq!(
             ["/a", "/b", "/c"].map(|path| forgotten.last(&name(path))),
             [4, 5, 4]
         );
-        forgotten.note(&record(6, &[]));
+        forgotten.note(6, &names(&[]));
         assert_eq!(
             ["/a", "/b", "/c"].map(|path| forgotten.last(&name(path))),
             [6; 3]
@@ -219,8 +217,8 @@ mod tests {
             Forgotten::decode(&forgotten.encode()),
             Some(forgotten.clone())
         );
-        forgotten.note(&record(3, &["/a/b", "/c"]));
-        forgotten.note(&record(4, &["/d"]));
+        forgotten.note(3, &names(&["/a/b", "/c"]));
+        forgotten.note(4, &names(&["/d"]));
         let bytes = forgotten.encode();
         assert_eq!(Forgotten::decode(&bytes), Some(forgotten));
         assert_eq!(bytes.len(), 16 + 16 * 5);

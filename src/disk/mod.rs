@@ -245,7 +245,7 @@ impl<F: Files> Disk<F> {
             }
             self.next = record.seq() + 1;
             left = records.left();
-            self.forgotten.note(&record);
+            self.forgotten.note(record.seq(), record.namespaces());
             each(record, at);
         }
         let from = bytes.len() - left;
@@ -412,7 +412,7 @@ impl<F: Files> Disk<F> {
         self.tail = Some(good + self.buffer.len() as u64);
         records
             .iter()
-            .for_each(|record| self.forgotten.note(record));
+            .for_each(|record| self.forgotten.note(record.seq(), record.namespaces()));
         self.unsynced = self.fsync != Fsync::Always;
         if !self.unsynced {
             self.roll();

@@ -1,10 +1,11 @@
 //! The store on real files: killed, cut, flipped, taken, in a folder that cannot be, on a disk that is full.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanfare::internals::{Disk, SKIP};
@@ -33,7 +34,10 @@ fn time(seq: u64) -> SystemTime {
 
 /// Opens a store; what it knows, and the numbers of its events, each of which is as it was written.
 fn open(folder: &Path) -> io::Result<(Disk, Recovered, Vec<u64>)> {
-    let mut disk = Disk::open(folder, Fsync::Interval, SEGMENT_BYTES)?;
+    let mut disk = {
+        let _nobody_starts = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        Disk::open(folder, Fsync::Interval, SEGMENT_BYTES)?
+    };
     let mut numbers = Vec::new();
     disk.epoch(77)?;
     let recovered = disk.recover(&mut |record, at| {
@@ -76,10 +80,13 @@ fn newest_segment(folder: &Path) -> PathBuf {
         .unwrap()
 }
 
-/// This program as another process that does one thing in a folder.
-fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Command {
-    let mut command = Command::new(program);
-    command
+/// While a process starts, it holds what this one has locked.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Starts this program as another process that does one thing in a folder.
+fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Child {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut child = Command::new(program)
         .args(arguments)
         .args([
             "--exact",
@@ -89,8 +96,12 @@ fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Comman
         .env(TASK, task)
         .env(FOLDER, folder)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    command
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Once it says something, or has ended, it holds nothing any more.
+    let _ = child.stdout.as_mut().unwrap().read(&mut [0]);
+    child
 }
 
 fn this_program() -> String {
@@ -107,9 +118,8 @@ fn on_a_mount(options: &str, task: &str) {
     if !rustix::process::geteuid().is_root() {
         arguments.insert(0, "--map-root-user");
     }
-    let output = child("unshare", &arguments, task, folder.path())
-        .output()
-        .unwrap();
+    let child = child("unshare", &arguments, task, folder.path());
+    let output = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && told.contains("task done"),
@@ -281,9 +291,8 @@ fn a_folder_has_one_owner() {
         (error.kind(), error.to_string()),
         (ErrorKind::ResourceBusy, taken.clone())
     );
-    let output = child(&this_program(), &[], "open", folder.path())
-        .output()
-        .unwrap();
+    let child = child(&this_program(), &[], "open", folder.path());
+    let output = child.wait_with_output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(told.contains(&taken), "{told}");
     drop(owner);
@@ -354,9 +363,7 @@ fn what_counted_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let mut next = 1;
     for _ in 0..5 {
-        let mut child = child(&this_program(), &[], "append", folder.path())
-            .spawn()
-            .unwrap();
+        let mut child = child(&this_program(), &[], "append", folder.path());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut told = lines
             .map_while(Result::ok)

@@ -463,7 +463,7 @@ impl World {
                 .position(|(record, _)| record.seq() >= forget);
             let forgotten = kept.unwrap_or(store.records.len());
             for (record, _) in store.records.drain(..forgotten) {
-                store.forgotten.note(&record);
+                store.forgotten.note(record.seq(), record.namespaces());
                 if let Some(told) = self.told.get_mut(record.seq() as usize - 1) {
                     told.forgotten = true;
                 }
