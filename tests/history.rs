@@ -743,3 +743,38 @@ fn a_slow_store_makes_publishers_wait_and_nobody_else() {
         stream.expect(&format!("id:{}-{number}\ndata:{data}\n\n", it.epoch));
     }
 }
+
+/// A store that tells what it is to forget.
+struct Telling(std::sync::mpsc::Sender<u64>);
+
+impl History for Telling {
+    fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
+        Ok(fresh)
+    }
+
+    fn recover(&mut self, _: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
+        let (next, dropped) = (1, None);
+        Ok(Recovered { next, dropped })
+    }
+
+    fn append(&mut self, _: &[Record], _: SystemTime) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn forget(&mut self, before: u64) -> io::Result<()> {
+        // A test that has heard enough does not care.
+        let _ = self.0.send(before);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_store_hears_what_expired_though_nothing_else_happens() {
+    let (sender, told) = std::sync::mpsc::channel();
+    let builder = with_history().history_age(Duration::from_millis(200));
+    let server = start(builder.history(Telling(sender)));
+    server.publisher.send(Event::new("/a", "text")).unwrap();
+    let told = || told.recv_timeout(support::PATIENCE).unwrap();
+    assert_eq!(told(), 1);
+    assert_eq!(told(), 2);
+}

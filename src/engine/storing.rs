@@ -45,6 +45,8 @@ pub(super) struct Storing {
     troubled: bool,
     /// Events that it has are no longer wanted.
     aged: bool,
+    /// The first one that was, as it was last told.
+    wanted: u64,
 }
 
 /// The request that an event is from.
@@ -157,11 +159,13 @@ impl Engine {
         }
     }
 
-    /// Events for the store to append, and the number of the first event that is still wanted. The next ones come when these were
-    /// [`stored`](Engine::stored).
+    /// Events for the store to append, if only none because others expired, and the number of the first event that is still wanted. The next
+    /// ones come when these were [`stored`](Engine::stored).
     pub fn take_batch(&mut self) -> Option<(Arc<Vec<Record>>, u64)> {
+        // What is still wanted is known when the logs have dropped what is not.
+        let trimmed = self.untrimmed.is_empty();
         let storing = self.storing.as_mut()?;
-        let nothing = storing.waiting.is_empty() && !std::mem::take(&mut storing.aged);
+        let nothing = storing.waiting.is_empty() && !(trimmed && storing.aged);
         if nothing || storing.out.is_some() || !storing.stored.is_empty() {
             return None;
         }
@@ -172,8 +176,12 @@ impl Engine {
         }
         let records = Arc::new(records);
         storing.out = Some(records.clone());
-        let oldest = self.retention.oldest_wanted(&mut self.topics);
-        Some((records, oldest.unwrap_or(self.seq + 1)))
+        if trimmed {
+            storing.aged = false;
+            let oldest = self.retention.oldest_wanted(&mut self.topics);
+            storing.wanted = oldest.unwrap_or(self.seq + 1);
+        }
+        Some((records, storing.wanted))
     }
 
     /// The store appended a batch, or could not, for the reason given: then requests are told, and what else there is goes on

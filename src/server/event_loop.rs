@@ -173,6 +173,8 @@ impl EventLoop {
             self.drain(now);
             self.engine.tick(now);
             let unfinished = self.engine.flush(&mut self.peers, now);
+            // What expired in this turn is known now.
+            self.attend_to_store(now);
             self.call_on_connect();
             self.resume_reading();
             self.reap();
@@ -181,7 +183,7 @@ impl EventLoop {
                 let queued = (self.intake.len(), self.intake.bytes());
                 self.engine.note_turn(now, Instant::now(), queued);
             }
-            let events = !idle && !self.engine.intake_paused();
+            let events = (!idle || self.engine.has_stored()) && !self.engine.intake_paused();
             busy = unfinished || events || self.has_backlog();
         }
         let status = Status {

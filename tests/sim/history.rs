@@ -408,10 +408,10 @@ impl World {
     }
 
     /// The store answers, or takes the next batch; what is stored is delivered.
-    fn attend_to_store(&mut self) {
+    fn attend_to_store(&mut self) -> Result<(), String> {
         let now = self.instant();
         let Some(store) = &mut self.store else {
-            return;
+            return Ok(());
         };
         if let Some(batch) = store.out.take_if(|_| self.dice.percent(60)) {
             let well = !store.fails;
@@ -462,15 +462,20 @@ impl World {
                 .iter()
                 .position(|(record, _)| record.seq() >= forget);
             let forgotten = kept.unwrap_or(store.records.len());
-            for (record, _) in store.records.drain(..forgotten) {
-                store.forgotten.note(record.seq(), record.namespaces());
-                if let Some(told) = self.told.get_mut(record.seq() as usize - 1) {
-                    told.forgotten = true;
-                }
-            }
+            let records: Vec<(Record, u64)> = store.records.drain(..forgotten).collect();
             store.synced = synced.saturating_sub(forgotten);
             store.out = Some(batch);
+            for (record, _) in &records {
+                let store = self.store.as_mut().expect("as before");
+                store.forgotten.note(record.seq(), record.namespaces());
+                let event = record.seq() as usize - 1;
+                if NAMES.iter().any(|name| self.must_retain(name, event)) {
+                    return Err(format!("the store is to forget {}", self.told[event].id));
+                }
+                self.told[event].forgotten = true;
+            }
         }
+        Ok(())
     }
 
     /// The process ends, and the power with it or not; another one goes on with what the store has.
@@ -849,7 +854,7 @@ impl World {
 
     fn turn(&mut self) -> Result<(), String> {
         let now = self.instant();
-        self.attend_to_store();
+        self.attend_to_store()?;
         self.engine.settle(true, now);
         self.engine.tick(now);
         self.busy = self.engine.flush(&mut self.net, now);
