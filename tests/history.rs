@@ -778,3 +778,17 @@ fn a_store_hears_what_expired_though_nothing_else_happens() {
     assert_eq!(told(), 1);
     assert_eq!(told(), 2);
 }
+
+/// The store's reply may come at any moment of a turn, and the last one before the event loop sleeps is the one that was missed.
+#[test]
+fn no_event_waits_for_the_next_one() {
+    let (sender, _told) = std::sync::mpsc::channel();
+    let server = start(with_history().history(Telling(sender)));
+    let mut stream = server.ask("GET /subscribe", "");
+    stream.read_through("\n\n");
+    for number in 0..30_000 {
+        let event = Event::new("/a", number.to_string());
+        server.publisher.send(event).unwrap();
+        stream.read_through(&format!("data:{number}\n\n"));
+    }
+}
