@@ -174,7 +174,7 @@ impl EventLoop {
             self.engine.tick(now);
             let unfinished = self.engine.flush(&mut self.peers, now);
             // What expired in this turn is known now.
-            self.attend_to_store(now);
+            self.feed_store();
             self.call_on_connect();
             self.resume_reading();
             self.reap();
@@ -358,6 +358,11 @@ impl EventLoop {
 
     /// Hears what the store has to say, and gives it the next batch.
     fn attend_to_store(&mut self, now: Instant) {
+        self.hear_store(now);
+        self.feed_store();
+    }
+
+    fn hear_store(&mut self, now: Instant) {
         let Some(store) = &mut self.store else {
             return;
         };
@@ -390,7 +395,11 @@ impl EventLoop {
                 });
             }
         }
-        if !store.is_busy()
+    }
+
+    fn feed_store(&mut self) {
+        if let Some(store) = &mut self.store
+            && !store.is_busy()
             && let Some((records, forget)) = self.engine.take_batch()
         {
             store.send(Batch { records, forget });
