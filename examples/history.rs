@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fanfare::{Event, History, Namespace, Record, Recovered, Server};
+use fanfare::{Event, Forgotten, History, Namespace, Record, Recovered, Server};
 use serde_json::{Value, json};
 
 /// So many events that are no longer wanted may be in the file.
@@ -37,8 +37,8 @@ pub(crate) struct Journal {
     epoch: u64,
     /// Bytes of the lines that count.
     bytes: u64,
-    /// Events before this number are gone.
-    forgotten: u64,
+    /// What is known of the events that are no longer in the file.
+    forgotten: Forgotten,
 }
 
 impl Journal {
@@ -53,7 +53,7 @@ impl Journal {
             file,
             epoch: 0,
             bytes: 0,
-            forgotten: 0,
+            forgotten: Forgotten::default(),
         })
     }
 }
@@ -65,20 +65,27 @@ impl History for Journal {
         BufReader::new(File::open(&self.path)?).read_line(&mut first)?;
         let value: Value = serde_json::from_str(&first).unwrap_or_default();
         self.epoch = value["epoch"].as_u64().unwrap_or(fresh);
+        self.forgotten = forgotten_from_json(&value).unwrap_or_default();
         Ok(self.epoch)
     }
 
+    fn forgotten(&mut self) -> io::Result<Forgotten> {
+        Ok(self.forgotten.clone())
+    }
+
     fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
-        let mut next = 1;
+        let mut next = self.forgotten.until() + 1;
         let mut lines = BufReader::new(&self.file);
         let mut line = String::new();
         while lines.read_line(&mut line)? > 0 && line.ends_with('\n') {
             let value: Value = serde_json::from_str(&line)?;
-            let (record, at) = from_json(&value).ok_or(io::ErrorKind::InvalidData)?;
             self.bytes += line.len() as u64;
-            next = record.seq() + 1;
-            each(record, at);
             line.clear();
+            if forgotten_from_json(&value).is_none() {
+                let (record, at) = from_json(&value).ok_or(io::ErrorKind::InvalidData)?;
+                next = record.seq() + 1;
+                each(record, at);
+            }
         }
         // Half a line is from an append that did not come to its end, so nobody has seen it.
         self.file.set_len(self.bytes)?;
@@ -104,28 +111,33 @@ impl History for Journal {
         Ok(())
     }
 
-    /// Writes the file anew when enough of it is not wanted, but for the last line, which tells how far numbers have come.
+    /// Writes the file anew when enough of it is not wanted. The first line then tells of that.
     fn forget(&mut self, before: u64) -> io::Result<()> {
-        if before < self.forgotten + STALE {
+        if before < self.forgotten.until() + STALE {
             return Ok(());
         }
+        let mut forgotten = self.forgotten.clone();
+        let mut kept = Vec::new();
         let text = fs::read_to_string(&self.path)?;
-        let is_wanted = |line: &&str| {
-            let value: Value = serde_json::from_str(line).unwrap_or_default();
-            value["seq"].as_u64() >= Some(before)
-        };
-        let last = text.lines().next_back();
-        let mut kept: Vec<&str> = text.lines().filter(is_wanted).collect();
-        if kept.is_empty() {
-            kept.extend(last);
+        for line in text.lines() {
+            let value: Value = serde_json::from_str(line)?;
+            match from_json(&value) {
+                Some((record, _)) if record.seq() < before => {
+                    forgotten.note(record.seq(), record.namespaces())
+                }
+                Some(_) => kept.push(line),
+                None => {}
+            }
         }
+        let first = json!({ "epoch": self.epoch, "forgotten": forgotten.encode() }).to_string();
+        kept.insert(0, &first);
         let text: String = kept.iter().flat_map(|line| [line, "\n"]).collect();
         let fresh = self.path.with_extension("new");
         fs::write(&fresh, &text)?;
         let file = OpenOptions::new().read(true).append(true).open(&fresh)?;
         file.sync_all()?;
         fs::rename(&fresh, &self.path)?;
-        (self.file, self.bytes, self.forgotten) = (file, text.len() as u64, before);
+        (self.file, self.bytes, self.forgotten) = (file, text.len() as u64, forgotten);
         Ok(())
     }
 }
@@ -153,4 +165,10 @@ fn from_json(value: &Value) -> Option<(Record, SystemTime)> {
     );
     let at = UNIX_EPOCH + Duration::from_millis(value["at_ms"].as_u64()?);
     Some((record, at))
+}
+
+fn forgotten_from_json(value: &Value) -> Option<Forgotten> {
+    let bytes = value["forgotten"].as_array()?.iter();
+    let bytes = bytes.map(|byte| u8::try_from(byte.as_u64()?).ok());
+    Forgotten::decode(&bytes.collect::<Option<Vec<_>>>()?)
 }

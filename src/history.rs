@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::event_stream::encode::{Frame, Target};
+use crate::forgotten::Forgotten;
 use crate::namespace::Namespace;
 
 /// One event as a store keeps it: its number in the total order, where it was published, and its bytes.
@@ -79,8 +80,18 @@ pub trait History: Send {
     /// Whatever keeps the store from being read or used. The server does not start then.
     fn epoch(&mut self, fresh: u64) -> io::Result<u64>;
 
+    /// What is known of the events before the first that it still has, as far as that goes. Called once, after [`epoch`](Self::epoch). A store that does
+    /// not know costs nobody an event; but whoever comes back after a restart with an event from before the first is told of a gap, even if nothing
+    /// was missed since.
+    ///
+    /// # Errors
+    /// As those of [`epoch`](Self::epoch).
+    fn forgotten(&mut self) -> io::Result<Forgotten> {
+        Ok(Forgotten::default())
+    }
+
     /// Hands out the events that it has, in the order of their numbers, each with the time when it was appended. Called once, after
-    /// [`epoch`](Self::epoch). Numbers may be missing between them.
+    /// [`forgotten`](Self::forgotten). Numbers may be missing between them.
     ///
     /// # Errors
     /// As those of [`epoch`](Self::epoch).

@@ -44,6 +44,7 @@ mod event_stream;
 mod http;
 
 mod event_log;
+mod forgotten;
 mod frame_run;
 mod history;
 mod tally;
@@ -81,6 +82,7 @@ pub use config::{Config, ConfigError, Fsync};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
+pub use forgotten::Forgotten;
 pub use history::{History, Record, Recovered};
 pub use http::custom::Response;
 pub use http::request::RequestHead;

@@ -529,6 +529,36 @@ fn a_slow_replay_may_take_its_time_and_pins_nothing() {
     sleeping.read_to_cut();
 }
 
+#[cfg(feature = "disk")]
+#[test]
+fn who_missed_nothing_is_told_so_after_everything_expired_and_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |age| remember(with_history().history_age(age).data_dir(folder.path()));
+    let it = start(Duration::from_millis(1));
+    for (target, id) in [("quiet/a", "E-1"), ("busy", "E-2"), ("busy", "E-3")] {
+        let told = it.publish(&format!("/publish/{target}"), "text");
+        assert!(told.contains(id), "{told}");
+    }
+    it.wait_until(|status| status.retained_events == 0);
+    drop(it);
+    for _ in 0..2 {
+        let it = start(Duration::from_hours(1));
+        for (target, last_id, replay) in [
+            ("quiet", "E-1", "complete"),
+            ("quiet/a", "E-2", "complete"),
+            ("quiet/b", "E-0", "complete"),
+            ("busy", "E-3", "complete"),
+            ("quiet", "E-0", "gap"),
+            ("quiet/a", "E-0", "gap"),
+            ("busy", "E-2", "gap"),
+            ("", "E-2", "gap"),
+        ] {
+            let told = it.stream(&format!("/subscribe/{target}"), last_id, "id:E-3\n");
+            assert_eq!(told.0, replay, "{target} after {last_id}");
+        }
+    }
+}
+
 /// A store in memory that fails when it is told to.
 #[derive(Clone, Default)]
 struct Moody {
@@ -711,5 +741,54 @@ fn a_slow_store_makes_publishers_wait_and_nobody_else() {
     drop(go_on);
     for number in 1..=sent {
         stream.expect(&format!("id:{}-{number}\ndata:{data}\n\n", it.epoch));
+    }
+}
+
+/// A store that tells what it is to forget.
+struct Telling(std::sync::mpsc::Sender<u64>);
+
+impl History for Telling {
+    fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
+        Ok(fresh)
+    }
+
+    fn recover(&mut self, _: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
+        let (next, dropped) = (1, None);
+        Ok(Recovered { next, dropped })
+    }
+
+    fn append(&mut self, _: &[Record], _: SystemTime) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn forget(&mut self, before: u64) -> io::Result<()> {
+        // A test that has heard enough does not care.
+        let _ = self.0.send(before);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_store_hears_what_expired_though_nothing_else_happens() {
+    let (sender, told) = std::sync::mpsc::channel();
+    let builder = with_history().history_age(Duration::from_millis(200));
+    let server = start(builder.history(Telling(sender)));
+    server.publisher.send(Event::new("/a", "text")).unwrap();
+    let told = || told.recv_timeout(support::PATIENCE).unwrap();
+    assert_eq!(told(), 1);
+    assert_eq!(told(), 2);
+}
+
+/// The store's reply may come at any moment of a turn, and the last one before the event loop sleeps is the one that was missed.
+#[test]
+fn no_event_waits_for_the_next_one() {
+    let (sender, _told) = std::sync::mpsc::channel();
+    let server = start(with_history().history(Telling(sender)));
+    let mut stream = server.ask("GET /subscribe", "");
+    stream.read_through("\n\n");
+    for number in 0..30_000 {
+        let event = Event::new("/a", number.to_string());
+        server.publisher.send(event).unwrap();
+        stream.read_through(&format!("data:{number}\n\n"));
     }
 }

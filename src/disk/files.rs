@@ -89,6 +89,7 @@ pub struct Folder {
     mark: File,
     /// The file that is written, and its path.
     newest: Option<(PathBuf, File)>,
+    boot: u128,
 }
 
 impl Folder {
@@ -129,6 +130,7 @@ impl Folder {
             path,
             mark,
             newest: None,
+            boot: boot(),
         })
     }
 
@@ -147,9 +149,7 @@ impl Folder {
 
 impl Files for Folder {
     fn boot(&self) -> u128 {
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-        u128::from_str_radix(&digits, 16).unwrap_or(0)
+        self.boot
     }
 
     fn names(&mut self) -> io::Result<Vec<String>> {
@@ -224,6 +224,13 @@ impl Files for Folder {
         let synced = self.mark.sync_data();
         synced.map_err(|error| self.about_mark(error))
     }
+}
+
+/// The number that Linux gives to this run of the machine; 0 where there is none.
+fn boot() -> u128 {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&digits, 16).unwrap_or(0)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

@@ -9,18 +9,21 @@
 //! | epoch | 8 | | number of the event | 8 |
 //! | number from which on it counts | 8 | | time in ms since 1970 | 8 |
 //! | checksum of all that | 4 | | number of namespaces; each with its length | 4; 2 + n |
-//! | | | | the event | n |
+//! | length and checksum of what follows | 8 | | the event | n |
+//! | checksum of these two | 4 | | | |
+//! | what is known of the events before it | n | | | |
 
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use crate::forgotten::Forgotten;
 use crate::history::Record;
 use crate::namespace::{Namespace, NamespaceLimits};
 
 const MAGIC: &[u8; 7] = b"fanfare";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a segment begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub(super) struct Header {
     pub(super) first: u64,
 }
 
-/// Why bytes are no header.
+/// Why bytes are no header, or not what follows one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NoHeader {
     /// There are too few: the end came while the segment was begun, and nothing in it ever counted.
@@ -154,6 +157,31 @@ fn too_large() -> io::Error {
     )
 }
 
+/// What follows the header of a segment: what is known of the events before it.
+pub(super) fn encode_forgotten(forgotten: &Forgotten) -> Vec<u8> {
+    let body = forgotten.encode();
+    let numbers = [body.len() as u32, crc32fast::hash(&body)].map(u32::to_le_bytes);
+    let mut bytes = seal(numbers.concat());
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+/// Reads what follows the header of a segment: what is known of the events before it, if that is sound, and its records.
+pub(super) fn decode_content(bytes: &[u8]) -> Result<(Option<Forgotten>, Records<'_>), NoHeader> {
+    let (numbers, mut rest) = bytes.split_at_checked(12).ok_or(NoHeader::Short)?;
+    let mut numbers = sealed(numbers).ok_or(NoHeader::Damaged)?;
+    let mut next = || take_u32(&mut numbers).ok_or(NoHeader::Damaged);
+    let (length, checksum) = (next()?, next()?);
+    let body = take(&mut rest, length as usize).ok_or(NoHeader::Short)?;
+    let sound = crc32fast::hash(body) == checksum;
+    let forgotten = sound.then(|| Forgotten::decode(body)).flatten();
+    let records = Records {
+        rest,
+        namespace: Namespace::root(),
+    };
+    Ok((forgotten, records))
+}
+
 /// Reads records one after the other, as far as they are sound.
 pub(super) struct Records<'a> {
     rest: &'a [u8],
@@ -162,14 +190,6 @@ pub(super) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Reads what comes behind a header.
-    pub(super) fn new(rest: &'a [u8]) -> Self {
-        Self {
-            rest,
-            namespace: Namespace::root(),
-        }
-    }
-
     /// Bytes that are left: behind the last record, those that are none.
     pub(super) fn left(&self) -> usize {
         self.rest.len()
@@ -283,7 +303,7 @@ mod tests {
             assert_eq!(Mark::decode(&flipped(&mark, bit)), None, "bit {bit}");
         }
         for bit in 0..file.len() * 8 {
-            assert!(Records::new(&flipped(&file, bit)).count() < 3, "bit {bit}");
+            assert!(read(&flipped(&file, bit)).count() < 3, "bit {bit}");
         }
         for end in 0..header.len() {
             assert_eq!(Header::decode(&header[..end]), Err(NoHeader::Short));
@@ -297,7 +317,7 @@ mod tests {
     fn records_end_where_they_are_cut() {
         let (file, ends) = records();
         for end in 0..=file.len() {
-            let mut records = Records::new(&file[..end]);
+            let mut records = read(&file[..end]);
             let whole = ends.iter().filter(|&&at| at <= end).count();
             assert_eq!(records.by_ref().count(), whole);
             let last = ends[..whole].last().unwrap_or(&0);
@@ -306,22 +326,46 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_of_events_before_is_read_as_it_was_written_or_not_at_all() {
+        let mut forgotten = Forgotten::default();
+        three()
+            .iter()
+            .for_each(|record| forgotten.note(record.seq(), record.namespaces()));
+        let mut bytes = encode_forgotten(&forgotten);
+        for end in 0..bytes.len() {
+            assert_eq!(decode_content(&bytes[..end]).err(), Some(NoHeader::Short));
+        }
+        bytes.extend_from_slice(&records().0);
+        for bit in 0..12 * 8 {
+            let read = decode_content(&flipped(&bytes, bit)).err();
+            assert_eq!(read, Some(NoHeader::Damaged), "bit {bit}");
+        }
+        for bit in 12 * 8..encode_forgotten(&forgotten).len() * 8 {
+            let bytes = flipped(&bytes, bit);
+            let (read, records) = decode_content(&bytes).unwrap();
+            assert_eq!((read, records.count()), (None, 3), "bit {bit}");
+        }
+        let (read, records) = decode_content(&bytes).unwrap();
+        assert_eq!((read, records.count()), (Some(forgotten), 3));
+    }
+
+    #[test]
     fn another_version_is_told() {
         let mut bytes = header().encode();
         bytes.truncate(Header::BYTES - 4);
-        bytes[MAGIC.len()] = 2;
-        assert_eq!(Header::decode(&seal(bytes)), Err(NoHeader::Version(2)));
+        bytes[MAGIC.len()] = 9;
+        assert_eq!(Header::decode(&seal(bytes)), Err(NoHeader::Version(9)));
     }
 
     #[test]
     fn zeros_are_no_records() {
-        assert_eq!(Records::new(&[0; 4096]).count(), 0);
+        assert_eq!(read(&[0; 4096]).count(), 0);
     }
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let (file, _) = records();
-        for ((read, at), written) in Records::new(&file).zip(three()) {
+        for ((read, at), written) in read(&file).zip(three()) {
             assert_eq!(read.seq(), written.seq());
             assert_eq!(read.namespaces(), written.namespaces());
             assert_eq!(read.bytes(), written.bytes());
@@ -347,6 +391,13 @@ mod tests {
             file.len()
         });
         (file, ends.into())
+    }
+
+    fn read(rest: &[u8]) -> Records<'_> {
+        Records {
+            rest,
+            namespace: Namespace::root(),
+        }
     }
 
     fn flipped(bytes: &[u8], bit: usize) -> Vec<u8> {

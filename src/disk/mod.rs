@@ -4,13 +4,12 @@
 //!
 //! # The files
 //! - `0000000001.log` and so on, the **segments**, in the order in which they were begun. Only the newest is written; when it is full, the next append
-//!   begins another. A segment says from which number on it counts: what an older one has from there on does not. It is synced before anything is
-//!   written behind its header, so that holds after a power cut too.
+//!   begins another. A segment says from which number on it counts: what an older one has from there on does not; and of each namespace, which event was
+//!   the last before. It is synced before anything is written behind that, so it holds after a power cut too.
 //! - `lock`: held by the one owner of the folder. It contains the **mark**, the number behind the last event that counted, rewritten with each append.
 //!
 //! # What survives
-//! - The end of the process at any point: every event that counted. Its last append may have been cut short; whole records of
-//!   it are there and count from now on, the rest is dropped.
+//! - The end of the process at any point: every event that counted, and nothing else.
 //! - A power cut: every event that counted with `fsync` `always`; with `interval`, those before the last sync that worked; with `never`, those
 //!   in segments that were full and those of a run that ended cleanly.
 //! - A bad record, whatever made it so, ends its segment; later segments are used. What was dropped is told.
@@ -23,7 +22,7 @@
 //!
 //! # When the disk fails
 //! - An append that fails is cut off again, so that none of its events counts. If that fails too, the segment is left as it is and the next append begins
-//!   another, which counts from there on. (Until then, a crash would bring some of the refused events back.) Nothing waits for the disk to
+//!   another, which counts from there on. (Until then, a power cut would bring some of the refused events back.) Nothing waits for the disk to
 //!   recover: the next append simply tries.
 //! - After a sync that fails the kernel may have dropped what was written, and will not say so again. The segment is left, and failure is reported until
 //!   another one could be begun, which takes a sync that works.
@@ -37,9 +36,10 @@ use std::path::Path;
 use std::time::SystemTime;
 
 pub use files::{Files, Folder};
-use format::{Header, Mark, NoHeader, Records, State};
+use format::{Header, Mark, NoHeader, State};
 
 use crate::config::Fsync;
+use crate::forgotten::Forgotten;
 use crate::history::{History, Record, Recovered};
 
 /// How far numbers go on after a power cut that may have taken the last ones: more than are published between two syncs.
@@ -61,12 +61,16 @@ pub struct Disk<F: Files = Folder> {
     ordinal: u64,
     /// Bytes of the newest segment that count; `None` if the next append must begin another.
     tail: Option<u64>,
+    /// Bytes of it before its first record.
+    empty: u64,
     /// Something in the newest segment must be synced.
     unsynced: bool,
     /// The last append failed.
     failing: bool,
     /// What the last owner left.
     mark: Option<Mark>,
+    /// Of each namespace, the last event that counted.
+    forgotten: Forgotten,
     /// What was there has been read, so the mark is ours to set.
     recovered: bool,
     buffer: Vec<u8>,
@@ -86,6 +90,16 @@ enum Head {
     Damaged,
     /// The end came while it was begun: nothing in it ever counted.
     Short,
+}
+
+/// What there is behind a segment's header.
+enum Content {
+    /// All that was written, as far as that can be seen.
+    Whole,
+    /// Something that is not as it was written, in words for the log.
+    Damaged(String),
+    /// Nothing that ever counted.
+    None,
 }
 
 impl<F: Files> fmt::Debug for Disk<F> {
@@ -123,9 +137,11 @@ impl<F: Files> Disk<F> {
             segments: Vec::new(),
             ordinal: 0,
             tail: None,
+            empty: 0,
             unsynced: false,
             failing: false,
             mark: None,
+            forgotten: Forgotten::default(),
             recovered: false,
             buffer: Vec::new(),
         }
@@ -171,57 +187,88 @@ impl<F: Files> Disk<F> {
         each: &mut dyn FnMut(Record, SystemTime),
     ) -> io::Result<bool> {
         let mut whole = true;
+        // What the mark does not know of was refused, or its append did not come to its end.
+        let live = self.own_mark().filter(|mark| self.is_of_this_boot(mark));
+        let end = live.map_or(u64::MAX, |mark| mark.next);
         for index in 0..self.segments.len() {
             let Segment {
                 ordinal,
                 first,
                 head,
             } = self.segments[index];
-            let damage = match head {
+            let content = match head {
                 Head::Sound => {
                     self.next = self.next.max(first);
                     let newer = self.segments.get(index + 1);
-                    let end = newer.map_or(u64::MAX, |newer| newer.first);
+                    let end = newer.map_or(end, |newer| newer.first);
                     self.replay_segment(ordinal, end, each)?
                 }
-                Head::Damaged => Some("all of it, as its header is damaged".into()),
-                Head::Short => continue,
+                Head::Damaged => Content::Damaged("all of it, as its header is damaged".into()),
+                Head::Short => Content::None,
             };
-            whole = damage.is_none();
-            dropped.extend(damage.map(|what| format!("{}: {what}", segment_name(ordinal))));
+            match content {
+                Content::Whole => whole = true,
+                Content::Damaged(what) => {
+                    whole = false;
+                    dropped.push(format!("{}: {what}", segment_name(ordinal)));
+                }
+                Content::None => {}
+            }
         }
         Ok(whole)
     }
 
-    /// Hands out the records of one segment before `end`, and moves the next number behind them; returns what else there was.
+    /// Hands out the records of one segment before `end`, and moves the next number behind them.
     fn replay_segment(
         &mut self,
         ordinal: u64,
         end: u64,
         each: &mut dyn FnMut(Record, SystemTime),
-    ) -> io::Result<Option<String>> {
+    ) -> io::Result<Content> {
         let bytes = self.files.read(&segment_name(ordinal), u64::MAX)?;
-        let mut records = Records::new(bytes.get(Header::BYTES..).unwrap_or_default());
+        let behind = bytes.get(Header::BYTES..).unwrap_or_default();
+        let mut records = match format::decode_content(behind) {
+            Ok((_, records)) => records,
+            Err(NoHeader::Short) => return Ok(Content::None),
+            Err(_) => {
+                let what = "all of it, as its beginning is damaged";
+                return Ok(Content::Damaged(what.into()));
+            }
+        };
         let mut left = records.left();
         while let Some((record, at)) = records.next() {
             if record.seq() >= end {
-                return Ok(None);
+                return Ok(Content::Whole);
             }
             if record.seq() < self.next {
                 break;
             }
             self.next = record.seq() + 1;
             left = records.left();
+            self.forgotten.note(record.seq(), record.namespaces());
             each(record, at);
         }
         let from = bytes.len() - left;
-        let told = || format!("{left} bytes from byte {from} on, which are no whole events");
-        Ok((left > 0).then(told))
+        if left == 0 {
+            return Ok(Content::Whole);
+        }
+        let what = format!("{left} bytes from byte {from} on, which are no whole events");
+        Ok(Content::Damaged(what))
+    }
+
+    /// What the last owner left, if it is about what is here.
+    fn own_mark(&self) -> Option<Mark> {
+        self.mark.filter(|mark| mark.epoch == self.epoch)
+    }
+
+    /// Whether a mark is the last one that was set, as the machine has not gone down since.
+    fn is_of_this_boot(&self, mark: &Mark) -> bool {
+        mark.boot != 0 && mark.boot == self.files.boot()
     }
 
     /// Whether every number that may have been seen is before the mark or among what was read.
     fn is_last_word(&self, mark: &Mark, whole: bool) -> bool {
-        let same_boot = mark.boot != 0 && mark.boot == self.files.boot();
+        let same_boot = self.is_of_this_boot(mark);
         match mark.state {
             State::Ended => true,
             State::Synced => same_boot || whole,
@@ -258,10 +305,12 @@ impl<F: Files> Disk<F> {
             epoch: self.epoch,
             first: self.next,
         };
+        let mut bytes = header.encode();
+        bytes.extend_from_slice(&format::encode_forgotten(&self.forgotten));
         let begun = self
             .files
             .create(&name)
-            .and_then(|()| self.write(&header.encode()))
+            .and_then(|()| self.write(&bytes))
             .and_then(|()| self.files.sync())
             .and_then(|()| self.files.sync_names());
         if let Err(error) = begun {
@@ -274,7 +323,8 @@ impl<F: Files> Disk<F> {
             first: self.next,
             head: Head::Sound,
         });
-        self.tail = Some(Header::BYTES as u64);
+        self.empty = bytes.len() as u64;
+        self.tail = Some(self.empty);
         self.unsynced = false;
         Ok(())
     }
@@ -305,21 +355,34 @@ impl<F: Files> Disk<F> {
             .inspect_err(|_| self.next = before)
     }
 
-    /// Cuts the newest segment to its header. That takes no room, so a full disk gets rid of what has expired.
-    fn empty_newest(&mut self) -> io::Result<()> {
-        const EMPTY: u64 = Header::BYTES as u64;
-        if self.tail.is_some_and(|bytes| bytes > EMPTY) {
-            // The records will no longer tell how far the numbers have come.
-            self.set_mark(self.state())?;
-            self.files.sync_mark()?;
-            self.files.cut(EMPTY)?;
-            self.tail = Some(EMPTY);
+    /// Leaves the newest segment, in which nothing is wanted, for one without records.
+    fn begin_anew(&mut self) -> io::Result<()> {
+        self.tail = None;
+        if self.begin().is_ok() {
+            return Ok(());
         }
+        // A full disk gets rid of what has expired, as deleting takes no room. Until another segment is there, the mark alone tells how far the numbers have come.
+        self.set_mark(self.state())?;
+        self.files.sync_mark()?;
+        while let Some(&old) = self.segments.first() {
+            self.remove(old)?;
+        }
+        self.begin()
+    }
+
+    /// Deletes a segment.
+    fn remove(&mut self, segment: Segment) -> io::Result<()> {
+        self.files.remove(&segment_name(segment.ordinal))?;
+        // An older one must not be back after a power cut when the one that replaced its end is gone.
+        self.files.sync_names()?;
+        self.segments
+            .retain(|other| other.ordinal != segment.ordinal);
         Ok(())
     }
 
     fn is_full(&self) -> bool {
-        self.tail.is_some_and(|bytes| bytes >= self.segment_bytes)
+        self.tail
+            .is_some_and(|bytes| bytes >= self.empty + self.segment_bytes)
     }
 
     /// Leaves a segment that is full.
@@ -329,10 +392,7 @@ impl<F: Files> Disk<F> {
         }
     }
 
-    fn append_all(&mut self, records: &[Record], at: SystemTime) -> io::Result<()> {
-        let Some(last) = records.last() else {
-            return Ok(());
-        };
+    fn append_all(&mut self, records: &[Record], last: u64, at: SystemTime) -> io::Result<()> {
         debug_assert!(records[0].seq() >= self.next, "the engine counts upwards");
         self.buffer.clear();
         self.buffer.shrink_to(KEEP_BUFFER);
@@ -343,13 +403,16 @@ impl<F: Files> Disk<F> {
             self.begin()?;
         }
         let good = self.tail.unwrap_or_default();
-        if let Err(error) = self.store(last.seq() + 1) {
+        if let Err(error) = self.store(last + 1) {
             // Synced, or after a power cut these records might be there and those that get their numbers not.
             let cut = self.files.cut(good).and_then(|()| self.files.sync());
             self.tail = cut.is_ok().then_some(good);
             return Err(error);
         }
         self.tail = Some(good + self.buffer.len() as u64);
+        records
+            .iter()
+            .for_each(|record| self.forgotten.note(record.seq(), record.namespaces()));
         self.unsynced = self.fsync != Fsync::Always;
         if !self.unsynced {
             self.roll();
@@ -380,11 +443,24 @@ impl<F: Files> History for Disk<F> {
         Ok(self.epoch)
     }
 
+    /// The oldest segment tells.
+    fn forgotten(&mut self) -> io::Result<Forgotten> {
+        let oldest = self.segments.iter().find(|it| it.head == Head::Sound);
+        if let Some(oldest) = oldest {
+            let bytes = self.files.read(&segment_name(oldest.ordinal), u64::MAX)?;
+            let content = bytes.get(Header::BYTES..).map(format::decode_content);
+            if let Some(Ok((Some(before), _))) = content {
+                self.forgotten = before;
+            }
+        }
+        Ok(self.forgotten.clone())
+    }
+
     fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
         let mut dropped = Vec::new();
         let whole = self.replay(&mut dropped, each)?;
         let fresh = self.mark.is_none() && !self.segments.iter().any(|it| it.head == Head::Sound);
-        let mark = self.mark.filter(|mark| mark.epoch == self.epoch);
+        let mark = self.own_mark();
         self.next = self.next.max(mark.map_or(1, |mark| mark.next));
         if !fresh && !mark.is_some_and(|mark| self.is_last_word(&mark, whole)) {
             self.next = self.next.saturating_add(SKIP);
@@ -407,14 +483,16 @@ impl<F: Files> History for Disk<F> {
     }
 
     fn append(&mut self, records: &[Record], at: SystemTime) -> io::Result<()> {
-        let failed_before = std::mem::take(&mut self.failing);
-        let appended = self.append_all(records, at);
-        self.failing = appended.is_err() || failed_before && records.is_empty();
-        if appended.is_err() {
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
+        self.failing = false;
+        self.append_all(records, last.seq(), at).inspect_err(|_| {
+            self.failing = true;
             // It is written over in place, for which even a full disk has room; nobody can do more than try.
             let _ = self.set_mark(State::Failing);
-        }
-        appended
+            let _ = self.files.sync_mark();
+        })
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -430,8 +508,11 @@ impl<F: Files> History for Disk<F> {
         Ok(())
     }
 
-    /// Deletes the segments in which nothing is wanted; of the newest, what is in it.
+    /// Deletes the segments in which nothing is wanted.
     fn forget(&mut self, before: u64) -> io::Result<()> {
+        if before >= self.next && self.tail != Some(self.empty) {
+            self.begin_anew()?;
+        }
         let mut index = 0;
         while let Some(&[old, newer]) = self
             .segments
@@ -444,13 +525,7 @@ impl<F: Files> History for Disk<F> {
                 index += 1;
                 continue;
             }
-            self.files.remove(&segment_name(old.ordinal))?;
-            // An older one must not be back after a power cut when the one that replaced its end is gone.
-            self.files.sync_names()?;
-            self.segments.remove(index);
-        }
-        if before >= self.next {
-            self.empty_newest()?;
+            self.remove(old)?;
         }
         Ok(())
     }

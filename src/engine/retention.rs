@@ -5,14 +5,13 @@
 //! gone, so that nobody is told that nothing is missing when something is, or the other way round.
 
 use std::cmp::Reverse;
-use std::collections::hash_map::RandomState;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::hash::BuildHasher;
+use std::collections::{BinaryHeap, VecDeque};
 
 use slab::Slab;
 
 use crate::config::Config;
 use crate::event_log::EventLog;
+use crate::forgotten::Forgotten;
 use crate::namespace::Namespace;
 use crate::stats::Status;
 
@@ -23,8 +22,6 @@ use super::topic::Topic;
 
 /// Parts of the age at which events go: so much longer than it, at the most, one may stay.
 const AGE_PARTS: u64 = 64;
-/// Namespaces of which is remembered, when they are no longer in use, which of their events was the last.
-const FORGOTTEN_MOST: usize = 1 << 16;
 /// Memory that a namespace in use takes beside its log and its path.
 const TOPIC_MEMORY: usize = size_of::<Topic>() + 256;
 
@@ -51,6 +48,7 @@ pub(super) struct Retention {
     oldest: BinaryHeap<Reverse<(u64, u32)>>,
     /// Topics by the binary logarithm of the memory they take.
     by_size: Vec<Vec<u32>>,
+    /// The last events of namespaces that are not in use.
     forgotten: Forgotten,
     /// Events up to this number may be missing anywhere.
     lost: u64,
@@ -83,45 +81,6 @@ pub(super) struct Share {
     oldest: u64,
     /// Events with an id of their own that the log retains, in order.
     pub(super) named: VecDeque<u64>,
-}
-
-/// The last events of namespaces that are no longer in use.
-#[derive(Debug, Default)]
-struct Forgotten {
-    hasher: RandomState,
-    /// By the namespace's hash: a thousand bytes of a path are too much to keep of what is gone.
-    last: HashMap<u64, u64>,
-    /// Of events up to this number nothing is known, in whatever namespace.
-    floor: u64,
-}
-
-impl Forgotten {
-    /// The last event that a namespace may have had before it came into use.
-    fn last(&self, namespace: &Namespace) -> u64 {
-        let last = self.last.get(&self.hasher.hash_one(namespace));
-        last.map_or(self.floor, |&seq| seq.max(self.floor))
-    }
-
-    fn note(&mut self, namespace: &Namespace, seq: u64) {
-        if seq <= self.floor {
-            return;
-        }
-        let last = self
-            .last
-            .entry(self.hasher.hash_one(namespace))
-            .or_default();
-        *last = seq.max(*last);
-        if self.last.len() > FORGOTTEN_MOST {
-            let mut all: Vec<u64> = self.last.values().copied().collect();
-            let (_, &mut middle, _) = all.select_nth_unstable(FORGOTTEN_MOST / 2);
-            self.raise(middle);
-        }
-    }
-
-    fn raise(&mut self, floor: u64) {
-        self.floor = self.floor.max(floor);
-        self.last.retain(|_, seq| *seq > self.floor);
-    }
 }
 
 impl Retention {
@@ -165,7 +124,7 @@ impl Retention {
         if !self.history {
             return;
         }
-        self.forgotten.note(namespace, seq);
+        self.forgotten.note_at(namespace, seq);
     }
 
     /// Events up to this number may be missing anywhere.
@@ -176,6 +135,11 @@ impl Retention {
     /// Events up to this number may have gone to any namespace that is not in use now.
     pub(super) fn forget_unused(&mut self, seq: u64) {
         self.forgotten.raise(seq);
+    }
+
+    /// Goes on from what a store knows of the events that it has no longer.
+    pub(super) fn remember(&mut self, forgotten: Forgotten) {
+        self.forgotten = forgotten;
     }
 
     /// The time of a replay that looks past what is missing now.
@@ -447,31 +411,6 @@ impl Engine {
             self.retention
                 .forget(&topic.namespace, topic.log.last_seq());
             self.namespaces.remove(&topic.namespace);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_too_many_forgotten_namespaces_the_older_half_is_one_number() {
-        let mut forgotten = Forgotten::default();
-        let name = |number: u64| Namespace::parse(&number.to_string()).unwrap();
-        let most = FORGOTTEN_MOST as u64;
-        for number in 1..=most {
-            forgotten.note(&name(number), number);
-        }
-        assert_eq!(forgotten.last(&name(1)), 1);
-        assert_eq!(forgotten.last(&name(most + 1)), 0);
-        forgotten.note(&name(most + 1), most + 1);
-        assert!(forgotten.last.len() <= FORGOTTEN_MOST / 2 + 1);
-        // What is not known for sure counts as gone.
-        let floor = forgotten.last(&Namespace::root());
-        assert!((most / 2..=most / 2 + 1).contains(&floor));
-        for number in [1, most / 2, most, most + 1] {
-            assert_eq!(forgotten.last(&name(number)), number.max(floor));
         }
     }
 }

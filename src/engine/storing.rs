@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event_stream::encode::{Frame, FrameRef, Target};
+use crate::forgotten::Forgotten;
 use crate::history::Record;
 use crate::stats::StoreState;
 
@@ -42,6 +43,8 @@ pub(super) struct Storing {
     troubled: bool,
     /// Events that it has are no longer wanted.
     aged: bool,
+    /// The first one that was, as it was last told.
+    wanted: u64,
 }
 
 /// The request that an event is from.
@@ -107,6 +110,12 @@ impl Engine {
         self.ids = EventIds::new(epoch);
     }
 
+    /// Goes on behind the events that a store has no longer, of which it knows this. Called before anything is restored.
+    pub fn set_forgotten(&mut self, forgotten: Forgotten) {
+        self.seq = forgotten.until();
+        self.retention.remember(forgotten);
+    }
+
     /// Has every event stored before it is delivered, and goes on with this number.
     pub fn use_store(&mut self, next: u64, now: Instant) {
         self.skip_to(next);
@@ -141,11 +150,13 @@ impl Engine {
         }
     }
 
-    /// Events for the store to append, and the number of the first event that is still wanted. The next ones come when these were
-    /// [`stored`](Engine::stored).
+    /// Events for the store to append, if only none because others expired, and the number of the first event that is still wanted. The next
+    /// ones come when these were [`stored`](Engine::stored).
     pub fn take_batch(&mut self) -> Option<(Arc<Vec<Record>>, u64)> {
+        // What is still wanted is known when the logs have dropped what is not.
+        let trimmed = self.untrimmed.is_empty();
         let storing = self.storing.as_mut()?;
-        let nothing = storing.waiting.is_empty() && !std::mem::take(&mut storing.aged);
+        let nothing = storing.waiting.is_empty() && !(trimmed && storing.aged);
         if nothing || storing.out.is_some() || !storing.stored.is_empty() {
             return None;
         }
@@ -156,8 +167,12 @@ impl Engine {
         }
         let records = Arc::new(records);
         storing.out = Some(records.clone());
-        let oldest = self.retention.oldest_wanted(&mut self.topics);
-        Some((records, oldest.unwrap_or(self.seq + 1)))
+        if trimmed {
+            storing.aged = false;
+            let oldest = self.retention.oldest_wanted(&mut self.topics);
+            storing.wanted = oldest.unwrap_or(self.seq + 1);
+        }
+        Some((records, storing.wanted))
     }
 
     /// The store appended a batch, or could not, for the reason given: then requests are told, and what else there is goes on

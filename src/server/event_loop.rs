@@ -173,6 +173,8 @@ impl EventLoop {
             self.drain(now);
             self.engine.tick(now);
             let unfinished = self.engine.flush(&mut self.peers, now);
+            // What expired in this turn is known now.
+            self.feed_store();
             self.call_on_connect();
             self.resume_reading();
             self.reap();
@@ -181,7 +183,7 @@ impl EventLoop {
                 let queued = (self.intake.len(), self.intake.bytes());
                 self.engine.note_turn(now, Instant::now(), queued);
             }
-            let events = !idle && !self.engine.intake_paused();
+            let events = (!idle || self.engine.has_stored()) && !self.engine.intake_paused();
             busy = unfinished || events || self.has_backlog();
         }
         let status = Status {
@@ -356,6 +358,11 @@ impl EventLoop {
 
     /// Hears what the store has to say, and gives it the next batch.
     fn attend_to_store(&mut self, now: Instant) {
+        self.hear_store(now);
+        self.feed_store();
+    }
+
+    fn hear_store(&mut self, now: Instant) {
         let Some(store) = &mut self.store else {
             return;
         };
@@ -388,7 +395,11 @@ impl EventLoop {
                 });
             }
         }
-        if !store.is_busy()
+    }
+
+    fn feed_store(&mut self) {
+        if let Some(store) = &mut self.store
+            && !store.is_busy()
             && let Some((records, forget)) = self.engine.take_batch()
         {
             store.send(Batch { records, forget });

@@ -100,6 +100,8 @@ pub(crate) struct State {
     pub(crate) faults: usize,
     /// Whether any did.
     pub(crate) failed: bool,
+    /// Whether the mark could not be set or made safe.
+    pub(crate) mark_failed: bool,
     /// Calls until the end of the process.
     pub(crate) crash_in: Option<usize>,
     crashed: bool,
@@ -121,6 +123,7 @@ impl Machine {
             marks: vec![Vec::new()],
             faults: 0,
             failed: false,
+            mark_failed: false,
             crash_in: None,
             crashed: false,
         })))
@@ -329,14 +332,18 @@ impl Files for Machine {
         if entered.is_ok() || !state.crashed && state.dice.percent(50) {
             state.marks.push(bytes.to_vec());
         }
+        state.mark_failed |= entered.is_err();
         entered
     }
 
     fn sync_mark(&mut self) -> io::Result<()> {
         let mut state = self.state();
-        state.enter()?;
-        let mark = state.marks.pop().unwrap();
-        state.marks = vec![mark];
-        Ok(())
+        let entered = state.enter();
+        if entered.is_ok() {
+            let mark = state.marks.pop().unwrap();
+            state.marks = vec![mark];
+        }
+        state.mark_failed |= entered.is_err();
+        entered
     }
 }

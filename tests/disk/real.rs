@@ -1,10 +1,11 @@
 //! The store on real files: killed, cut, flipped, taken, in a folder that cannot be, on a disk that is full.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanfare::internals::{Disk, SKIP};
@@ -15,6 +16,8 @@ const TASK: &str = "FANFARE_TEST_TASK";
 const FOLDER: &str = "FANFARE_TEST_FOLDER";
 /// Of a segment in these tests, so that there are several.
 const SEGMENT_BYTES: u64 = 64 << 10;
+/// What a segment begins with that nothing was forgotten before.
+const BEGINNING: usize = 28 + 12 + 16;
 
 fn event(seq: u64) -> Record {
     let namespace = Namespace::parse("/pets/dogs").unwrap();
@@ -31,7 +34,10 @@ fn time(seq: u64) -> SystemTime {
 
 /// Opens a store; what it knows, and the numbers of its events, each of which is as it was written.
 fn open(folder: &Path) -> io::Result<(Disk, Recovered, Vec<u64>)> {
-    let mut disk = Disk::open(folder, Fsync::Interval, SEGMENT_BYTES)?;
+    let mut disk = {
+        let _nobody_starts = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        Disk::open(folder, Fsync::Interval, SEGMENT_BYTES)?
+    };
     let mut numbers = Vec::new();
     disk.epoch(77)?;
     let recovered = disk.recover(&mut |record, at| {
@@ -74,10 +80,13 @@ fn newest_segment(folder: &Path) -> PathBuf {
         .unwrap()
 }
 
-/// This program as another process that does one thing in a folder.
-fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Command {
-    let mut command = Command::new(program);
-    command
+/// While a process starts, it holds what this one has locked.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// Starts this program as another process that does one thing in a folder.
+fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Child {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut child = Command::new(program)
         .args(arguments)
         .args([
             "--exact",
@@ -87,8 +96,12 @@ fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Comman
         .env(TASK, task)
         .env(FOLDER, folder)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    command
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Once it says something, or has ended, it holds nothing any more.
+    let _ = child.stdout.as_mut().unwrap().read(&mut [0]);
+    child
 }
 
 fn this_program() -> String {
@@ -105,9 +118,8 @@ fn on_a_mount(options: &str, task: &str) {
     if !rustix::process::geteuid().is_root() {
         arguments.insert(0, "--map-root-user");
     }
-    let output = child("unshare", &arguments, task, folder.path())
-        .output()
-        .unwrap();
+    let child = child("unshare", &arguments, task, folder.path());
+    let output = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && told.contains("task done"),
@@ -182,11 +194,11 @@ fn a_cut_tail_is_told_and_its_numbers_are_not_used_again() {
     assert_eq!(numbers, (1..=9).collect::<Vec<u64>>());
     assert_eq!(recovered.next, 11);
     let told = recovered.dropped.unwrap();
-    let record = (length - 28) / 10;
+    let record = (length as usize - BEGINNING) / 10;
     let what = format!(
         "0000000001.log: {} bytes from byte {} on",
         record - 3,
-        28 + 9 * record
+        BEGINNING + 9 * record
     );
     assert!(told.starts_with(&what), "{told}, {what}");
 }
@@ -196,8 +208,8 @@ fn a_flipped_byte_ends_its_segment_and_is_told() {
     let folder = ten_events();
     let path = newest_segment(folder.path());
     let mut bytes = fs::read(&path).unwrap();
-    let record = (bytes.len() - 28) / 10;
-    bytes[28 + 5 * record + record / 2] ^= 1;
+    let record = (bytes.len() - BEGINNING) / 10;
+    bytes[BEGINNING + 5 * record + record / 2] ^= 1;
     fs::write(&path, bytes).unwrap();
     let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=5).collect::<Vec<u64>>());
@@ -279,9 +291,8 @@ fn a_folder_has_one_owner() {
         (error.kind(), error.to_string()),
         (ErrorKind::ResourceBusy, taken.clone())
     );
-    let output = child(&this_program(), &[], "open", folder.path())
-        .output()
-        .unwrap();
+    let child = child(&this_program(), &[], "open", folder.path());
+    let output = child.wait_with_output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(told.contains(&taken), "{told}");
     drop(owner);
@@ -352,9 +363,7 @@ fn what_counted_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let mut next = 1;
     for _ in 0..5 {
-        let mut child = child(&this_program(), &[], "append", folder.path())
-            .spawn()
-            .unwrap();
+        let mut child = child(&this_program(), &[], "append", folder.path());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut told = lines
             .map_while(Result::ok)

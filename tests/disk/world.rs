@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanfare::internals::{Disk, SKIP};
-use fanfare::{Fsync, History, Namespace, Record, Recovered};
+use fanfare::{Forgotten, Fsync, History, Namespace, Record, Recovered};
 
 use crate::dice::Dice;
 use crate::machine::Machine;
@@ -30,18 +30,22 @@ pub(crate) struct World {
     machine: Machine,
     epoch: Option<u64>,
     /// What counted, by number: what somebody may have seen.
-    seen: BTreeMap<u64, String>,
+    seen: BTreeMap<u64, Record>,
     /// Of those, what a power cut may not take.
     durable: BTreeSet<u64>,
     /// Of those, what the next sync that works makes durable.
     pending: BTreeSet<u64>,
     /// Of what counted, what is no longer there.
     gone: BTreeSet<u64>,
+    /// What went on without having been stored.
+    unstored: BTreeMap<u64, Record>,
     /// What was tried and did not count, by number.
     refused: BTreeMap<u64, Vec<String>>,
     forgotten: u64,
     /// Something failed at some time, ended in the middle or lay damaged.
     rough: bool,
+    /// Something failed at some time, lay damaged or lost power: so much may be gone that nobody knows of.
+    blurred: bool,
     /// The number that the next event gets.
     next: u64,
     /// Makes each event another.
@@ -80,9 +84,11 @@ impl World {
             durable: BTreeSet::new(),
             pending: BTreeSet::new(),
             gone: BTreeSet::new(),
+            unstored: BTreeMap::new(),
             refused: BTreeMap::new(),
             forgotten: 0,
             rough: false,
+            blurred: false,
             next: 1,
             made: 0,
             past: Past {
@@ -132,6 +138,8 @@ impl World {
         }
         self.finish(disk, end, begun);
         let past = &mut self.past;
+        let damaged = past.flipped || past.cut || past.power;
+        self.blurred |= faults > 0 || damaged || !begun;
         self.rough |= end != End::Clean || faults > 0 || past.flipped || past.cut;
         let loose = end == End::Power;
         past.sure = begun && !loose && !past.flipped && !past.failing;
@@ -164,26 +172,36 @@ impl World {
         let records: Vec<Record> = (0..count)
             .map(|index| self.event(self.next + index))
             .collect();
+        self.machine.state().mark_failed = false;
         let stored = disk.append(&records, time(self.made));
+        let marked = !self.machine.state().mark_failed;
         for record in &records {
-            let (seq, text) = (record.seq(), text_of(record));
+            let seq = record.seq();
             if stored.is_err() {
-                self.refused.entry(seq).or_default().push(text);
+                let refused = self.refused.entry(seq).or_default();
+                refused.push(text_of(record));
                 continue;
             }
-            self.seen.insert(seq, text);
+            self.seen.insert(seq, record.clone());
             if fsync == Fsync::Always {
                 self.durable.insert(seq);
             } else {
                 self.pending.insert(seq);
             }
         }
-        match stored {
-            Ok(()) => self.next += count,
-            Err(_) => self.pending.clear(),
-        }
         self.past.failing = stored.is_err();
-        self.past.failed |= stored.is_err();
+        if stored.is_err() {
+            self.pending.clear();
+        }
+        if stored.is_ok() {
+            self.next += count;
+        } else if marked && self.dice.percent(50) {
+            // Unless the store could not even make a note of it, which is more bad luck than it can do anything about.
+            self.next += count;
+            let unstored = records.into_iter().map(|record| (record.seq(), record));
+            self.unstored.extend(unstored);
+        }
+        self.past.failed |= self.past.failing;
     }
 
     fn event(&mut self, seq: u64) -> Record {
@@ -233,8 +251,8 @@ impl World {
         let mut each = |record, at| records.push((record, at));
         let begun = disk
             .epoch(fresh)
-            .and_then(|epoch| Ok((epoch, disk.recover(&mut each)?)));
-        let (epoch, recovered) = match begun {
+            .and_then(|epoch| Ok((epoch, disk.forgotten()?, disk.recover(&mut each)?)));
+        let (epoch, forgotten, recovered) = match begun {
             Ok(begun) => begun,
             Err(_) if self.machine.state().is_rough() => return Ok(false),
             Err(error) => return Err(format!("nothing fails, but recovery does: {error}")),
@@ -245,10 +263,13 @@ impl World {
         self.epoch = Some(epoch);
         self.check_records(&records)?;
         let found: BTreeSet<u64> = records.iter().map(|(record, _)| record.seq()).collect();
+        // A power cut may bring back what was refused and could not be cut off, under numbers that others got.
+        self.unstored.retain(|seq, _| !found.contains(seq));
         self.check_lost(&found, &recovered)?;
         self.check_next(&found, &recovered)?;
+        self.check_forgotten(&found, &forgotten, recovered.next)?;
         for (record, _) in &records {
-            self.seen.insert(record.seq(), text_of(record));
+            self.seen.insert(record.seq(), record.clone());
         }
         self.gone = self
             .seen
@@ -282,7 +303,7 @@ impl World {
                     .is_some_and(|texts| texts.contains(&text))
             };
             let known = match self.seen.get(&seq) {
-                Some(seen) => *seen == text,
+                Some(seen) => text_of(seen) == text,
                 None => refused(),
             };
             if !known || *at > time(self.made) || *at < time(0) {
@@ -318,8 +339,38 @@ impl World {
         Ok(())
     }
 
+    /// Every event that is gone is known to be, and nothing else is if nothing happened.
+    fn check_forgotten(&self, found: &BTreeSet<u64>, forgotten: &Forgotten, next: u64) -> Outcome {
+        let until = forgotten.until();
+        let first = *found.first().unwrap_or(&next);
+        if until >= first || until + 1 < first && !self.blurred {
+            return Err(format!(
+                "what is gone is known up to {until}, and {first} is there"
+            ));
+        }
+        for path in ["/", "/a", "/a/b", "/ü", "/b"] {
+            let namespace = Namespace::parse(path).unwrap();
+            let is_there = |record: &Record| {
+                let namespaces = record.namespaces();
+                namespaces.is_empty() || namespaces.iter().any(|of| namespace.contains(of))
+            };
+            let gone = self
+                .seen
+                .range(..=until)
+                .chain(self.unstored.range(..=until));
+            let gone = gone.filter(|(_, record)| is_there(record));
+            let last = gone.map(|(&seq, _)| seq).max().unwrap_or(0);
+            let told = forgotten.last(&namespace);
+            if told < last || told > last && !self.blurred {
+                return Err(format!("{path} has lost {last}, told is {told}"));
+            }
+        }
+        Ok(())
+    }
+
     fn check_next(&self, found: &BTreeSet<u64>, recovered: &Recovered) -> Outcome {
-        let last = self.seen.keys().chain(found).max().copied().unwrap_or(0);
+        let seen = self.seen.keys().chain(self.unstored.keys());
+        let last = seen.chain(found).max().copied().unwrap_or(0);
         let next = recovered.next;
         let past = self.past;
         // Behind a refused event, when the mark was set though it was said not to be.

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use fanfare::internals::{
     Access, Appetite, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, Slices,
 };
-use fanfare::{Config, Decoded, Decoder, DisconnectReason as Reason, Event, Record};
+use fanfare::{Config, Decoded, Decoder, DisconnectReason as Reason, Event, Forgotten, Record};
 
 use crate::dice::Dice;
 use crate::model::{covers, reduce, show};
 
 /// Few, so that they meet often.
 const NAMES: [&str; 7] = ["/", "/a", "/a/b", "/a/c", "/ab", "/d/e/f", "/d"];
+/// In calm worlds most events go here.
+const LOUD: &str = "/ab";
 /// IDs that publishers give, some more than once.
 const OWN_IDS: [&str; 4] = ["mine", "x-5", "w1-3", "ü"];
 
@@ -38,6 +40,8 @@ struct Told {
     synced: bool,
     /// It did not come through a crash, or its number was never used.
     lost: bool,
+    /// The store has deleted it, as nobody wanted it.
+    forgotten: bool,
 }
 
 /// A store that does what a script says.
@@ -45,6 +49,8 @@ struct Told {
 struct Store {
     records: Vec<(Record, u64)>,
     synced: usize,
+    /// What it knows of those that it has deleted.
+    forgotten: Forgotten,
     /// Each append is safe at once.
     always: bool,
     /// What is with the store.
@@ -86,6 +92,8 @@ enum Asked {
 struct Client {
     names: Vec<String>,
     last_id: String,
+    /// It takes its time to come back.
+    away: bool,
     stream: Option<Stream>,
 }
 
@@ -129,7 +137,9 @@ pub(crate) struct World {
     config: Config,
     engine: Engine,
     net: Net,
-    epoch: u64,
+    epoch: u32,
+    /// No store fails, no power is cut, nothing goes to everyone, and most events go to one namespace: who missed nothing of another must be told so.
+    calm: bool,
     born: Instant,
     now: u64,
     told: Vec<Told>,
@@ -144,12 +154,12 @@ pub(crate) struct World {
     busy: bool,
 }
 
-fn engine(config: &Config, epoch: u64, now: Instant) -> Engine {
+fn engine(config: &Config, epoch: u32, now: Instant) -> Engine {
     let access = Access {
         publish: PublishAccess::Open,
         loopback: true,
     };
-    Engine::new(config.clone(), access, 10_000, None, 1, epoch, now)
+    Engine::new(config.clone(), access, 10_000, None, 1, epoch.into(), now)
 }
 
 impl World {
@@ -175,6 +185,7 @@ impl World {
         let clients = (0..dice.between(1, 8)).map(|_| Client {
             names: Vec::new(),
             last_id: String::new(),
+            away: dice.percent(30),
             stream: None,
         });
         Self {
@@ -183,6 +194,7 @@ impl World {
                 dice: Some(Dice::new(dice.next())),
                 ..Net::default()
             },
+            calm: dice.percent(40),
             dice,
             config,
             engine,
@@ -218,9 +230,9 @@ impl World {
                     17 if self.dice.percent(10) => {
                         self.now += self.config.history_age.as_millis() as u64
                     }
-                    18 if self.dice.percent(10) => self.restart()?,
+                    18 if self.dice.percent(20) => self.restart()?,
                     19 if self.dice.percent(20) => {
-                        let fails = self.dice.percent(40);
+                        let fails = !self.calm && self.dice.percent(40);
                         self.store.iter_mut().for_each(|store| store.fails = fails);
                     }
                     _ => {}
@@ -303,8 +315,11 @@ impl World {
 
     fn publish_one(&mut self) {
         self.next += 1;
-        let namespaces = self.names();
-        let broadcast = self.dice.percent(5);
+        let namespaces = match self.calm && self.dice.percent(90) {
+            true => vec![LOUD.to_owned()],
+            false => self.names(),
+        };
+        let broadcast = !self.calm && self.dice.percent(5);
         let mut data = format!("n{}.", self.next);
         if self.dice.percent(20) {
             let most = self.config.max_event - data.len();
@@ -358,6 +373,7 @@ impl World {
                 stored: false,
                 synced: false,
                 lost: false,
+                forgotten: false,
             });
         }
         let Some(published) = published else {
@@ -380,7 +396,7 @@ impl World {
     fn delivered(&mut self, stored: Option<bool>) {
         let mut told = self.coming.pop_front().expect("nothing comes from nowhere");
         if !told.own {
-            told.id = format!("{}-{}", self.epoch, self.told.len() + 1);
+            told.id = format!("{}-{}", self.epoch(), self.told.len() + 1);
         }
         told.stored = stored == Some(true);
         told.synced = told.stored && self.store.as_ref().is_some_and(|store| store.always);
@@ -392,10 +408,10 @@ impl World {
     }
 
     /// The store answers, or takes the next batch; what is stored is delivered.
-    fn attend_to_store(&mut self) {
+    fn attend_to_store(&mut self) -> Result<(), String> {
         let now = self.instant();
         let Some(store) = &mut self.store else {
-            return;
+            return Ok(());
         };
         if let Some(batch) = store.out.take_if(|_| self.dice.percent(60)) {
             let well = !store.fails;
@@ -446,15 +462,25 @@ impl World {
                 .iter()
                 .position(|(record, _)| record.seq() >= forget);
             let forgotten = kept.unwrap_or(store.records.len());
-            store.records.drain(..forgotten);
+            let records: Vec<(Record, u64)> = store.records.drain(..forgotten).collect();
             store.synced = synced.saturating_sub(forgotten);
             store.out = Some(batch);
+            for (record, _) in &records {
+                let store = self.store.as_mut().expect("as before");
+                store.forgotten.note(record.seq(), record.namespaces());
+                let event = record.seq() as usize - 1;
+                if NAMES.iter().any(|name| self.must_retain(name, event)) {
+                    return Err(format!("the store is to forget {}", self.told[event].id));
+                }
+                self.told[event].forgotten = true;
+            }
         }
+        Ok(())
     }
 
     /// The process ends, and the power with it or not; another one goes on with what the store has.
     fn crash(&mut self) -> Result<(), String> {
-        let power_cut = self.dice.percent(40);
+        let power_cut = !self.calm && self.dice.percent(40);
         let store = self.store.as_mut().expect("only with a store");
         // A batch may be stored though nobody was told.
         if let Some(batch) = store
@@ -484,7 +510,7 @@ impl World {
             let record = records
                 .iter()
                 .find(|(record, _)| record.seq() == index as u64 + 1);
-            told.lost = record.is_none();
+            told.lost = record.is_none() && !told.forgotten;
             told.stored &= record.is_some();
             // It was stored before it was delivered.
             told.at = record.map_or(told.at, |(_, at)| *at);
@@ -495,7 +521,7 @@ impl World {
             let mut told = coming.pop_front().ok_or("the store has what never was")?;
             let seq = self.told.len() + 1;
             if !told.own {
-                told.id = format!("{}-{seq}", self.epoch);
+                told.id = format!("{}-{seq}", self.epoch());
             }
             let at = records
                 .iter()
@@ -523,10 +549,13 @@ impl World {
                 stored: false,
                 synced: false,
                 lost: true,
+                forgotten: false,
             });
         }
         self.engine = engine(&self.config, self.epoch, self.instant());
-        self.engine.set_epoch(self.epoch);
+        self.engine.set_epoch(self.epoch.into());
+        let store = self.store.as_ref().expect("as before");
+        self.engine.set_forgotten(store.forgotten.clone());
         for (record, at) in &records {
             self.engine
                 .restore(record, Duration::from_millis(self.now - at));
@@ -584,7 +613,11 @@ impl World {
     /// Whether the log of a namespace must still retain an event.
     fn must_retain(&self, name: &str, event: usize) -> bool {
         let told = &self.told[event];
-        if event < self.gave_way || told.lost || self.is_in(name, event) != Some(true) {
+        if event < self.gave_way
+            || told.lost
+            || told.forgotten
+            || self.is_in(name, event) != Some(true)
+        {
             return false;
         }
         // Whoever may be in counts: then the log may be fuller than is certain.
@@ -601,7 +634,8 @@ impl World {
 
     fn connect(&mut self) -> Result<(), String> {
         let number = self.dice.below(self.clients.len());
-        if self.clients[number].stream.is_some() {
+        let stays_away = self.clients[number].away && self.dice.percent(90);
+        if self.clients[number].stream.is_some() || stays_away {
             return Ok(());
         }
         if self.clients[number].names.is_empty() || self.dice.percent(5) {
@@ -741,6 +775,11 @@ impl World {
         }
     }
 
+    /// As it stands in IDs: no world has as many restarts as there are digits.
+    fn epoch(&self) -> char {
+        char::from_digit(self.epoch, 36).expect("a digit")
+    }
+
     fn seq_of(&self, id: &str) -> Result<usize, &'static str> {
         let (epoch, seq) = id.split_once('-').ok_or("unknown")?;
         let is_number = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
@@ -748,7 +787,7 @@ impl World {
         {
             return Err("unknown");
         }
-        if epoch != self.epoch.to_string() {
+        if !epoch.chars().eq([self.epoch()]) {
             return Err("epoch");
         }
         let seq: usize = seq.parse().map_err(|_| "unknown")?;
@@ -815,7 +854,7 @@ impl World {
 
     fn turn(&mut self) -> Result<(), String> {
         let now = self.instant();
-        self.attend_to_store();
+        self.attend_to_store()?;
         self.engine.settle(true, now);
         self.engine.tick(now);
         self.busy = self.engine.flush(&mut self.net, now);
