@@ -424,8 +424,41 @@ mod tests {
         while !intake.shared.lock().waiting {
             std::thread::yield_now();
         }
+        assert_eq!(intake.shared.lock().held_up, 1);
         drop(intake);
         assert!(matches!(thread.join().unwrap(), Err(SendError::Closed(_))));
+    }
+
+    #[test]
+    fn few_events_do_not_wake_an_event_loop_that_waits_for_more() {
+        let (publisher, mut intake) = queue(100, 100, EventLimits::default());
+        let asleep = |intake: &Intake| intake.shared.lock().asleep;
+        assert!(!intake.prepare_to_sleep(true));
+        publisher.send(event(49)).unwrap();
+        assert!(asleep(&intake));
+        publisher.send(event(10)).unwrap();
+        assert!(!asleep(&intake));
+        assert!(intake.prepare_to_sleep(true));
+        assert!(intake.next().is_some() && intake.next().is_some());
+        assert!(!intake.prepare_to_sleep(false));
+        publisher.send(event(10)).unwrap();
+        assert!(!asleep(&intake));
+        // Nor does it sleep on when somebody finds no room.
+        assert!(!intake.prepare_to_sleep(true));
+        let refused = publisher.send_timeout(event(91), Duration::ZERO);
+        assert_eq!(refused, Err(SendError::Full(Box::new(event(91)))));
+        assert!(!asleep(&intake));
+        assert_eq!(intake.shared.lock().held_up, 0);
+    }
+
+    #[test]
+    fn a_queue_is_refilled_while_somebody_who_waited_for_room_has_not_gone_on() {
+        let (publisher, intake) = queue(100, 10, EventLimits::default());
+        assert!(!intake.is_refilled());
+        intake.shared.lock().held_up = 1;
+        assert!(intake.is_refilled());
+        publisher.send(event(10)).unwrap();
+        assert!(!intake.is_refilled(), "it is not empty");
     }
 
     #[test]

@@ -291,6 +291,36 @@ fn what_only_one_who_left_needed_does_not_wait_for_the_next_event_to_be_dropped(
     clippy::disallowed_methods,
     reason = "an engine has to be told the time"
 )]
+fn events_gather_while_more_of_them_come_but_not_for_long() {
+    let now = Instant::now();
+    let mut engine = engine(now);
+    engine.subscribe(vec![Namespace::root()], now).unwrap();
+    let event = Frame::new(&Event::new("/", "x"), &EventLimits::default()).unwrap();
+    let mut outlet = Portions([].into());
+    let delivered = |engine: &Engine| engine.status(now).deliveries;
+    engine.publish(&event, now);
+    engine.settle(false, now);
+    engine.flush(&mut outlet, now);
+    assert!(engine.gathers());
+    assert_eq!(delivered(&engine), 0);
+    let later = engine.next_deadline().unwrap();
+    assert!(later > now && later <= now + Duration::from_millis(20));
+    engine.settle(false, later);
+    engine.flush(&mut outlet, later);
+    assert!(!engine.gathers());
+    assert_eq!(delivered(&engine), 1);
+    engine.publish(&event, later);
+    engine.settle(true, later);
+    engine.flush(&mut outlet, later);
+    assert!(!engine.gathers());
+    assert_eq!(delivered(&engine), 2);
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine has to be told the time"
+)]
 fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
     let mut now = Instant::now();
     let begun = now;
