@@ -12,10 +12,19 @@ use crate::event::{Event, EventError};
 use crate::event_stream::encode::{EventLimits, Frame, FrameRef};
 use crate::frame_run::FrameRun;
 
+/// How long what is in the queue is to last under load, if those who put it in can wait.
+const QUEUED_FOR: Duration = Duration::from_millis(2);
+/// How often that is reckoned anew.
+const PACE_EVERY: Duration = Duration::from_millis(10);
+/// The least that may wait then, in bytes, and how much may before anything is known.
+const ROOM_LEAST: usize = 4096;
+const ROOM_AT_FIRST: usize = 16 << 10;
+
 /// Hands events to a server, from any thread; clones share the server's queue.
 ///
 /// The queue holds [`queue`](crate::Config::queue) events and [`queue_bytes`](crate::Config::queue_bytes) bytes, and always has room
-/// for one event. An event that may not be is refused by the call that sends it; every event that was accepted is
+/// for one event. While the event loop has as much to do as it can, those who wait for room wait until what is queued lasts
+/// it no longer than some milliseconds, so that an event is as fast from a publisher that sends all it can as from any other. An event that may not be is refused by the call that sends it; every event that was accepted is
 /// delivered to the subscribers connected when the event loop takes it, in the one order in which it takes them all.
 #[derive(Clone)]
 pub struct Publisher {
@@ -146,6 +155,8 @@ struct Queued {
     /// Events and their bytes, those included that the event loop has taken away and not yet worked off.
     events: usize,
     bytes: usize,
+    /// Bytes up to which those put events in who can wait.
+    room: usize,
     /// How many publishers found no room and have not gone on yet.
     held_up: usize,
     /// Some of them were not told of room since they looked.
@@ -198,8 +209,12 @@ impl Shared {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_room(&self, queued: &Queued, bytes: usize) -> bool {
-        let fits = queued.bytes == 0 || queued.bytes + bytes <= self.most_bytes;
+    fn has_room(&self, queued: &Queued, bytes: usize, patience: Patience) -> bool {
+        let most = match patience {
+            Patience::None => self.most_bytes,
+            Patience::Until(_) | Patience::Endless => queued.room,
+        };
+        let fits = queued.bytes == 0 || queued.bytes + bytes <= most;
         fits && queued.events < self.most_events
     }
 
@@ -213,7 +228,7 @@ impl Shared {
         if queued.closed {
             return Err(NoRoom::Closed);
         }
-        if self.has_room(&queued, bytes) {
+        if self.has_room(&queued, bytes, patience) {
             return Ok(queued);
         }
         if matches!(patience, Patience::None) {
@@ -243,7 +258,7 @@ impl Shared {
             if queued.closed {
                 return (queued, Err(NoRoom::Closed));
             }
-            if self.has_room(&queued, bytes) {
+            if self.has_room(&queued, bytes, patience) {
                 return (queued, Ok(()));
             }
             queued.waiting = true;
@@ -266,18 +281,20 @@ impl Shared {
         }
     }
 
-    /// Notes that events were worked off.
-    fn release(&self, Taken { events, bytes }: Taken) {
+    /// Notes that events were worked off; returns whether somebody waited for that.
+    fn release(&self, Taken { events, bytes }: Taken) -> bool {
         let mut queued = self.lock();
         queued.events -= events;
         queued.bytes -= bytes;
         // Not before half is free: a wake for each event would cost more than the event. And once: whoever was woken may
         // not run for a while, and those who still find no room wait again.
-        let half = queued.bytes <= self.most_bytes / 2 && queued.events <= self.most_events / 2;
-        if half && std::mem::take(&mut queued.waiting) {
+        let half = queued.bytes <= queued.room / 2 && queued.events <= self.most_events / 2;
+        let told = half && std::mem::take(&mut queued.waiting);
+        if told {
             drop(queued);
             self.released.notify_all();
         }
+        told
     }
 }
 
@@ -287,6 +304,8 @@ pub(crate) struct Intake {
     run: FrameRun,
     /// What it has worked off of that, and the publishers do not know of yet.
     taken: Taken,
+    /// What there was to do lately.
+    lately: Lately,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -297,10 +316,24 @@ struct Taken {
     bytes: usize,
 }
 
+/// What the event loop has worked off since a moment.
+#[derive(Default)]
+struct Lately {
+    since: Option<Instant>,
+    bytes: usize,
+    /// There was nothing more at some time.
+    ran_empty: bool,
+    /// Somebody had to wait for room.
+    waited: bool,
+}
+
 /// A queue of at most `events` events and `bytes` bytes.
 pub(crate) fn queue(events: usize, bytes: usize, limits: EventLimits) -> (Publisher, Intake) {
     let shared = Arc::new(Shared {
-        queued: Mutex::default(),
+        queued: Mutex::new(Queued {
+            room: bytes.min(ROOM_AT_FIRST),
+            ..Queued::default()
+        }),
         most_events: events,
         most_bytes: bytes,
         released: Condvar::new(),
@@ -309,6 +342,7 @@ pub(crate) fn queue(events: usize, bytes: usize, limits: EventLimits) -> (Publis
     let intake = Intake {
         run: FrameRun::default(),
         taken: Taken::default(),
+        lately: Lately::default(),
         shared: Arc::clone(&shared),
     };
     (Publisher { shared, limits }, intake)
@@ -321,13 +355,39 @@ impl Intake {
             self.run.clear();
             std::mem::swap(&mut self.run, &mut self.shared.lock().run);
         }
-        let (frame, last) = self.run.next()?;
+        let Some((frame, last)) = self.run.next() else {
+            self.lately.ran_empty = true;
+            return None;
+        };
         self.taken.events += 1;
         self.taken.bytes += frame.bytes.len();
+        self.lately.bytes += frame.bytes.len();
         if last || self.taken.bytes >= self.shared.most_bytes / RELEASE_PARTS {
-            self.shared.release(std::mem::take(&mut self.taken));
+            self.lately.waited |= self.shared.release(std::mem::take(&mut self.taken));
         }
         Some(frame)
+    }
+
+    /// Lets those who can wait put in what lasts the event loop for a moment: whatever else waited would only wait longer. Called in each turn.
+    pub(crate) fn pace(&mut self, now: Instant) {
+        let since = *self.lately.since.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed < PACE_EVERY {
+            return;
+        }
+        let needed = self.lately.bytes as f64 * QUEUED_FOR.as_secs_f64() / elapsed.as_secs_f64();
+        let mut queued = self.shared.lock();
+        let room = match (self.lately.ran_empty, self.lately.waited) {
+            (false, _) => needed as usize,
+            (true, true) => 2 * queued.room,
+            (true, false) => queued.room,
+        };
+        let most = self.shared.most_bytes;
+        queued.room = room.clamp(ROOM_LEAST.min(most), most);
+        self.lately = Lately {
+            since: Some(now),
+            ..Lately::default()
+        };
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -350,11 +410,7 @@ impl Intake {
     /// events to gather, half a queue is enough, else any. It must look at everything else that wakes it once more after this.
     pub(crate) fn prepare_to_sleep(&self, gathers: bool) -> bool {
         let mut queued = self.shared.lock();
-        let enough = if gathers {
-            self.shared.most_bytes / 2
-        } else {
-            0
-        };
+        let enough = if gathers { queued.room / 2 } else { 0 };
         queued.wake_at = enough.max(1);
         queued.asleep = true;
         queued.bytes >= queued.wake_at
@@ -427,6 +483,57 @@ mod tests {
         assert_eq!(intake.shared.lock().held_up, 1);
         drop(intake);
         assert!(matches!(thread.join().unwrap(), Err(SendError::Closed(_))));
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant can be had only from the clock; the others are this one and a number"
+    )]
+    #[test]
+    fn who_can_wait_puts_in_no_more_than_is_soon_worked_off() {
+        let (publisher, mut intake) = queue(10_000, 1 << 20, EventLimits::default());
+        let fill = || {
+            let put = || publisher.send_timeout(event(1000), Duration::ZERO);
+            while put().is_ok() {}
+            publisher.shared.lock().bytes
+        };
+        let start = Instant::now();
+        intake.pace(start);
+        assert_eq!(fill(), 16_000);
+        // Who was so fast that nothing was left gets more the next time, but only if more was to be had.
+        let mut passed = Duration::ZERO;
+        for filled in [32_000, 65_000, 131_000] {
+            while intake.next().is_some() {}
+            passed += PACE_EVERY;
+            intake.pace(start + passed);
+            assert_eq!(fill(), filled);
+        }
+        while intake.next().is_some() {}
+        passed += PACE_EVERY;
+        intake.pace(start + passed);
+        assert!(intake.next().is_none());
+        passed += PACE_EVERY;
+        intake.pace(start + passed);
+        assert_eq!(fill(), 262_000);
+        // Who is slow gets as much as lasts for a moment, or the least.
+        for (taken, filled) in [(100, 20_000), (250, 50_000), (10, 4_000)] {
+            while publisher.try_send(event(1000)).is_ok() {}
+            assert_eq!(fill(), 1_048_000, "who cannot wait has all the room");
+            for _ in 0..taken {
+                intake.next().unwrap();
+            }
+            passed += PACE_EVERY;
+            intake.pace(start + passed);
+            while publisher.shared.lock().bytes > 0 {
+                intake.next().unwrap();
+            }
+            // That was in no time, as far as is known here.
+            intake.lately = Lately {
+                since: Some(start + passed),
+                ..Lately::default()
+            };
+            assert_eq!(fill(), filled);
+        }
     }
 
     #[test]

@@ -169,6 +169,7 @@ impl EventLoop {
             self.read_backlog(now);
             self.carry_out_commands(now);
             let idle = self.take_events(now);
+            self.intake.pace(now);
             self.engine.settle(idle && !self.intake.is_refilled(), now);
             self.drain(now);
             self.engine.tick(now);
