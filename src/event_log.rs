@@ -302,6 +302,13 @@ impl EventLog {
         self.dropped + self.entries.partition_point(|entry| entry.end <= offset) as u64
     }
 
+    /// Whether the event with this number is there.
+    pub fn retains(&self, seq: u64) -> bool {
+        self.entries
+            .binary_search_by_key(&seq, |entry| entry.seq)
+            .is_ok()
+    }
+
     /// Where the frame with this ordinal is; `None` when it was dropped or is still to come.
     pub fn position(&self, ordinal: u64) -> Option<Position> {
         let index = usize::try_from(ordinal.checked_sub(self.dropped)?).ok()?;

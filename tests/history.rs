@@ -394,6 +394,30 @@ fn a_broadcast_joins_the_log_of_each_namespace_in_use() {
 }
 
 #[test]
+fn what_one_namespace_has_dropped_and_another_retains_is_not_missing() {
+    let it = remember(with_history().history_events(1));
+    let send = |event| it.server.publisher.send(event).unwrap();
+    let both = |data| Event::new("/a", data).also("/b");
+    let either = "/subscribe?ns=/a&ns=/b";
+    send(both("1"));
+    it.publish("/publish/a", "2");
+    let all = ":\n\nid:E-1\ndata:1\n\nid:E-2\ndata:2\n\n";
+    it.expect(either, "E-0", "complete", all);
+    assert_eq!(it.stream("/subscribe/a", "E-0", "id:E-2").0, "gap");
+    // Once neither has it, it is missing; and so is what but one ever had.
+    it.publish("/publish/b", "3");
+    let last = "id:E-2\ndata:2\n\nid:E-3\ndata:3\n\n";
+    assert_eq!(it.stream(either, "E-0", last).0, "gap");
+    it.expect(either, "E-1", "complete", &format!(":\n\n{last}"));
+    it.publish("/publish/a", "4");
+    send(both("5"));
+    it.publish("/publish/a", "6");
+    assert_eq!(it.stream(either, "E-1", "id:E-6").0, "gap");
+    let last = "id:E-5\ndata:5\n\nid:E-6\ndata:6\n\n";
+    it.expect(either, "E-4", "complete", &format!(":\n\n{last}"));
+}
+
+#[test]
 fn namespaces_retain_by_count_bytes_and_age() {
     let it = remember(with_history().history_events(3));
     for number in 0..10 {

@@ -402,12 +402,9 @@ impl Engine {
                 index: subscribers.join(log.offset_behind(behind), seat),
             };
         }
-        // Nothing is missing behind the event that was asked for by its ID, and not found to be gone.
-        let since = match resume {
-            Resume {
-                start: Start::End | Start::After(1..),
-                gap: None,
-            } => 0,
+        // What one of the logs has dropped is known to be missing, or is in another.
+        let since = match resume.start {
+            Start::End => 0,
             _ => self.retention.now_of_replay(),
         };
         let selection = self.selection_of(topics);
@@ -615,6 +612,9 @@ impl Engine {
         if append.named {
             self.ids.hold(self.seq);
             topic.share.named.push_back(self.seq);
+        }
+        if append.reached.several && self.retention.history {
+            topic.share.several.push_back(self.seq);
         }
         append.reached.add(topic, &self.selections);
         #[cfg(feature = "admin")]

@@ -261,10 +261,11 @@ impl Engine {
                 };
             }
         };
-        let is_gone = |namespace: &Namespace| {
-            let topic = self.namespaces.get(namespace);
-            let topic = topic.map(|&key| &self.topics[key as usize]);
-            self.retention.last_gone(namespace, topic) > seq
+        let topic = |namespace| Some(&self.topics[*self.namespaces.get(namespace)? as usize]);
+        let topics: Vec<&Topic> = namespaces.iter().filter_map(topic).collect();
+        let is_gone = |namespace| match topic(namespace) {
+            Some(topic) => self.retention.is_missing(topic, seq, &topics),
+            None => self.retention.last_gone(namespace) > seq,
         };
         let expired = namespaces.iter().any(is_gone);
         Resume {

@@ -22,6 +22,8 @@ use super::topic::Topic;
 
 /// Parts of the age at which events go: so much longer than it, at the most, one may stay.
 const AGE_PARTS: u64 = 64;
+/// Events that went to several namespaces of which one keeps in mind that it dropped them.
+const SEVERAL_MOST: usize = 64;
 /// Memory that a namespace in use takes beside its log and its path.
 const TOPIC_MEMORY: usize = size_of::<Topic>() + 256;
 
@@ -81,6 +83,37 @@ pub(super) struct Share {
     oldest: u64,
     /// Events with an id of their own that the log retains, in order.
     pub(super) named: VecDeque<u64>,
+    /// The last event that it dropped of those that went to no other namespaces but those above.
+    alone: u64,
+    /// Events behind that one that went to others, too, dropped or not, in order.
+    pub(super) several: VecDeque<u64>,
+}
+
+impl Share {
+    pub(super) fn of(log: &EventLog) -> Self {
+        Self {
+            alone: log.dropped().0,
+            ..Self::default()
+        }
+    }
+
+    /// Memory that it takes beside itself.
+    fn held(&self) -> usize {
+        self.several.capacity() * size_of::<u64>()
+    }
+
+    /// Notes that the log is about to drop an event.
+    fn note_dropped(&mut self, seq: u64) {
+        let at = match self.several.binary_search(&seq) {
+            Ok(at) if at < SEVERAL_MOST => return,
+            Ok(at) => at + 1,
+            Err(at) => at,
+        };
+        self.several.drain(..at);
+        let most = 2 * self.several.len();
+        self.several.shrink_to(most.max(SEVERAL_MOST));
+        self.alone = seq;
+    }
 }
 
 impl Retention {
@@ -108,15 +141,22 @@ impl Retention {
 
     /// A log for a namespace that comes into use.
     pub(super) fn log_of(&self, namespace: &Namespace) -> EventLog {
-        EventLog::since(self.last_gone(namespace, None))
+        EventLog::since(self.last_gone(namespace))
     }
 
-    /// The last event that is gone of a namespace, or may be.
-    pub(super) fn last_gone(&self, namespace: &Namespace, topic: Option<&Topic>) -> u64 {
-        match topic {
-            Some(topic) => topic.log.dropped().0.max(self.lost),
-            None => self.forgotten.last(namespace).max(self.lost),
-        }
+    /// The last event that is gone of a namespace which is not in use, or may be.
+    pub(super) fn last_gone(&self, namespace: &Namespace) -> u64 {
+        self.forgotten.last(namespace).max(self.lost)
+    }
+
+    /// Whether a stream of these topics would miss an event behind this one, as one of them has dropped it, and no other retains it.
+    pub(super) fn is_missing(&self, topic: &Topic, behind: u64, others: &[&Topic]) -> bool {
+        let gone = topic.log.dropped().0;
+        let retained = |seq: u64| others.iter().any(|other| other.log.retains(seq));
+        let several = topic.share.several.iter();
+        let mut several = several.skip_while(|seq| **seq <= behind);
+        topic.share.alone.max(self.lost) > behind
+            || several.any(|&seq| seq <= gone && !retained(seq))
     }
 
     /// An event was published that may have gone to a namespace which is not in use.
@@ -233,11 +273,24 @@ impl Retention {
         ids: &mut EventIds,
     ) {
         let Topic { log, share, .. } = &mut topics[key as usize];
-        if offset <= log.start() || log.drop_before(offset, self.now) == 0 {
+        if offset <= log.start() {
+            return;
+        }
+        if !share.several.is_empty() {
+            let first = log.appended() - log.len() as u64;
+            (first..)
+                .map_while(|ordinal| log.position(ordinal))
+                .take_while(|position| position.end <= offset)
+                .for_each(|position| share.note_dropped(position.seq));
+        }
+        if log.drop_before(offset, self.now) == 0 {
             return;
         }
         self.dropped = true;
         let gone = log.dropped().0;
+        if share.several.is_empty() {
+            share.alone = gone;
+        }
         while let Some(seq) = share.named.pop_front_if(|seq| *seq <= gone) {
             ids.release(seq);
         }
@@ -255,7 +308,7 @@ impl Retention {
         let (events, bytes) = (log.len(), log.retained());
         let memory = match events {
             0 => 0,
-            _ => log.memory() + TOPIC_MEMORY + namespace.as_str().len(),
+            _ => log.memory() + share.held() + TOPIC_MEMORY + namespace.as_str().len(),
         };
         self.events = self.events + events - share.events;
         self.bytes = self.bytes + bytes - share.bytes;

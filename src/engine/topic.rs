@@ -28,8 +28,8 @@ impl Topic {
     pub(super) fn new(namespace: Namespace, log: EventLog) -> Self {
         Self {
             namespace,
+            share: Share::of(&log),
             log,
-            share: Share::default(),
             subscribers: Subscribers::default(),
             selections: Vec::new(),
             #[cfg(feature = "admin")]

@@ -140,6 +140,8 @@ pub(crate) struct World {
     epoch: u32,
     /// No store fails, no power is cut, nothing goes to everyone, and most events go to one namespace: who missed nothing of another must be told so.
     calm: bool,
+    /// All that goes on, goes on at two namespaces, mostly at both: what one has dropped the other may have.
+    paired: bool,
     born: Instant,
     now: u64,
     told: Vec<Told>,
@@ -195,6 +197,7 @@ impl World {
                 ..Net::default()
             },
             calm: dice.percent(40),
+            paired: dice.percent(20),
             dice,
             config,
             engine,
@@ -292,6 +295,14 @@ impl World {
     }
 
     fn names(&mut self) -> Vec<String> {
+        if self.paired {
+            let names: &[&str] = match self.dice.below(4) {
+                0 => &["/a"],
+                1 => &["/d"],
+                _ => &["/a", "/d"],
+            };
+            return names.iter().map(|&name| name.to_owned()).collect();
+        }
         let count = if self.dice.percent(30) {
             self.dice.between(2, 3)
         } else {
@@ -756,22 +767,13 @@ impl World {
                 false => "complete or gap expired".into(),
             };
         }
-        let missing = |name: &String| {
-            (behind..self.told.len()).any(|event| {
-                self.is_in(name, event) != Some(false) && !self.must_retain(name, event)
-            })
-        };
-        let surely = |name: &String| {
-            (behind..self.told.len()).all(|event| {
-                self.is_in(name, event) == Some(false) || self.must_retain(name, event)
-            })
-        };
-        if names.iter().all(surely) {
-            "complete".into()
-        } else if names.iter().any(missing) {
-            "complete or gap expired".into()
-        } else {
-            "any".into()
+        let retained = |event| names.iter().any(|name| self.must_retain(name, event));
+        let is_part = |event| self.is_part(names, event);
+        let surely = |event| is_part(event) == Some(false) || retained(event);
+        let events = behind..self.told.len();
+        match events.into_iter().all(surely) {
+            true => "complete".into(),
+            false => "complete or gap expired".into(),
         }
     }
 
