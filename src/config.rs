@@ -39,7 +39,8 @@ pub struct Config {
     pub max_event: usize,
     /// Events that may wait between publishers and the event loop. 16,384 by default.
     pub queue: usize,
-    /// Bytes of events that may wait there; there is always room for one event. 1 MiB by default.
+    /// Bytes of events that may wait there; there is always room for one event. Publishers that can wait put in less under load, see
+    /// [`Publisher`](crate::Publisher). 1 MiB by default.
     pub queue_bytes: usize,
     /// Bytes of the kernel's send buffer of a connection (`SO_SNDBUF`); zero leaves it to the kernel. 64 KiB by default.
     pub send_buffer: usize,

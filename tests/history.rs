@@ -9,6 +9,7 @@ mod support;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -722,10 +723,19 @@ fn lines_that_cannot_be_stored_are_named() {
     assert_eq!((status(&response), body(&response)), (507, expected));
 }
 
-/// A store that waits until it is told to go on.
-struct Slow(std::sync::mpsc::Receiver<()>);
+/// A store that keeps nothing, waits while somebody may tell it to go on, and tells what it is to forget.
+struct Empty {
+    waits: Receiver<()>,
+    forgets: Sender<u64>,
+}
 
-impl History for Slow {
+fn empty() -> (Empty, Sender<()>, Receiver<u64>) {
+    let (go_on, waits) = channel();
+    let (forgets, told) = channel();
+    (Empty { waits, forgets }, go_on, told)
+}
+
+impl History for Empty {
     fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
         Ok(fresh)
     }
@@ -737,15 +747,21 @@ impl History for Slow {
 
     fn append(&mut self, _: &[Record], _: SystemTime) -> io::Result<()> {
         // Once nobody holds it back any more, it is fast.
-        let _ = self.0.recv();
+        let _ = self.waits.recv();
+        Ok(())
+    }
+
+    fn forget(&mut self, before: u64) -> io::Result<()> {
+        // A test that has heard enough does not care.
+        let _ = self.forgets.send(before);
         Ok(())
     }
 }
 
 #[test]
 fn a_slow_store_makes_publishers_wait_and_nobody_else() {
-    let (go_on, waits) = std::sync::mpsc::channel();
-    let it = remember(with_history().history(Slow(waits)));
+    let (store, go_on, _told) = empty();
+    let it = remember(with_history().history(store));
     // Whatever goes wrong here, the store goes on before the server ends.
     let go_on = go_on;
     let mut stream = it.server.ask("GET /subscribe", "");
@@ -773,35 +789,11 @@ fn a_slow_store_makes_publishers_wait_and_nobody_else() {
     }
 }
 
-/// A store that tells what it is to forget.
-struct Telling(std::sync::mpsc::Sender<u64>);
-
-impl History for Telling {
-    fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
-        Ok(fresh)
-    }
-
-    fn recover(&mut self, _: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
-        let (next, dropped) = (1, None);
-        Ok(Recovered { next, dropped })
-    }
-
-    fn append(&mut self, _: &[Record], _: SystemTime) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn forget(&mut self, before: u64) -> io::Result<()> {
-        // A test that has heard enough does not care.
-        let _ = self.0.send(before);
-        Ok(())
-    }
-}
-
 #[test]
 fn a_store_hears_what_expired_though_nothing_else_happens() {
-    let (sender, told) = std::sync::mpsc::channel();
+    let (store, _, told) = empty();
     let builder = with_history().history_age(Duration::from_millis(200));
-    let server = start(builder.history(Telling(sender)));
+    let server = start(builder.history(store));
     server.publisher.send(Event::new("/a", "text")).unwrap();
     let told = || told.recv_timeout(support::PATIENCE).unwrap();
     assert_eq!(told(), 1);
@@ -811,8 +803,8 @@ fn a_store_hears_what_expired_though_nothing_else_happens() {
 /// The store's reply may come at any moment of a turn, and the last one before the event loop sleeps is the one that was missed.
 #[test]
 fn no_event_waits_for_the_next_one() {
-    let (sender, _told) = std::sync::mpsc::channel();
-    let server = start(with_history().history(Telling(sender)));
+    let (store, ..) = empty();
+    let server = start(with_history().history(store));
     let mut stream = server.ask("GET /subscribe", "");
     stream.read_through("\n\n");
     for number in 0..30_000 {

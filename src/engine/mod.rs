@@ -62,7 +62,7 @@ pub type ConnId = u32;
 /// Connections accepted beyond `max_connections`, so that they can be told: each gets one answer and is closed.
 pub const SURPLUS: usize = 128;
 
-/// How long events may gather while publishers keep on, before all that lack them are written to: less than they wait in the queue then.
+/// How long events may gather while publishers keep on, before all that lack them are written to: so that a write is worth its call.
 const GATHER_MS: u64 = 20;
 
 /// Where the engine's bytes go.
