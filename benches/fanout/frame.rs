@@ -151,6 +151,8 @@ pub(crate) struct Checker {
     header: [u8; HEADER],
     /// The line with the ID of the running event has come.
     id_seen: bool,
+    /// Where the line with the ID of the event before ended.
+    id_end: usize,
 }
 
 impl Checker {
@@ -162,6 +164,7 @@ impl Checker {
             within: 0,
             header: [0; HEADER],
             id_seen: false,
+            id_end: 0,
         }
     }
 
@@ -169,8 +172,15 @@ impl Checker {
     pub(crate) fn take(&mut self, mut bytes: &[u8], mut each: impl FnMut(u64, u64)) -> Outcome<()> {
         while !bytes.is_empty() {
             if self.framing.ids && !self.id_seen {
+                // Mostly as long as the one before: searching for its end would cost more than all else here.
+                if bytes.get(self.id_end) == Some(&b'\n') && bytes.starts_with(b"id:") {
+                    bytes = &bytes[self.id_end + 1..];
+                    self.id_seen = true;
+                    continue;
+                }
                 let end = bytes.iter().position(|&byte| byte == b'\n');
                 self.id_seen = end.is_some();
+                self.id_end = end.unwrap_or_default();
                 bytes = end.map_or(&[], |end| &bytes[end + 1..]);
                 continue;
             }
