@@ -153,7 +153,7 @@ impl Crowd {
             address,
             members: Vec::new(),
             events: Events::with_capacity(1024),
-            scratch: vec![0; 256 << 10],
+            scratch: vec![0; 64 << 10],
             sample: if row.rate.is_none() { SAMPLE } else { 1 },
             latency: Latency::default(),
             seen: Vec::new(),
@@ -289,7 +289,7 @@ fn read_all(
         member
             .checker
             .take(&scratch[..count], |number, published| {
-                if number % sample > 0 {
+                if number & (sample - 1) != 0 {
                     return;
                 }
                 let took = now.saturating_sub(published);

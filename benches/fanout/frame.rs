@@ -10,7 +10,7 @@ const FIELD: usize = 8;
 /// Room for all that is checked of an event: the beginning of a chunk, if it comes in one, and what comes before the filler.
 const HEADER: usize = 40;
 const LAST: &[u8] = b"\n\n";
-/// When nothing limits the rate, the latency of one event in so many is noted.
+/// When nothing limits the rate, the latency of one event in so many is noted. A power of two: every delivery asks whether it is the one.
 pub(crate) const SAMPLE: u64 = 32;
 
 /// Nanoseconds of the clock that all processes of a machine share.
@@ -30,10 +30,13 @@ fn put(out: &mut Vec<u8>, value: u64) {
     out.extend((0..FIELD).map(|place| b'0' + (value >> (6 * place) & 63) as u8));
 }
 
-fn get(field: &[u8]) -> u64 {
-    field.iter().enumerate().fold(0, |value, (place, byte)| {
-        value | (u64::from(byte.wrapping_sub(b'0') & 63) << (6 * place))
-    })
+/// All eight at once, as the reading process does little else: neighbours are joined to 12, then 24, then 48 bits.
+fn get(field: [u8; FIELD]) -> u64 {
+    let zeros = u64::from_le_bytes([b'0'; FIELD]);
+    let sixes = u64::from_le_bytes(field).wrapping_sub(zeros) & 0x3f3f_3f3f_3f3f_3f3f;
+    let twelves = (sixes & 0x003f_003f_003f_003f) | (sixes >> 2 & 0x0fc0_0fc0_0fc0_0fc0);
+    let halves = (twelves & 0x0000_0fff_0000_0fff) | (twelves >> 4 & 0x00ff_f000_00ff_f000);
+    (halves & 0x0000_00ff_ffff) | (halves >> 8 & 0xffff_ff00_0000)
 }
 
 /// The data of an event whose frame has `bytes` bytes.
@@ -96,8 +99,8 @@ impl Share {
 /// How events come over the wire: as they are, or each in a chunk of its own (RFC 9112, section 7.1).
 #[derive(Debug, Clone)]
 pub(crate) struct Framing {
-    /// What every event begins with.
-    first: Vec<u8>,
+    /// Where in an event its number is.
+    first: usize,
     /// Bytes of an event.
     bytes: usize,
     /// A line with its ID comes before them.
@@ -114,25 +117,25 @@ impl Framing {
 
     pub(crate) fn plain(bytes: usize) -> Self {
         Self {
-            first: FIRST.to_vec(),
+            first: FIRST.len(),
             bytes,
             ids: false,
         }
     }
 
     pub(crate) fn chunked(bytes: usize) -> Self {
-        Self::in_chunks(FIRST, bytes)
+        Self::in_chunks(FIRST.len(), bytes)
     }
 
     /// As axum's `Sse` writes them, with a space after the colon.
     pub(crate) fn chunked_spaced(bytes: usize) -> Self {
-        Self::in_chunks(b"data: ", bytes + 1)
+        Self::in_chunks(FIRST.len() + 1, bytes + 1)
     }
 
-    fn in_chunks(first: &[u8], bytes: usize) -> Self {
+    fn in_chunks(first: usize, bytes: usize) -> Self {
         let size = format!("{bytes:X}\r\n");
         Self {
-            first: [size.as_bytes(), first].concat(),
+            first: size.len() + first,
             bytes: size.len() + bytes + "\r\n".len(),
             ids: false,
         }
@@ -208,19 +211,14 @@ impl Checker {
     }
 
     fn check(&self, event: &[u8]) -> Outcome<u64> {
-        let fields = event
-            .strip_prefix(self.framing.first.as_slice())
-            .unwrap_or_default();
-        let number = fields.get(..FIELD).map(get);
-        if number != Some(self.next) {
-            let text = String::from_utf8_lossy(&event[..HEADER]).into_owned();
-            return Err(format!(
-                "event {} was to come, not {number:?} of {text:?}",
-                self.next
-            )
-            .into());
+        let fields = event.get(self.framing.first..).map(<[u8]>::as_chunks);
+        if let Some(([number, published, ..], _)) = fields
+            && get(*number) == self.next
+        {
+            return Ok(get(*published));
         }
-        Ok(get(&fields[FIELD..2 * FIELD]))
+        let text = String::from_utf8_lossy(&event[..HEADER]);
+        Err(format!("event {} was to come, not {text:?}", self.next).into())
     }
 
     fn complete(&mut self) -> u64 {
