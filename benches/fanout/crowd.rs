@@ -126,6 +126,9 @@ struct Crowd {
     events: Events,
     scratch: Vec<u8>,
     sample: u64,
+    /// How long it sleeps at the most when there is nothing to read. Not at all beside a writer that is flat out, for whom it is to be no trouble
+    /// to wake it: nobody would who is on another machine.
+    sleep: Duration,
     latency: Latency,
     /// Of each sampled event, how many have received it, and when the last one did.
     seen: Vec<(u32, u64)>,
@@ -155,6 +158,10 @@ impl Crowd {
             events: Events::with_capacity(1024),
             scratch: vec![0; 64 << 10],
             sample: if row.rate.is_none() { SAMPLE } else { 1 },
+            sleep: match row.rate {
+                None => Duration::ZERO,
+                Some(_) => Duration::from_millis(20),
+            },
             latency: Latency::default(),
             seen: Vec::new(),
             listeners,
@@ -204,8 +211,7 @@ impl Crowd {
     }
 
     fn read_some(&mut self) -> Outcome<()> {
-        self.poll
-            .poll(&mut self.events, Some(Duration::from_millis(20)))?;
+        self.poll.poll(&mut self.events, Some(self.sleep))?;
         let mut cut = Vec::new();
         for ready in &self.events {
             let Token(index) = ready.token();
