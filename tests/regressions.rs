@@ -321,6 +321,87 @@ fn events_gather_while_more_of_them_come_but_not_for_long() {
     clippy::disallowed_methods,
     reason = "an engine has to be told the time"
 )]
+fn events_of_one_namespace_do_not_cut_short_how_long_those_of_another_gather() {
+    let begun = Instant::now();
+    let mut engine = engine(begun);
+    for name in ["/a", "/b"] {
+        let namespace = Namespace::parse(name).unwrap();
+        engine.subscribe(vec![namespace], begun).unwrap();
+    }
+    let [a, b, large] = [("/a", 1), ("/b", 1), ("/a", 20_000)].map(|(name, bytes)| {
+        let event = Event::new(name, "x".repeat(bytes));
+        Frame::new(&event, &EventLimits::default()).unwrap()
+    });
+    // When something is published, and how many events were delivered by then.
+    let steps: [(u64, Option<&Frame>, u64); 7] = [
+        (0, Some(&b), 0),
+        (1, Some(&a), 0),
+        // It is enough for a write, and what comes then gathers anew.
+        (5, Some(&large), 2),
+        (6, Some(&a), 2),
+        (20, None, 3),
+        (21, None, 3),
+        (26, None, 4),
+    ];
+    for (ms, frame, delivered) in steps {
+        let now = begun + Duration::from_millis(ms);
+        if let Some(frame) = frame {
+            engine.publish(frame, now);
+        }
+        engine.settle(false, now);
+        while engine.flush(&mut Portions([].into()), now) {}
+        assert_eq!(engine.status(now).deliveries, delivered, "after {ms} ms");
+        assert_eq!(engine.gathers(), delivered < 4);
+    }
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine has to be told the time"
+)]
+fn a_write_is_as_large_as_its_budget_lets_it_be_and_no_larger() {
+    /// What each write was given.
+    #[derive(Default)]
+    struct Writes(Vec<usize>);
+
+    impl Outlet for Writes {
+        fn write(&mut self, _: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+            self.0.push(slices.bytes());
+            Ok(slices.bytes())
+        }
+
+        fn finish(&mut self, _: ConnId) {}
+    }
+
+    let now = Instant::now();
+    for budget in [100, 4 << 10, 16 << 10, 64 << 10] {
+        let mut config = without_history();
+        config.write_budget = budget;
+        let mut engine = engine_with(config, now);
+        engine.subscribe(vec![Namespace::root()], now).unwrap();
+        let event = Event::new("/", "x".repeat(93));
+        let event = Frame::new(&event, &EventLimits::default()).unwrap();
+        let bytes = event.bytes.len();
+        let mut writes = Writes::default();
+        for _ in 0..4000 {
+            engine.publish(&event, now);
+            engine.settle(false, now);
+            engine.flush(&mut writes, now);
+        }
+        // The first ones are cut by how the log begins: in small pieces.
+        let whole = budget / bytes * bytes;
+        let tail = &writes.0[3..];
+        assert!(tail.len() >= 3);
+        assert_eq!(tail, vec![whole; tail.len()]);
+    }
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine has to be told the time"
+)]
 fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
     let mut now = Instant::now();
     let begun = now;

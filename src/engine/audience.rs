@@ -115,6 +115,8 @@ pub(super) struct Pass {
     pub(super) turn: Turn,
     /// When the last one began, in milliseconds of the engine's time.
     pub(super) began_at: u64,
+    /// When the next one is due at the latest, if it is dirty.
+    pub(super) due_at: u64,
     /// Bytes of events that came since then, and that had come when it began.
     pub(super) news: u64,
     pub(super) carried: u64,
@@ -296,6 +298,7 @@ impl<P: Copy + Ord> Subscribers<P> {
             self.pass = Pass {
                 turn: Turn::Passing(false),
                 began_at: writer.now_ms,
+                due_at: 0,
                 news: 0,
                 carried: self.pass.news,
                 #[cfg(feature = "admin")]

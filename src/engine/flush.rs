@@ -12,7 +12,7 @@ use super::audience::{Audience, Gone, Report, Source, Subscribers, Turn, WRITE_C
 use super::connection::{Connection, Farewell, Phase, Place};
 use super::selection::{Merge, Selection, end_of};
 use super::topic::{Reader, Topic};
-use super::{Appetite, ConnId, Engine, GATHER_MS, Outlet, Pause};
+use super::{Appetite, ConnId, Engine, Outlet, Pause};
 
 /// How long half of `max_lag` lasts somebody who is held back, however fast events come: who is well reads in that time. Ten times as
 /// long, if most are: then it is not they who are slow.
@@ -27,61 +27,46 @@ impl Engine {
     /// gathered becomes due.
     pub fn settle(&mut self, idle: bool, now: Instant) {
         self.set_now(now);
-        let long_enough = self.now_ms >= self.dirty_since + GATHER_MS;
-        let now_due = idle || self.intake_paused() || long_enough;
-        self.gathers = !(now_due || self.dirty.is_empty());
-        if self.gathers {
-            return;
-        }
-        let coalesce_ms = self.config.coalesce.as_millis() as u64;
+        let coalesces = !self.config.coalesce.is_zero();
+        let all = !coalesces && (idle || self.intake_paused());
         for _ in 0..self.dirty.len() {
-            let Some(audience) = self.dirty.pop_front() else {
+            let Some((audience, due_at)) = self.dirty.pop_front() else {
                 break;
             };
             let now_ms = self.now_ms;
             let Some(pass) = self
                 .pass_of(audience)
-                .filter(|pass| pass.turn == Turn::Dirty)
+                .filter(|pass| pass.turn == Turn::Dirty && pass.due_at == due_at)
             else {
                 continue;
             };
-            if coalesce_ms > 0 && now_ms < pass.began_at + coalesce_ms {
-                self.dirty.push_back(audience);
-            } else {
+            if all || now_ms >= due_at {
                 pass.turn = Turn::Due;
                 self.due.push_back(audience);
+            } else if coalesces {
+                self.dirty.push_back((audience, due_at));
+            } else {
+                self.dirty.push_front((audience, due_at));
+                break;
             }
         }
-        self.dirty_since = self.now_ms;
+        self.gathers = !(coalesces || self.dirty.is_empty());
     }
 
     /// Whether events gather for a while longer, though there are none now.
     pub fn gathers(&self) -> bool {
-        self.gathers && self.config.coalesce.is_zero()
+        self.gathers
     }
 
     /// When what gathers will have gathered long enough, in milliseconds of the engine's time.
     pub(super) fn next_settle(&self) -> Option<u64> {
-        if self.dirty.is_empty() {
-            return None;
+        let mut due_at = self.dirty.iter().map(|&(_, due_at)| due_at);
+        if !self.config.coalesce.is_zero() {
+            return due_at.min();
         }
-        let coalesce_ms = self.config.coalesce.as_millis() as u64;
-        if coalesce_ms == 0 {
-            let waits_ms = if self.gathers { GATHER_MS } else { 0 };
-            return Some(self.dirty_since + waits_ms);
-        }
-        let topics = &self.topics;
-        let selections = &self.selections;
-        let began_at = |audience: &Audience| match *audience {
-            Audience::Topic(key) => topics
-                .get(key as usize)
-                .map(|topic| topic.subscribers.pass.began_at),
-            Audience::Selection(key) => selections
-                .get(key as usize)
-                .map(|selection| selection.subscribers.pass.began_at),
-        };
-        let first = self.dirty.iter().filter_map(began_at).min();
-        first.map(|at| at + coalesce_ms)
+        // What came after all was settled is settled in the next turn.
+        let first = |due_at| if self.gathers { due_at } else { self.now_ms };
+        due_at.next().map(first)
     }
 
     /// Gives bytes to the outlet, for about 2.5 ms at the most; returns whether there is more to give.

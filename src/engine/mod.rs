@@ -131,10 +131,9 @@ pub struct Engine {
     selections: Slab<Selection>,
     /// The selection of these topics, which are in the order of their names.
     selection_of: HashMap<Box<[u32]>, u32>,
-    /// Audiences to which something came since their last pass; those that are due already are skipped.
-    dirty: VecDeque<Audience>,
-    /// When the first of them became dirty.
-    dirty_since: u64,
+    /// Audiences to which something came since their last pass, with when theirs is due at the latest; in the order of these times, unless
+    /// passes are to be `coalesce` apart. Those that had their pass meanwhile are skipped.
+    dirty: VecDeque<(Audience, u64)>,
     /// More events come, so that these audiences wait for them.
     gathers: bool,
     /// Audiences whose pass is next or, the first one, running. A key here may be of one that is gone: its turn tells.
@@ -221,7 +220,6 @@ impl Engine {
             pause: Pause::default(),
             untrimmed: Vec::new(),
             dirty: VecDeque::new(),
-            dirty_since: 0,
             gathers: false,
             due: VecDeque::new(),
             ready: VecDeque::new(),
@@ -646,6 +644,7 @@ impl Engine {
     fn mark(&mut self, audience: Audience, bytes: usize) {
         let budget = self.config.write_budget as u64;
         let now_ms = self.now_ms;
+        let coalesce_ms = self.config.coalesce.as_millis() as u64;
         #[cfg(feature = "admin")]
         let now_us = self.now_us;
         let Some(pass) = self.pass_of(audience) else {
@@ -659,16 +658,19 @@ impl Engine {
         match pass.turn {
             Turn::Passing(_) => pass.turn = Turn::Passing(true),
             Turn::Due => {}
-            Turn::Clean | Turn::Dirty if pass.news >= budget => {
+            // Another like this one would be more than a write is to give.
+            Turn::Clean | Turn::Dirty if pass.news + bytes as u64 > budget => {
                 pass.turn = Turn::Due;
                 self.due.push_back(audience);
             }
             Turn::Clean => {
                 pass.turn = Turn::Dirty;
-                if self.dirty.is_empty() {
-                    self.dirty_since = now_ms;
-                }
-                self.dirty.push_back(audience);
+                pass.due_at = match coalesce_ms {
+                    0 => now_ms + GATHER_MS,
+                    _ => pass.began_at + coalesce_ms,
+                };
+                let due_at = pass.due_at;
+                self.dirty.push_back((audience, due_at));
             }
             Turn::Dirty => {}
         }
