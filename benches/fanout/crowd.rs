@@ -129,6 +129,8 @@ struct Crowd {
     /// How long it sleeps at the most when there is nothing to read. Not at all beside a writer that is flat out, for whom it is to be no trouble
     /// to wake it: nobody would who is on another machine.
     sleep: Duration,
+    /// Sockets that may have more than was read. Each has its turn again when all others had theirs: a writer may fill one as fast as it is read.
+    unread: Vec<usize>,
     latency: Latency,
     /// Of each sampled event, how many have received it, and when the last one did.
     seen: Vec<(u32, u64)>,
@@ -162,6 +164,7 @@ impl Crowd {
                 None => Duration::ZERO,
                 Some(_) => Duration::from_millis(20),
             },
+            unread: Vec::new(),
             latency: Latency::default(),
             seen: Vec::new(),
             listeners,
@@ -211,21 +214,33 @@ impl Crowd {
     }
 
     fn read_some(&mut self) -> Outcome<()> {
-        self.poll.poll(&mut self.events, Some(self.sleep))?;
+        let sleep = if self.unread.is_empty() {
+            self.sleep
+        } else {
+            Duration::ZERO
+        };
+        self.poll.poll(&mut self.events, Some(sleep))?;
+        let mut turn = std::mem::take(&mut self.unread);
         let mut cut = Vec::new();
         for ready in &self.events {
             let Token(index) = ready.token();
             if index < self.row.subscribers {
-                read_all(
-                    &mut self.members[index],
-                    &mut self.scratch,
-                    self.sample,
-                    &mut self.latency,
-                    &mut self.seen,
-                    &self.listeners,
-                )?;
+                turn.push(index);
             } else if ready.is_read_closed() || ready.is_error() {
                 cut.push(index);
+            }
+        }
+        for index in turn {
+            let all = read_once(
+                &mut self.members[index],
+                &mut self.scratch,
+                self.sample,
+                &mut self.latency,
+                &mut self.seen,
+                &self.listeners,
+            )?;
+            if !all {
+                self.unread.push(index);
             }
         }
         for index in cut {
@@ -276,46 +291,43 @@ impl Crowd {
     }
 }
 
-fn read_all(
+/// Reads once; returns whether that was all there is.
+fn read_once(
     member: &mut Member,
     scratch: &mut [u8],
     sample: u64,
     latency: &mut Latency,
     seen: &mut Vec<(u32, u64)>,
     listeners: &[u32],
-) -> Outcome<()> {
-    loop {
-        let count = match member.stream.read(scratch) {
-            Ok(0) => return Err("a subscriber was cut".into()),
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let now = now_ns();
-        member
-            .checker
-            .take(&scratch[..count], |number, published| {
-                if number & (sample - 1) != 0 {
-                    return;
-                }
-                let took = now.saturating_sub(published);
-                latency.receipts.saturating_record(took);
-                let place = (number / sample) as usize;
-                if seen.len() <= place {
-                    seen.resize(place + 1, (0, 0));
-                }
-                let (receipts, last) = &mut seen[place];
-                *receipts += 1;
-                *last = took.max(*last);
-                if *receipts == listeners[(number % listeners.len() as u64) as usize] {
-                    latency.lasts.saturating_record(*last);
-                }
-            })?;
-        // Fewer than asked for is all there is.
-        if count < scratch.len() {
-            return Ok(());
-        }
-    }
+) -> Outcome<bool> {
+    let count = match member.stream.read(scratch) {
+        Ok(0) => return Err("a subscriber was cut".into()),
+        Ok(count) => count,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+        Err(error) => return Err(error.into()),
+    };
+    let now = now_ns();
+    member
+        .checker
+        .take(&scratch[..count], |number, published| {
+            if number & (sample - 1) != 0 {
+                return;
+            }
+            let took = now.saturating_sub(published);
+            latency.receipts.saturating_record(took);
+            let place = (number / sample) as usize;
+            if seen.len() <= place {
+                seen.resize(place + 1, (0, 0));
+            }
+            let (receipts, last) = &mut seen[place];
+            *receipts += 1;
+            *last = took.max(*last);
+            if *receipts == listeners[(number % listeners.len() as u64) as usize] {
+                latency.lasts.saturating_record(*last);
+            }
+        })?;
+    // Fewer than asked for is all there is.
+    Ok(count < scratch.len())
 }
 
 /// Reads what comes before the first event, the head and a comment; returns what came of the events.
