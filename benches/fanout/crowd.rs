@@ -17,6 +17,8 @@ const WRITER_CORE: usize = 0;
 const CROWD_CORE: usize = 1;
 /// Connections opened before the first answer is read.
 const AT_ONCE: usize = 64;
+/// Reads from one socket before the others have their turn: of what a socket holds, a part that is left would close its window.
+const READS: usize = 4;
 /// How long the last events may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -231,14 +233,18 @@ impl Crowd {
             }
         }
         for index in turn {
-            let all = read_once(
-                &mut self.members[index],
-                &mut self.scratch,
-                self.sample,
-                &mut self.latency,
-                &mut self.seen,
-                &self.listeners,
-            )?;
+            let (mut reads, mut all) = (0, false);
+            while !all && reads < READS {
+                reads += 1;
+                all = read_once(
+                    &mut self.members[index],
+                    &mut self.scratch,
+                    self.sample,
+                    &mut self.latency,
+                    &mut self.seen,
+                    &self.listeners,
+                )?;
+            }
             if !all {
                 self.unread.push(index);
             }
