@@ -24,6 +24,8 @@ const KEEP_ENTRIES: std::ops::RangeInclusive<usize> = 16..=256;
 /// Recent frames in the order of their sequence numbers.
 #[derive(Debug, Default)]
 pub struct EventLog {
+    /// What no other log has.
+    id: u64,
     chunks: VecDeque<Chunk>,
     /// One entry for each retained frame.
     entries: VecDeque<Entry>,
@@ -95,12 +97,47 @@ pub struct Position {
     pub end: u64,
 }
 
+/// Bytes of a log by their offsets: the same ones for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The log's id.
+    pub log: u64,
+    /// Offset of the first byte.
+    pub start: u64,
+    /// Offset behind the last byte.
+    pub end: u64,
+}
+
+impl Extent {
+    /// How many bytes.
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether another one goes on where this one ends.
+    pub fn is_before(&self, next: Self) -> bool {
+        (self.log, self.end) == (next.log, next.start)
+    }
+
+    /// Whether a byte of a log is one of these.
+    pub fn contains(&self, log: u64, offset: u64) -> bool {
+        self.log == log && (self.start..self.end).contains(&offset)
+    }
+}
+
 /// What one write can take: a few slices and their length together.
 #[derive(Debug)]
 pub struct Slices<'a> {
     list: [IoSlice<'a>; MAX_SLICES],
     count: usize,
     bytes: usize,
+    /// The log and the offset that they begin at, if they are nothing but bytes of a log.
+    begin: Option<(u64, u64)>,
 }
 
 impl<'a> Slices<'a> {
@@ -110,6 +147,7 @@ impl<'a> Slices<'a> {
             list: [IoSlice::new(&[]); MAX_SLICES],
             count: 0,
             bytes: 0,
+            begin: None,
         }
     }
 
@@ -118,6 +156,7 @@ impl<'a> Slices<'a> {
         if self.count == MAX_SLICES {
             return false;
         }
+        self.begin = None;
         if !slice.is_empty() {
             self.list[self.count] = IoSlice::new(slice);
             self.count += 1;
@@ -135,6 +174,27 @@ impl<'a> Slices<'a> {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Which bytes of which log they are, if they are nothing else.
+    pub fn extent(&self) -> Option<Extent> {
+        self.begin.map(|(log, start)| Extent {
+            log,
+            start,
+            end: start + self.bytes as u64,
+        })
+    }
+
+    /// What is left of them behind so many bytes.
+    pub fn behind(&self, bytes: usize) -> Slices<'_> {
+        let mut rest = Slices::new();
+        let mut skip = bytes;
+        for slice in self.as_slice() {
+            let from = skip.min(slice.len());
+            skip -= from;
+            rest.push(&slice[from..]);
+        }
+        rest
+    }
 }
 
 impl Default for Slices<'_> {
@@ -144,9 +204,10 @@ impl Default for Slices<'_> {
 }
 
 impl EventLog {
-    /// An empty log that may have had frames up to a sequence number.
-    pub fn since(seq: u64) -> Self {
+    /// An empty log that may have had frames up to a sequence number, with an id that no other log ever had.
+    pub fn new(id: u64, seq: u64) -> Self {
         Self {
+            id,
             dropped_seq: seq,
             last_seq: seq,
             ..Self::default()
@@ -333,20 +394,28 @@ impl EventLog {
             (self.start..=self.end).contains(&from),
             "the caller checked for lag"
         );
+        let begin = (slices.count == 0).then_some((self.id, from));
         let first = self.chunks.partition_point(|chunk| chunk.end() <= from);
         let (mut from, mut most) = (from, most);
         for chunk in self.chunks.range(first..) {
             if most == 0 {
-                return;
+                break;
             }
             let rest = &chunk.bytes()[(from - chunk.start) as usize..];
             let taken = rest.len().min(most);
             if !slices.push(&rest[..taken]) {
-                return;
+                break;
             }
             from += taken as u64;
             most -= taken;
         }
+        slices.begin = begin;
+    }
+
+    /// Gathers the last so many bytes, as far as they are retained and the slices have room.
+    pub fn gather_last<'a>(&'a self, bytes: u64, slices: &mut Slices<'a>) {
+        let from = self.start.max(self.end.saturating_sub(bytes));
+        self.gather(from, (self.end - from) as usize, slices);
     }
 
     /// The bytes of a retained frame.

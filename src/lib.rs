@@ -106,7 +106,7 @@ pub mod internals {
     #[cfg(feature = "admin")]
     pub use crate::engine::AdminSetup;
     pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SLICE, SURPLUS};
-    pub use crate::event_log::{EventLog, Slices};
+    pub use crate::event_log::{EventLog, Extent, Slices};
     pub use crate::event_stream::encode::{
         EventLimits, Frame, FrameRef, Lent, Target, TargetRef, max_frame_bytes,
     };

@@ -22,6 +22,8 @@ impl Outlet for Sink {
         Ok(slices.bytes())
     }
 
+    fn share(&mut self, _: &Slices<'_>, _: usize) {}
+
     fn finish(&mut self, _: ConnId) {}
 }
 
@@ -223,6 +225,8 @@ impl Outlet for Portions {
         Ok(self.0.pop_front().unwrap_or(slices.bytes()))
     }
 
+    fn share(&mut self, _: &Slices<'_>, _: usize) {}
+
     fn finish(&mut self, _: ConnId) {}
 }
 
@@ -371,6 +375,8 @@ fn a_write_is_as_large_as_its_budget_lets_it_be_and_no_larger() {
             Ok(slices.bytes())
         }
 
+        fn share(&mut self, _: &Slices<'_>, _: usize) {}
+
         fn finish(&mut self, _: ConnId) {}
     }
 
@@ -447,6 +453,66 @@ fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
     }
     assert_eq!(reason, Some(DisconnectReason::Lagged));
     assert!(now - begun >= Duration::from_millis(900));
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine has to be told the time"
+)]
+fn whoever_is_held_back_can_catch_up_also_where_events_may_be_larger_than_max_lag() {
+    /// One of the connections takes a mebibyte in 300 milliseconds, the others all they are given.
+    struct OneIsSlow(ConnId, usize);
+
+    impl Outlet for OneIsSlow {
+        fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+            if conn != self.0 {
+                return Ok(slices.bytes());
+            }
+            let taken = slices.bytes().min(self.1);
+            self.1 -= taken;
+            Ok(taken)
+        }
+
+        fn share(&mut self, _: &Slices<'_>, _: usize) {}
+
+        fn finish(&mut self, _: ConnId) {}
+    }
+
+    let begun = Instant::now();
+    let mut config = without_history();
+    config.max_lag = 1 << 20;
+    // So that a subscriber may lack six of them.
+    config.max_event = 1 << 20;
+    let mut engine = engine_with(config, begun);
+    let slow = engine.subscribe(vec![Namespace::root()], begun).unwrap();
+    for _ in 0..3 {
+        engine.subscribe(vec![Namespace::root()], begun).unwrap();
+    }
+    let event = Frame::new(&Event::new("/", "x".repeat(1000)), &EventLimits::default()).unwrap();
+    let mut outlet = OneIsSlow(slow, 0);
+    let mut published = 0;
+    for ms in 0..3000 {
+        let now = begun + Duration::from_millis(ms);
+        outlet.1 += (1 << 20) / 300;
+        engine.writable(slow, now);
+        // As fast as the others read: 50 megabytes a second.
+        for _ in 0..50 {
+            if !engine.intake_open() {
+                break;
+            }
+            engine.publish(&event, now);
+            published += event.bytes.len();
+            engine.settle(false, now);
+            while engine.flush(&mut outlet, now) {}
+        }
+        engine.tick(now);
+        engine.settle(true, now);
+        while engine.flush(&mut outlet, now) {}
+        engine.reap(|conn, _, why| panic!("{conn} was cut after {ms} ms: {why:?}"));
+    }
+    // It holds the others back no more than this.
+    assert!(published > 8 << 20, "{published}");
 }
 
 #[test]

@@ -50,6 +50,45 @@ fn a_stream_begins_with_one_write_of_head_retry_and_comment() {
 }
 
 #[test]
+fn a_crowd_gets_the_same_bytes_however_few_each_takes_at_a_time() {
+    // Large writes to many are not copied by each of them; whoever is behind is given parts of them.
+    let server = start(builder().write_budget(64 << 10));
+    let mut expected = [String::new(), String::new()];
+    let readers: Vec<_> = (0..60)
+        .map(|place| {
+            let namespace = place % 2;
+            let mut client = match place < 10 {
+                true => Client::connect_with_small_buffer(server.address),
+                false => server.connect(),
+            };
+            client.send(request(&format!("GET /subscribe/{namespace}"), ""));
+            client.read_stream_start();
+            (namespace, client)
+        })
+        .collect();
+    let events: Vec<(usize, String)> = (0..30_000)
+        .map(|number| {
+            (
+                number % 2,
+                format!("{number}{}", "x".repeat(number * 7 % 150)),
+            )
+        })
+        .collect();
+    for (namespace, data) in &events {
+        expected[*namespace] += &format!("data:{data}\n\n");
+    }
+    std::thread::scope(|scope| {
+        for (namespace, mut client) in readers {
+            let expected = &expected[namespace];
+            scope.spawn(move || client.expect(expected));
+        }
+        for (namespace, data) in &events {
+            server.publish(&format!("/{namespace}"), data);
+        }
+    });
+}
+
+#[test]
 fn reconnection_times_are_spread_by_half_around_what_is_configured() {
     let server = start(builder().retry(Duration::from_millis(1000)));
     let mut times: Vec<u64> = (0..64)

@@ -61,7 +61,7 @@ pub(super) struct Limits {
 
 impl Limits {
     /// Lacking more than this, somebody with a full socket is held back: what one write gives, or half of what may be.
-    fn held_from(&self) -> u64 {
+    pub(super) fn held_from(&self) -> u64 {
         (self.write_most as u64).min(self.max_lag / 2)
     }
 }

@@ -14,9 +14,12 @@ use super::selection::{Merge, Selection, end_of};
 use super::topic::{Reader, Topic};
 use super::{Appetite, ConnId, Engine, Outlet, Pause};
 
-/// How long half of `max_lag` lasts somebody who is held back, however fast events come: who is well reads in that time. Ten times as
-/// long, if most are: then it is not they who are slow.
+/// How long half of `max_lag`, as it is set, lasts somebody who is held back, however fast events come: who is well reads in that time. Ten
+/// times as long, if most are: then it is not they who are slow.
 const REACTION_MS: u64 = 100;
+/// Where an event may be larger than `max_lag`, somebody may lack that much, so that it takes longer until one who does not read is cut: no more
+/// than so many times as long.
+const REACTIONS: u64 = 8;
 
 /// What events may cost in one call of [`Engine::flush`], and as much again all else, in bytes that could have been copied in that time:
 /// about 2.5 ms.
@@ -144,6 +147,12 @@ impl Engine {
                 let Topic {
                     log, subscribers, ..
                 } = &mut self.topics[key as usize];
+                if subscribers.pass.turn == Turn::Due && subscribers.list.len() > 1 {
+                    // Also whoever is behind will be given it, in pieces.
+                    let mut news = Slices::new();
+                    log.gather_last(subscribers.pass.news, &mut news);
+                    writer.outlet.share(&news, subscribers.list.len());
+                }
                 subscribers.visit(Reader::new(log), &mut writer);
             }
             Audience::Selection(key) => {
@@ -181,7 +190,8 @@ impl Engine {
         // Were nearly all of them cut at once, that would help nobody.
         let most = held > self.stats.subscribers / 2;
         let reaction_ms = if most { 10 * REACTION_MS } else { REACTION_MS };
-        let until = began_at + carried * reaction_ms / (self.limits.max_lag / 2);
+        let max_lag = (self.config.max_lag as u64).max(self.limits.max_lag / REACTIONS);
+        let until = began_at + carried * reaction_ms / (max_lag / 2);
         if until > self.now_ms && (until > self.pause.until || !self.intake_paused()) {
             let held = held.div_ceil(2);
             self.pause = Pause { until, held };
@@ -295,7 +305,7 @@ impl Engine {
         self.report = self.take_report(writer.report);
         match written {
             Ok(written) => {
-                if written.of_events > 0 {
+                if written.recovers {
                     self.pause.held = self.pause.held.saturating_sub(1);
                 }
                 if written.least_moved
@@ -389,8 +399,8 @@ struct Written {
     all: bool,
     /// There were events in it.
     events: bool,
-    /// Bytes of events that were taken.
-    of_events: usize,
+    /// It took bytes of events, and now lacks few enough not to be held back.
+    recovers: bool,
     /// The subscriber was the last of its audience, and moved on.
     least_moved: bool,
 }
@@ -411,7 +421,7 @@ impl<O: Outlet> Writer<'_, O> {
         Ok(Written {
             all: taken == wanted,
             events: false,
-            of_events: 0,
+            recovers: false,
             least_moved: false,
         })
     }
@@ -430,15 +440,18 @@ impl<O: Outlet> Writer<'_, O> {
         let mut slices = Slices::new();
         slices.push(connection.outgoing.rest());
         let first = slices.bytes();
+        let mut lag = 0;
         if place < source.end() {
             let gathered = source.gather(place, &self.limits);
             gathered.map_err(|Gone| DisconnectReason::Lagged)?;
             source.add_to(&mut slices);
+            lag = source.lag();
         }
         let wanted = slices.bytes();
         let taken = self.write(subscriber.seat.conn, &slices)?;
         let all = taken == wanted;
         let of_events = connection.took(taken, all, self.now_ms);
+        lag -= of_events as u64;
         self.report.bytes += (taken - of_events) as u64;
         subscriber.seat.direct = all;
         let step = source.step(place, of_events);
@@ -452,7 +465,7 @@ impl<O: Outlet> Writer<'_, O> {
         Ok(Written {
             all,
             events: wanted > first,
-            of_events,
+            recovers: of_events > 0 && lag <= self.limits.held_from(),
             least_moved,
         })
     }

@@ -52,6 +52,8 @@ pub(super) struct Retention {
     by_size: Vec<Vec<u32>>,
     /// The last events of namespaces that are not in use.
     forgotten: Forgotten,
+    /// How many logs there ever were.
+    logs: u64,
     /// Events up to this number may be missing anywhere.
     lost: u64,
     /// Counts the replays that look past a gap, so that what a log drops later can be told from what it had dropped before.
@@ -133,6 +135,7 @@ impl Retention {
             oldest: BinaryHeap::new(),
             by_size: vec![Vec::new(); usize::BITS as usize + 1],
             forgotten: Forgotten::default(),
+            logs: 0,
             lost: 0,
             now: 0,
             dropped: false,
@@ -140,8 +143,9 @@ impl Retention {
     }
 
     /// A log for a namespace that comes into use.
-    pub(super) fn log_of(&self, namespace: &Namespace) -> EventLog {
-        EventLog::since(self.last_gone(namespace))
+    pub(super) fn log_of(&mut self, namespace: &Namespace) -> EventLog {
+        self.logs += 1;
+        EventLog::new(self.logs, self.last_gone(namespace))
     }
 
     /// The last event that is gone of a namespace which is not in use, or may be.

@@ -4,6 +4,8 @@ pub(crate) mod event_loop;
 pub(crate) mod handle;
 pub(crate) mod socket;
 pub(crate) mod store;
+#[cfg(target_os = "linux")]
+pub(crate) mod zero_copy;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

@@ -14,6 +14,9 @@ use crate::event_log::Slices;
 use crate::stats::DisconnectReason;
 use crate::subscription::Pipe;
 
+#[cfg(target_os = "linux")]
+use super::zero_copy::Pages;
+
 /// A dead peer that neither sends nor acknowledges is noticed after this much silence, whatever it was doing.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -136,23 +139,27 @@ fn reason_of(error: &io::Error) -> DisconnectReason {
 
 /// Everyone the engine writes to, by its keys.
 #[derive(Debug, Default)]
-pub(super) struct Peers(Vec<Option<Peer>>);
+pub(super) struct Peers {
+    list: Vec<Option<Peer>>,
+    #[cfg(target_os = "linux")]
+    pages: Pages,
+}
 
 impl Peers {
     pub(super) fn insert(&mut self, conn: ConnId, peer: Peer) {
         let index = conn as usize;
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || None);
+        if self.list.len() <= index {
+            self.list.resize_with(index + 1, || None);
         }
-        self.0[index] = Some(peer);
+        self.list[index] = Some(peer);
     }
 
     pub(super) fn remove(&mut self, conn: ConnId) -> Option<Peer> {
-        self.0.get_mut(conn as usize)?.take()
+        self.list.get_mut(conn as usize)?.take()
     }
 
     pub(super) fn remote(&mut self, conn: ConnId) -> Option<&mut Remote> {
-        match self.0.get_mut(conn as usize)? {
+        match self.list.get_mut(conn as usize)? {
             Some(Peer::Remote(remote)) => Some(remote),
             _ => None,
         }
@@ -162,7 +169,7 @@ impl Peers {
 /// Nobody waits for ever for an event loop that is gone, whatever ended it.
 impl Drop for Peers {
     fn drop(&mut self) {
-        for peer in self.0.iter().flatten() {
+        for peer in self.list.iter().flatten() {
             if let Peer::Local(pipe) = peer {
                 pipe.end(DisconnectReason::Error);
             }
@@ -172,11 +179,22 @@ impl Drop for Peers {
 
 impl Outlet for Peers {
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
-        match self.0.get_mut(conn as usize) {
-            Some(Some(Peer::Remote(remote))) => write(&mut remote.stream, slices),
+        match self.list.get_mut(conn as usize) {
+            Some(Some(Peer::Remote(remote))) => {
+                #[cfg(target_os = "linux")]
+                let written = give(&mut remote.stream, &self.pages, slices);
+                #[cfg(not(target_os = "linux"))]
+                let written = write(&mut remote.stream, slices);
+                written.map_err(|error| reason_of(&error))
+            }
             Some(Some(Peer::Local(pipe))) => Ok(pipe.put(slices.as_slice())),
             _ => Err(DisconnectReason::Error),
         }
+    }
+
+    fn share(&mut self, slices: &Slices<'_>, readers: usize) {
+        #[cfg(target_os = "linux")]
+        self.pages.share(slices, readers);
     }
 
     fn finish(&mut self, conn: ConnId) {
@@ -187,17 +205,31 @@ impl Outlet for Peers {
     }
 }
 
-fn write(stream: &mut TcpStream, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+/// Gives a socket what the kernel has already, and copies the rest.
+#[cfg(target_os = "linux")]
+fn give(stream: &mut TcpStream, pages: &Pages, slices: &Slices<'_>) -> io::Result<usize> {
+    let given = pages.give(stream, slices)?;
+    if given.bytes == 0 && !given.full {
+        return write(stream, slices);
+    }
+    if given.full || given.bytes == slices.bytes() {
+        return Ok(given.bytes);
+    }
+    // What went out counts; an error will come again.
+    let rest = write(stream, &slices.behind(given.bytes));
+    Ok(given.bytes + rest.unwrap_or_default())
+}
+
+fn write(stream: &mut TcpStream, slices: &Slices<'_>) -> io::Result<usize> {
     loop {
         let written = match slices.as_slice() {
             [one] => stream.write(one),
             several => stream.write_vectored(several),
         };
         match written {
-            Ok(count) => return Ok(count),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(reason_of(&error)),
+            written => return written,
         }
     }
 }

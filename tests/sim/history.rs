@@ -129,6 +129,8 @@ impl Outlet for Net {
         Ok(count)
     }
 
+    fn share(&mut self, _: &Slices<'_>, _: usize) {}
+
     fn finish(&mut self, _: ConnId) {}
 }
 

@@ -1,10 +1,15 @@
 //! Sockets that do what a script says: the engine's outlet in a world without a network.
 
+use std::collections::VecDeque;
+
 use fanfare::DisconnectReason;
-use fanfare::internals::{ConnId, Outlet, Slices};
+use fanfare::internals::{ConnId, Extent, Outlet, Slices};
 
 use crate::dice::Dice;
 use crate::model::show;
+
+/// Shared bytes that are held against what is written.
+const SHARED: usize = 8;
 
 /// How a socket takes bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +79,13 @@ pub(crate) struct Net {
     pub(crate) bytes: u64,
     /// What the engine did that it must not.
     pub(crate) fault: Option<String>,
+    shared: VecDeque<(Extent, Vec<u8>)>,
     traced: bool,
+}
+
+fn bytes_of(slices: &Slices<'_>) -> Vec<u8> {
+    let slices = slices.as_slice().iter();
+    slices.flat_map(|slice| slice.iter().copied()).collect()
 }
 
 impl Net {
@@ -86,6 +97,7 @@ impl Net {
             dice,
             bytes: 0,
             fault: None,
+            shared: VecDeque::new(),
             traced: std::env::var_os("SIM_TRACE").is_some(),
         }
     }
@@ -133,6 +145,17 @@ impl Net {
         }
     }
 
+    /// Whether bytes of a log are others than those that were shared.
+    fn differs(&self, extent: Extent, bytes: &[u8]) -> bool {
+        self.shared.iter().any(|(shared, known)| {
+            let (start, end) = (extent.start.max(shared.start), extent.end.min(shared.end));
+            let part = |of: Extent, bytes: &[u8]| {
+                bytes[(start - of.start) as usize..(end - of.start) as usize].to_vec()
+            };
+            shared.log == extent.log && start < end && part(extent, bytes) != part(*shared, known)
+        })
+    }
+
     fn fault(&mut self, client: usize, what: &str) {
         self.fault
             .get_or_insert_with(|| format!("client {client}: {what}"));
@@ -145,9 +168,12 @@ impl Outlet for Net {
             self.fault(usize::MAX, "written to though it is gone");
             return Err(DisconnectReason::Error);
         };
-        let mut bytes = Vec::with_capacity(slices.bytes());
-        for slice in slices.as_slice() {
-            bytes.extend_from_slice(slice);
+        let bytes = bytes_of(slices);
+        if slices
+            .extent()
+            .is_some_and(|extent| self.differs(extent, &bytes))
+        {
+            self.fault(client, "not the bytes that were shared as these");
         }
         let socket = &self.sockets[client];
         for (wrong, what) in [
@@ -178,6 +204,17 @@ impl Outlet for Net {
         socket.taken_bytes += count as u64;
         self.bytes += count as u64;
         Ok(count)
+    }
+
+    fn share(&mut self, slices: &Slices<'_>, readers: usize) {
+        let extent = slices.extent().expect("what is shared is of one log");
+        if readers < 2 {
+            self.fault(usize::MAX, "what is for nobody else was shared");
+        }
+        self.shared.push_back((extent, bytes_of(slices)));
+        if self.shared.len() > SHARED {
+            self.shared.pop_front();
+        }
     }
 
     fn finish(&mut self, conn: ConnId) {

@@ -30,6 +30,8 @@ impl Outlet for Sink {
         Ok(taken)
     }
 
+    fn share(&mut self, _: &Slices<'_>, _: usize) {}
+
     fn finish(&mut self, _: ConnId) {}
 }
 

@@ -1,0 +1,325 @@
+//! What many sockets are about to be given, once in the kernel, which hands each of them references in place of a copy.
+//!
+//! A `write` copies its bytes for every socket anew, and from some kilobytes on that is most of what it costs. `sendfile(2)` takes the pages
+//! of a file as they are, and an anonymous file (`memfd_create(2)`) is memory. Pages that are on their way must not change, so
+//! bytes are only ever appended; a file that is full is let go, and its pages are freed when the last socket has sent them.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+use rustix::fd::OwnedFd;
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
+use crate::event_log::{Extent, Slices};
+
+/// Fewer bytes are copied as cheaply as their pages are handed over.
+const LEAST_BYTES: usize = 12 << 10;
+/// For fewer readers it is not worth the copy into the file.
+const LEAST_READERS: usize = 16;
+/// Bytes of one file, and of all that is kept for those who are behind.
+const FILE_BYTES: u64 = 1 << 20;
+const KEPT_BYTES: u64 = 2 << 20;
+
+/// Recent bytes of busy logs.
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    pieces: VecDeque<Piece>,
+}
+
+/// Bytes of one log, and where they are.
+#[derive(Debug)]
+struct Piece {
+    extent: Extent,
+    file: Arc<OwnedFd>,
+    offset: u64,
+}
+
+impl Piece {
+    fn file_end(&self) -> u64 {
+        self.offset + self.extent.len()
+    }
+}
+
+impl Pages {
+    /// Takes in bytes of a log, if so many readers make that worth it. Where it cannot, they are copied as ever.
+    pub(super) fn share(&mut self, slices: &Slices<'_>, readers: usize) {
+        let Some(extent) = slices.extent() else {
+            return;
+        };
+        if slices.bytes() < LEAST_BYTES || readers < LEAST_READERS {
+            return;
+        }
+        let last = self.pieces.back();
+        let room = last.filter(|last| last.file_end() + extent.len() <= FILE_BYTES);
+        let (file, offset) = match room {
+            Some(last) => (Arc::clone(&last.file), last.file_end()),
+            None => match new_file(extent.len()) {
+                Some(file) => (Arc::new(file), 0),
+                None => return,
+            },
+        };
+        if rustix::io::pwritev(&*file, slices.as_slice(), offset) != Ok(slices.bytes()) {
+            return;
+        }
+        match self.pieces.back_mut() {
+            Some(last) if offset > 0 && last.extent.is_before(extent) => {
+                last.extent.end = extent.end
+            }
+            _ => self.pieces.push_back(Piece {
+                extent,
+                file,
+                offset,
+            }),
+        }
+        let mut kept: u64 = self.pieces.iter().map(|piece| piece.extent.len()).sum();
+        while kept > KEPT_BYTES
+            && let Some(first) = self.pieces.pop_front()
+        {
+            kept -= first.extent.len();
+        }
+    }
+
+    /// Gives a socket what is here of these bytes, from the first one on. Fewer than there are here means that it takes no more.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(super) fn give(&self, stream: &TcpStream, slices: &Slices<'_>) -> io::Result<Given> {
+        let mut given = Given::default();
+        let Some(mut wanted) = slices.extent() else {
+            return Ok(given);
+        };
+        while wanted.len() >= LEAST_BYTES as u64
+            && let Some(piece) = self.find(wanted)
+        {
+            let mut offset = piece.offset + wanted.start - piece.extent.start;
+            let here = wanted.end.min(piece.extent.end) - wanted.start;
+            match rustix::fs::sendfile(stream, &*piece.file, Some(&mut offset), here as usize) {
+                Ok(bytes) => {
+                    given.bytes += bytes;
+                    wanted.start += bytes as u64;
+                    given.full = (bytes as u64) < here;
+                }
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => given.full = true,
+                Err(error) if given.bytes == 0 => return Err(error.into()),
+                // The next write will tell.
+                Err(_) => given.full = true,
+            }
+            if given.full {
+                break;
+            }
+        }
+        Ok(given)
+    }
+
+    fn find(&self, wanted: Extent) -> Option<&Piece> {
+        let begins_in = |piece: &&Piece| piece.extent.contains(wanted.log, wanted.start);
+        self.pieces.iter().rev().find(begins_in)
+    }
+}
+
+/// A file that can take so many bytes, unless the process may have none so large: to try would end it (`SIGXFSZ`).
+fn new_file(bytes: u64) -> Option<OwnedFd> {
+    let most = getrlimit(Resource::Fsize).current;
+    if most.is_some_and(|most| most < bytes.max(FILE_BYTES)) {
+        return None;
+    }
+    rustix::fs::memfd_create("fanfare", MemfdFlags::CLOEXEC).ok()
+}
+
+/// What a socket was given.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) bytes: usize,
+    /// It takes no more.
+    pub(super) full: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::event_log::EventLog;
+    use crate::event_stream::encode::Lent;
+
+    const READERS: usize = LEAST_READERS;
+
+    /// A log whose bytes tell where they are.
+    struct Numbered {
+        log: EventLog,
+        seq: u64,
+    }
+
+    fn numbers(start: u64, end: u64) -> Vec<u8> {
+        let from = start / 16;
+        let all =
+            (from..end.div_ceil(16)).flat_map(|place| format!("{:016x}", 16 * place).into_bytes());
+        let skip = (start - 16 * from) as usize;
+        all.skip(skip).take((end - start) as usize).collect()
+    }
+
+    impl Numbered {
+        fn new(id: u64) -> Self {
+            let log = EventLog::new(id, 0);
+            Self { log, seq: 0 }
+        }
+
+        /// Appends so many bytes in one piece, and shares them.
+        fn share(&mut self, bytes: u64, pages: &mut Pages, readers: usize) {
+            self.seq += 1;
+            let start = self.log.end();
+            let frame = numbers(start, start + bytes).into();
+            self.log.append(self.seq, b"", Lent::Shared(&frame));
+            let mut news = Slices::new();
+            self.log.gather_last(bytes, &mut news);
+            assert_eq!(news.bytes() as u64, bytes);
+            pages.share(&news, readers);
+        }
+
+        fn from(&self, start: u64, most: usize) -> Slices<'_> {
+            let mut slices = Slices::new();
+            self.log.gather(start, most, &mut slices);
+            slices
+        }
+    }
+
+    fn pair() -> (TcpStream, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        (TcpStream::from_std(server), client)
+    }
+
+    fn given(bytes: usize) -> Given {
+        Given { bytes, full: false }
+    }
+
+    #[test]
+    fn what_is_shared_arrives_byte_for_byte_wherever_it_begins() {
+        let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
+        for bytes in [16 << 10, 40_000, 12 << 10, 30_000] {
+            numbered.share(bytes, &mut pages, READERS);
+        }
+        assert_eq!(pages.pieces.len(), 1);
+        let (server, mut client) = pair();
+        for start in [0, 1, 4095, 4096, 16_383, 16_384, 50_001] {
+            let slices = numbered.from(start, 20_000);
+            assert_eq!(pages.give(&server, &slices).unwrap(), given(20_000));
+            let mut read = vec![0; 20_000];
+            client.read_exact(&mut read).unwrap();
+            assert!(read == numbers(start, start + 20_000), "from {start} on");
+        }
+    }
+
+    #[test]
+    fn what_is_little_or_for_few_or_of_another_log_or_older_or_newer_is_left_to_be_copied() {
+        let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
+        let (server, _client) = pair();
+        let is_left = |pages: &Pages, slices: &Slices<'_>| {
+            assert_eq!(pages.give(&server, slices).unwrap(), given(0));
+        };
+        numbered.share(LEAST_BYTES as u64 - 16, &mut pages, READERS);
+        numbered.share(LEAST_BYTES as u64, &mut pages, READERS - 1);
+        assert!(pages.pieces.is_empty());
+        let before = numbered.log.end();
+        numbered.share(2 * LEAST_BYTES as u64, &mut pages, READERS);
+        assert_eq!(pages.pieces.len(), 1);
+        is_left(&pages, &numbered.from(before - 1, 1 << 20));
+        is_left(&pages, &numbered.from(before, LEAST_BYTES - 1));
+        let end = numbered.log.end();
+        numbered.share(LEAST_BYTES as u64 + 16, &mut pages, 1);
+        is_left(&pages, &numbered.from(end, 1 << 20));
+        let mut other = Numbered::new(2);
+        other.share(end, &mut pages, 1);
+        is_left(&pages, &other.from(before, 1 << 20));
+        // The bytes of something else come first.
+        let mut mixed = Slices::new();
+        mixed.push(b"HTTP/1.1 200 OK");
+        numbered.log.gather(before, 1 << 20, &mut mixed);
+        is_left(&pages, &mixed);
+        // Of what goes beyond what is here, this much is.
+        let slices = numbered.from(before, 1 << 20);
+        assert_eq!(
+            pages.give(&server, &slices).unwrap(),
+            given(2 * LEAST_BYTES)
+        );
+    }
+
+    #[test]
+    fn what_is_on_its_way_stays_as_it_is_while_files_come_and_go() {
+        let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
+        let (server, mut client) = pair();
+        let bytes = 48 << 10;
+        numbered.share(bytes, &mut pages, READERS);
+        assert_eq!(
+            pages
+                .give(&server, &numbered.from(0, bytes as usize))
+                .unwrap(),
+            given(bytes as usize)
+        );
+        for _ in 0..200 {
+            numbered.share(bytes, &mut pages, READERS);
+            let kept: u64 = pages.pieces.iter().map(|piece| piece.extent.len()).sum();
+            assert!(kept <= KEPT_BYTES);
+            assert!(
+                pages
+                    .pieces
+                    .iter()
+                    .all(|piece| piece.file_end() <= FILE_BYTES)
+            );
+        }
+        assert!(pages.pieces.len() <= 3);
+        assert_eq!(
+            pages
+                .give(&server, &numbered.from(0, bytes as usize))
+                .unwrap(),
+            given(0)
+        );
+        let mut read = vec![0; bytes as usize];
+        client.read_exact(&mut read).unwrap();
+        assert!(read == numbers(0, bytes));
+    }
+
+    #[test]
+    fn a_full_socket_takes_a_part_and_then_nothing() {
+        let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
+        let (server, mut client) = pair();
+        let socket = socket2::SockRef::from(&server);
+        socket.set_send_buffer_size(64 << 10).unwrap();
+        for _ in 0..15 {
+            numbered.share(64 << 10, &mut pages, READERS);
+        }
+        let (mut at, mut read) = (0, Vec::new());
+        while at < numbered.log.end() {
+            let slices = numbered.from(at, 1 << 20);
+            let given = pages.give(&server, &slices).unwrap();
+            at += given.bytes as u64;
+            if given.full {
+                let mut some = vec![0; 100_000];
+                let count = client.read(&mut some).unwrap();
+                read.extend_from_slice(&some[..count]);
+            }
+        }
+        assert!(!read.is_empty(), "the socket was never full");
+        let mut rest = vec![0; at as usize - read.len()];
+        client.read_exact(&mut rest).unwrap();
+        read.extend(rest);
+        assert!(read == numbers(0, at));
+    }
+
+    #[test]
+    fn the_other_end_may_be_gone() {
+        let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
+        numbered.share(64 << 10, &mut pages, READERS);
+        let (server, client) = pair();
+        drop(client);
+        let mut outcomes = (0..1000).map(|_| pages.give(&server, &numbered.from(0, 1 << 20)));
+        assert!(outcomes.any(|outcome| outcome.is_err()));
+    }
+}
