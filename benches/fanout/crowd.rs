@@ -19,6 +19,8 @@ const CROWD_CORE: usize = 1;
 const AT_ONCE: usize = 64;
 /// Reads from one socket before the others have their turn: of what a socket holds, a part that is left would close its window.
 const READS: usize = 4;
+/// How often it looks what there is to read beside a writer that is flat out: to look disturbs the writer, too.
+const POLL_EVERY: Duration = Duration::from_micros(200);
 /// How long the last events may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -131,6 +133,8 @@ struct Crowd {
     /// How long it sleeps at the most when there is nothing to read. Not at all beside a writer that is flat out, for whom it is to be no trouble
     /// to wake it: nobody would who is on another machine.
     sleep: Duration,
+    /// When it looked last.
+    polled: Instant,
     /// Sockets that may have more than was read. Each has its turn again when all others had theirs: a writer may fill one as fast as it is read.
     unread: Vec<usize>,
     latency: Latency,
@@ -166,6 +170,7 @@ impl Crowd {
                 None => Duration::ZERO,
                 Some(_) => Duration::from_millis(20),
             },
+            polled: Instant::now(),
             unread: Vec::new(),
             latency: Latency::default(),
             seen: Vec::new(),
@@ -216,6 +221,10 @@ impl Crowd {
     }
 
     fn read_some(&mut self) -> Outcome<()> {
+        while self.sleep.is_zero() && self.polled.elapsed() < POLL_EVERY {
+            std::hint::spin_loop();
+        }
+        self.polled = Instant::now();
         let sleep = if self.unread.is_empty() {
             self.sleep
         } else {
