@@ -88,6 +88,7 @@ impl Engine {
             }
         }
         // Whoever comes back is given what it missed beside what goes on, and nobody waits for that.
+        self.share_replayed(outlet);
         let mut budget = self.slice;
         self.flush_listed(|engine| &mut engine.replaying, outlet, &mut budget);
         if self.due.is_empty() {
@@ -104,6 +105,27 @@ impl Engine {
         }
         let listed = [&self.ready, &self.behind, &self.replaying];
         !(self.due.is_empty() && listed.iter().all(|list| list.is_empty()))
+    }
+
+    /// Those who come back together mostly miss the same: what the first of them lacks is shared.
+    fn share_replayed(&self, outlet: &mut impl Outlet) {
+        let first = self.replaying.front();
+        let first = first.and_then(|&key| self.connections.get(key as usize));
+        let place = first.and_then(Connection::place);
+        if let Some(Place {
+            audience: Audience::Topic(key),
+            index,
+        }) = place
+            && self.replaying.len() > 1
+        {
+            let Topic {
+                log, subscribers, ..
+            } = &self.topics[key as usize];
+            let from = subscribers.list[index as usize].place;
+            let mut slices = Slices::new();
+            log.gather(from.max(log.start()), self.limits.write_most, &mut slices);
+            outlet.share(&slices, self.replaying.len());
+        }
     }
 
     /// One write to each connection that is on a list now.

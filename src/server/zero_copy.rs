@@ -45,12 +45,12 @@ impl Piece {
 }
 
 impl Pages {
-    /// Takes in bytes of a log, if so many readers make that worth it. Where it cannot, they are copied as ever.
+    /// Takes in bytes of a log, if so many readers make that worth it and the first is not there yet. Where it cannot, they are copied as ever.
     pub(super) fn share(&mut self, slices: &Slices<'_>, readers: usize) {
         let Some(extent) = slices.extent() else {
             return;
         };
-        if slices.bytes() < LEAST_BYTES || readers < LEAST_READERS {
+        if slices.bytes() < LEAST_BYTES || readers < LEAST_READERS || self.find(extent).is_some() {
             return;
         }
         let last = self.pieces.back();
