@@ -147,6 +147,8 @@ struct Crowd {
 struct Member {
     stream: TcpStream,
     checker: Checker,
+    /// It is listed as one that may have more than was read.
+    unread: bool,
 }
 
 impl Crowd {
@@ -216,7 +218,11 @@ impl Crowd {
             .register(&mut stream, Token(index), Interest::READABLE)?;
         let mut checker = Checker::new(self.row.subscription(index).1, framing);
         checker.take(&rest, |_, _| {})?;
-        self.members.push(Member { stream, checker });
+        self.members.push(Member {
+            stream,
+            checker,
+            unread: false,
+        });
         Ok(())
     }
 
@@ -236,7 +242,9 @@ impl Crowd {
         for ready in &self.events {
             let Token(index) = ready.token();
             if index < self.row.subscribers {
-                turn.push(index);
+                if !self.members[index].unread {
+                    turn.push(index);
+                }
             } else if ready.is_read_closed() || ready.is_error() {
                 cut.push(index);
             }
@@ -254,6 +262,7 @@ impl Crowd {
                     &self.listeners,
                 )?;
             }
+            self.members[index].unread = !all;
             if !all {
                 self.unread.push(index);
             }
