@@ -122,13 +122,28 @@ impl Pages {
     }
 }
 
-/// A file that can take so many bytes, unless the process may have none so large: to try would end it (`SIGXFSZ`).
+/// A file that can take so many bytes, unless that could end the process: by `SIGXFSZ`, if it may have no file so large, or by `SIGPIPE`.
 fn new_file(bytes: u64) -> Option<OwnedFd> {
     let most = getrlimit(Resource::Fsize).current;
     if most.is_some_and(|most| most < bytes.max(FILE_BYTES)) {
         return None;
     }
+    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+    if !survives_sigpipe(&status) {
+        return None;
+    }
     rustix::fs::memfd_create("fanfare", MemfdFlags::CLOEXEC).ok()
+}
+
+/// Whether a thread blocks, ignores or catches the signal that `sendfile`, unlike `write` as Rust does it, raises when the other end is gone.
+/// Rust programs ignore it from the start, unless they or whatever they are embedded in say otherwise. See proc_pid_status(5).
+fn survives_sigpipe(status: &str) -> bool {
+    const SIGPIPE: u64 = 1 << (13 - 1);
+    let masks = ["SigBlk:", "SigIgn:", "SigCgt:"].map(|name| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(name));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+    });
+    masks.iter().flatten().any(|mask| mask & SIGPIPE > 0)
 }
 
 /// What a socket was given.
@@ -311,6 +326,26 @@ mod tests {
         client.read_exact(&mut rest).unwrap();
         read.extend(rest);
         assert!(read == numbers(0, at));
+    }
+
+    #[test]
+    fn nothing_is_shared_where_sigpipe_would_end_the_process() {
+        for (status, survives) in [
+            (
+                "SigPnd:\t1000\nSigBlk:\t0000\nSigIgn:\t0000000000001000\nSigCgt:\t0",
+                true,
+            ),
+            ("SigBlk:\t0000000000001000\nSigIgn:\t0", true),
+            ("SigCgt:\t0000000000001440", true),
+            (
+                "SigPnd:\t1000\nShdPnd:\t1000\nSigBlk:\t0\nSigIgn:\t0000000000002800\nSigCgt:\t440",
+                false,
+            ),
+            ("SigIgn:\tnoise", false),
+            ("", false),
+        ] {
+            assert_eq!(survives_sigpipe(status), survives, "{status:?}");
+        }
     }
 
     #[test]
