@@ -50,7 +50,8 @@ impl Pages {
         let Some(extent) = slices.extent() else {
             return;
         };
-        if slices.bytes() < LEAST_BYTES || readers < LEAST_READERS || self.find(extent).is_some() {
+        let worth_it = slices.bytes() >= LEAST_BYTES && readers >= LEAST_READERS;
+        if !worth_it || extent.len() > KEPT_BYTES || self.find(extent).is_some() {
             return;
         }
         let last = self.pieces.back();
@@ -98,6 +99,8 @@ impl Pages {
             let mut offset = piece.offset + wanted.start - piece.extent.start;
             let here = wanted.end.min(piece.extent.end) - wanted.start;
             match rustix::fs::sendfile(stream, &*piece.file, Some(&mut offset), here as usize) {
+                // There is no more in the file, which cannot be.
+                Ok(0) => break,
                 Ok(bytes) => {
                     given.bytes += bytes;
                     wanted.start += bytes as u64;
@@ -241,6 +244,8 @@ mod tests {
         };
         numbered.share(LEAST_BYTES as u64 - 16, &mut pages, READERS);
         numbered.share(LEAST_BYTES as u64, &mut pages, READERS - 1);
+        // More than is kept would only be written.
+        numbered.share(KEPT_BYTES + 16, &mut pages, READERS);
         assert!(pages.pieces.is_empty());
         let before = numbered.log.end();
         numbered.share(2 * LEAST_BYTES as u64, &mut pages, READERS);
