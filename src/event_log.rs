@@ -110,13 +110,8 @@ pub struct Extent {
 
 impl Extent {
     /// How many bytes.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.end - self.start
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.start == self.end
     }
 
     /// Whether another one goes on where this one ends.

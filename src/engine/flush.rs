@@ -213,7 +213,7 @@ impl Engine {
         let most = held > self.stats.subscribers / 2;
         let reaction_ms = if most { 10 * REACTION_MS } else { REACTION_MS };
         let max_lag = (self.config.max_lag as u64).max(self.limits.max_lag / REACTIONS);
-        let until = began_at + carried * reaction_ms / (max_lag / 2);
+        let until = began_at + 2 * carried * reaction_ms / max_lag;
         if until > self.now_ms && (until > self.pause.until || !self.intake_paused()) {
             let held = held.div_ceil(2);
             self.pause = Pause { until, held };

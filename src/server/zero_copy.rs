@@ -40,7 +40,7 @@ struct Piece {
 
 impl Piece {
     fn file_end(&self) -> u64 {
-        self.offset + self.extent.len()
+        self.offset + self.extent.bytes()
     }
 }
 
@@ -51,14 +51,14 @@ impl Pages {
             return;
         };
         let worth_it = slices.bytes() >= LEAST_BYTES && readers >= LEAST_READERS;
-        if !worth_it || extent.len() > KEPT_BYTES || self.find(extent).is_some() {
+        if !worth_it || extent.bytes() > KEPT_BYTES || self.find(extent).is_some() {
             return;
         }
         let last = self.pieces.back();
-        let room = last.filter(|last| last.file_end() + extent.len() <= FILE_BYTES);
+        let room = last.filter(|last| last.file_end() + extent.bytes() <= FILE_BYTES);
         let (file, offset) = match room {
             Some(last) => (Arc::clone(&last.file), last.file_end()),
-            None => match new_file(extent.len()) {
+            None => match new_file(extent.bytes()) {
                 Some(file) => (Arc::new(file), 0),
                 None => return,
             },
@@ -76,11 +76,11 @@ impl Pages {
                 offset,
             }),
         }
-        let mut kept: u64 = self.pieces.iter().map(|piece| piece.extent.len()).sum();
+        let mut kept: u64 = self.pieces.iter().map(|piece| piece.extent.bytes()).sum();
         while kept > KEPT_BYTES
             && let Some(first) = self.pieces.pop_front()
         {
-            kept -= first.extent.len();
+            kept -= first.extent.bytes();
         }
     }
 
@@ -93,7 +93,7 @@ impl Pages {
         let Some(mut wanted) = slices.extent() else {
             return Ok(given);
         };
-        while wanted.len() >= LEAST_BYTES as u64
+        while wanted.bytes() >= LEAST_BYTES as u64
             && let Some(piece) = self.find(wanted)
         {
             let mut offset = piece.offset + wanted.start - piece.extent.start;
@@ -285,7 +285,7 @@ mod tests {
         );
         for _ in 0..200 {
             numbered.share(bytes, &mut pages, READERS);
-            let kept: u64 = pages.pieces.iter().map(|piece| piece.extent.len()).sum();
+            let kept: u64 = pages.pieces.iter().map(|piece| piece.extent.bytes()).sum();
             assert!(kept <= KEPT_BYTES);
             assert!(
                 pages
