@@ -795,9 +795,9 @@ fn a_store_hears_what_expired_though_nothing_else_happens() {
     let builder = with_history().history_age(Duration::from_millis(200));
     let server = start(builder.history(store));
     server.publisher.send(Event::new("/a", "text")).unwrap();
-    let told = || told.recv_timeout(support::PATIENCE).unwrap();
-    assert_eq!(told(), 1);
-    assert_eq!(told(), 2);
+    // It is told at intervals, whether there is news or not.
+    let mut told = std::iter::from_fn(|| told.recv_timeout(support::PATIENCE).ok());
+    assert_eq!(told.find(|before| *before != 1), Some(2));
 }
 
 /// The store's reply may come at any moment of a turn, and the last one before the event loop sleeps is the one that was missed.
