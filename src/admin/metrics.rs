@@ -30,37 +30,31 @@ const STEP_US: u64 = 100;
 pub(crate) struct Series {
     index_of: HashMap<Box<str>, usize>,
     names: Vec<Box<str>>,
-    /// The last one is of all that have none of their own, once there are others.
     events: Vec<u64>,
     other_events: u64,
-    /// Where the last event was counted: the next one is often of the same.
-    last: usize,
 }
 
 impl Series {
-    /// Counts an event that was published to a namespace.
-    pub(crate) fn count(&mut self, path: &str) {
-        let last = self.names.get(self.last);
-        let rest = last.and_then(|name| path.strip_prefix(&**name));
-        if !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            let top = top_of(path);
-            match self.index_of.get(top) {
-                Some(&index) => self.last = index,
-                None if self.names.len() < SERIES_MOST => self.add(top),
-                None => {
-                    self.other_events += 1;
-                    return;
-                }
-            }
+    /// Which series a namespace has, for ever; made if there may be one more, and else that of all others.
+    pub(crate) fn of(&mut self, path: &str) -> u32 {
+        let top = top_of(path);
+        if let Some(&index) = self.index_of.get(top) {
+            return index as u32;
         }
-        self.events[self.last] += 1;
-    }
-
-    fn add(&mut self, top: &str) {
-        self.last = self.names.len();
-        self.index_of.insert(top.into(), self.last);
+        let index = self.names.len();
+        if index == SERIES_MOST {
+            return u32::MAX;
+        }
+        self.index_of.insert(top.into(), index);
         self.names.push(top.into());
         self.events.push(0);
+        index as u32
+    }
+
+    /// Counts an event.
+    pub(crate) fn count(&mut self, series: u32) {
+        let own = self.events.get_mut(series as usize);
+        *own.unwrap_or(&mut self.other_events) += 1;
     }
 
     /// Room to count subscribers in.

@@ -174,6 +174,8 @@ pub struct Engine {
     ids: EventIds,
     /// Memory for what goes out before an event.
     prefix: Vec<u8>,
+    /// The topics that it goes to, from the root down.
+    path: Vec<u32>,
     retention: Retention,
     storing: Option<Storing>,
     next_id: u64,
@@ -247,6 +249,7 @@ impl Engine {
             seq: 0,
             ids: EventIds::new(epoch),
             prefix: Vec::new(),
+            path: Vec::new(),
             storing: None,
             next_id: 1,
             #[cfg(feature = "admin")]
@@ -366,17 +369,12 @@ impl Engine {
     }
 
     fn topic_at(&mut self, namespace: &Namespace) -> Result<u32, NamespacesFull> {
-        let mut namespaces = std::mem::take(&mut self.namespaces);
         let most = self.config.max_namespaces;
-        let made = namespaces.insert_with(namespace, most, || self.new_topic(namespace.clone()));
-        let made = made.map(|key| *key).map_err(|_| NamespacesFull);
-        self.namespaces = namespaces;
-        made
-    }
-
-    fn new_topic(&mut self, namespace: Namespace) -> u32 {
-        let log = self.retention.log_of(&namespace);
-        self.topics.insert(Topic::new(namespace, log)) as u32
+        let new = || new_topic(&mut self.topics, &mut self.retention, namespace.clone());
+        match self.namespaces.insert_with(namespace, most, new) {
+            Ok(key) => Ok(*key),
+            Err(_) => Err(NamespacesFull),
+        }
     }
 
     /// Adds a connection to those who listen to these topics, behind an event.
@@ -533,8 +531,6 @@ impl Engine {
         } = frame;
         self.seq += 1;
         self.stats.events += 1;
-        #[cfg(feature = "admin")]
-        self.count_published(target);
         self.retention.note_age(self.seq, published_ms);
         let own_id = (self.retention.history && (encoded || event.starts_with(b"id:")))
             .then(|| own_id(&event))
@@ -565,6 +561,8 @@ impl Engine {
             }
             TargetRef::Everyone => {
                 append.reached.several = true;
+                #[cfg(feature = "admin")]
+                self.count_published("/", None);
                 for index in 0..self.topics.capacity() {
                     if self.topics.contains(index) {
                         self.append(index as u32, &mut append);
@@ -584,24 +582,33 @@ impl Engine {
     }
 
     fn publish_at(&mut self, namespace: NamespaceRef<'_>, append: &mut Append<'_>) {
-        // The tree is lent out for the walk, as what is done at each step needs the rest of the engine.
-        let mut namespaces = std::mem::take(&mut self.namespaces);
+        let mut path = std::mem::take(&mut self.path);
         if self.retention.history {
+            let Self {
+                namespaces,
+                topics,
+                retention,
+                ..
+            } = self;
             let most = self.config.max_namespaces;
             let filled = namespaces.fill_path(namespace.segments(), most, |depth, topic| {
-                let key = *topic.get_or_insert_with(|| self.new_topic(namespace.ancestor(depth)));
-                self.append(key, append);
+                let new = || new_topic(topics, retention, namespace.ancestor(depth));
+                path.push(*topic.get_or_insert_with(new));
             });
             if let Err(depth) = filled {
                 // The namespaces that are too many keep no history, and whoever comes back to them is told.
                 let segments = namespace.segments().count();
                 (depth..=segments)
-                    .for_each(|depth| self.retention.forget(&namespace.ancestor(depth), self.seq));
+                    .for_each(|depth| retention.forget(&namespace.ancestor(depth), self.seq));
             }
         } else {
-            namespaces.for_each_on_path(namespace.segments(), |topic| self.append(*topic, append));
+            self.namespaces
+                .for_each_on_path(namespace.segments(), |topic| path.push(*topic));
         }
-        self.namespaces = namespaces;
+        #[cfg(feature = "admin")]
+        self.count_published(namespace.as_str(), path.last().copied());
+        path.drain(..).for_each(|key| self.append(key, append));
+        self.path = path;
     }
 
     fn append(&mut self, key: u32, append: &mut Append<'_>) {
@@ -624,7 +631,6 @@ impl Engine {
         }
         let bytes = append.prefix.len() + append.event.len();
         let has_audience = topic.has_audience();
-        self.retention.count(key, &mut self.topics);
         if !has_audience {
             self.drop_unneeded(key, u64::MAX);
             if self.topics[key as usize].log.is_empty() {
@@ -869,6 +875,11 @@ struct Append<'a> {
     /// It has.
     named: bool,
     reached: Reached,
+}
+
+fn new_topic(topics: &mut Slab<Topic>, retention: &mut Retention, namespace: Namespace) -> u32 {
+    let log = retention.log_of(&namespace);
+    topics.insert(Topic::new(namespace, log)) as u32
 }
 
 /// A time in which no events are taken, as some subscribers are held back.

@@ -268,7 +268,7 @@ impl Retention {
         }
     }
 
-    /// Drops from a topic's log what lies before an offset.
+    /// Drops from a topic's log what lies before an offset, and counts what it holds now.
     pub(super) fn drop_before(
         &mut self,
         offset: u64,
@@ -276,10 +276,15 @@ impl Retention {
         topics: &mut Slab<Topic>,
         ids: &mut EventIds,
     ) {
-        let Topic { log, share, .. } = &mut topics[key as usize];
-        if offset <= log.start() {
-            return;
+        let topic = &mut topics[key as usize];
+        if offset > topic.log.start() {
+            self.drop_some(offset, topic, ids);
         }
+        self.count(key, topics);
+    }
+
+    fn drop_some(&mut self, offset: u64, topic: &mut Topic, ids: &mut EventIds) {
+        let Topic { log, share, .. } = topic;
         if !share.several.is_empty() {
             let first = log.appended() - log.len() as u64;
             (first..)
@@ -298,11 +303,9 @@ impl Retention {
         while let Some(seq) = share.named.pop_front_if(|seq| *seq <= gone) {
             ids.release(seq);
         }
-        self.count(key, topics);
     }
 
-    /// Counts what a topic's log holds now.
-    pub(super) fn count(&mut self, key: u32, topics: &mut Slab<Topic>) {
+    fn count(&mut self, key: u32, topics: &mut Slab<Topic>) {
         let Topic {
             log,
             share,
@@ -400,22 +403,21 @@ impl Engine {
                 passed.map(|point| topic.log.offset_behind(point.passed)),
             ];
             let needed = needed.into_iter().flatten().min().unwrap_or(u64::MAX);
+            // Counted though nothing may be dropped: it may have to be looked at again when more is too old.
             self.drop_unneeded(key, needed);
-            // Also if nothing was dropped: it may have to be looked at again when more is too old.
-            self.retention.count(key, &mut self.topics);
             self.free_if_unused(key);
         }
     }
 
-    /// Drops from a log what neither history keeps nor, from an offset on, somebody needs, who may lack `max_lag`.
+    /// Drops from a log what neither history keeps nor, from an offset on, somebody needs, who may lack `max_lag`; counts what it holds now.
     pub(super) fn drop_unneeded(&mut self, key: u32, needed: u64) {
         let log = &self.topics[key as usize].log;
-        let needed = needed.max(log.end().saturating_sub(self.limits.max_lag));
-        if needed > log.start() {
-            let offset = needed.min(self.retention.kept_from(log));
-            self.retention
-                .drop_before(offset, key, &mut self.topics, &mut self.ids);
+        let mut offset = needed.max(log.end().saturating_sub(self.limits.max_lag));
+        if offset > log.start() {
+            offset = offset.min(self.retention.kept_from(log));
         }
+        self.retention
+            .drop_before(offset, key, &mut self.topics, &mut self.ids);
     }
 
     /// Makes the largest logs drop their oldest events until all together are within the total again.

@@ -20,6 +20,9 @@ pub(super) struct Topic {
     /// When the last event was published, in milliseconds of the engine's time; before that, negative.
     #[cfg(feature = "admin")]
     pub(super) last_at: Option<i64>,
+    /// Where what is published to it is counted, once something was.
+    #[cfg(feature = "admin")]
+    pub(super) series: Option<u32>,
     /// On the engine's list of topics whose logs may hold what nobody needs.
     pub(super) untrimmed: bool,
 }
@@ -34,6 +37,8 @@ impl Topic {
             selections: Vec::new(),
             #[cfg(feature = "admin")]
             last_at: None,
+            #[cfg(feature = "admin")]
+            series: None,
             untrimmed: false,
         }
     }

@@ -15,7 +15,6 @@ use crate::access::{AdminAccess, PublishAccess, same_secret, shows_token};
 use crate::admin::metrics::{Measures, Series};
 use crate::admin::shown::{ShownLoop, ShownSession, ShownStatus, json};
 use crate::admin::{files, session};
-use crate::event_stream::encode::TargetRef;
 use crate::http::request::{RequestHead, RequestReader};
 use crate::http::response::{self, Answer};
 use crate::http::{proxy, route};
@@ -242,17 +241,18 @@ impl Engine {
         }
     }
 
-    pub(super) fn count_published(&mut self, target: TargetRef<'_>) {
-        let Some(admin) = &mut self.admin else {
+    /// Counts an event that was published to a namespace, with the last topic on its path, if there is one.
+    pub(super) fn count_published(&mut self, namespace: &str, topic: Option<u32>) {
+        let Some(Admin { series, .. }) = self.admin.as_deref_mut() else {
             return;
         };
-        match target {
-            TargetRef::One(namespace) => admin.series.count(namespace.as_str()),
-            TargetRef::Many(namespaces) => namespaces
-                .iter()
-                .for_each(|namespace| admin.series.count(namespace.as_str())),
-            TargetRef::Everyone => admin.series.count("/"),
-        }
+        // Any topic on the path but the root's begins with the same segment.
+        let topic = topic.map(|key| &mut self.topics[key as usize]);
+        let own = match topic.filter(|topic| topic.namespace.as_str() != "/") {
+            Some(topic) => *topic.series.get_or_insert_with(|| series.of(namespace)),
+            None => series.of(namespace),
+        };
+        series.count(own);
     }
 
     /// Keeps what the request of a stream tells of its client.
