@@ -46,6 +46,20 @@ pub(crate) enum Content {
     Encoded(Bytes),
 }
 
+impl Content {
+    /// Its size in bytes, which an event's limit is for.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Data(text) | Self::Comment(text) => text.len(),
+            Self::Encoded(bytes) => bytes.len(),
+        }
+    }
+
+    pub(crate) fn is_encoded(&self) -> bool {
+        matches!(self, Self::Encoded(_))
+    }
+}
+
 impl Event {
     /// An event with data for the subscribers of `namespace` and of those above it.
     ///

@@ -1,92 +1,160 @@
-//! Frames on their way from publishers to the event loop: a run of bytes, not a list of what each was allocated in.
+//! Frames on their way from publishers to the event loop: a run of text, not a list of what each was allocated in.
 //!
 //! Memory that one thread allocates and another frees costs more than all else about a small event, and is scattered. Here
-//! whoever puts frames in owns its memory, and whoever takes them out walks through one piece of it. Frames that are large, or go
-//! elsewhere than to one namespace, are held as they are.
+//! an event is encoded where it is to be, whoever puts frames in owns their memory, and whoever takes them out walks through one piece
+//! of it. Frames that are large, or go elsewhere than to one namespace, are held as they are.
 
 use std::collections::VecDeque;
 
+use crate::event::{Event, EventError};
 use crate::event_log::SHARE_FROM;
-use crate::event_stream::encode::{Frame, FrameRef, Lent, Target, TargetRef};
-use crate::namespace::NamespaceRef;
+use crate::event_stream::encode::{EventLimits, Frame, FrameRef, Lent, TargetRef, encode_into};
+use crate::namespace::{self, NamespaceRef};
 
-/// Before each frame in the run: the bytes of its namespace and of its event, with a bit that says whether it is encoded. No
-/// namespace stands for one that is held as it is.
-const HEAD_BYTES: usize = 4;
-const ENCODED: u16 = 1 << 15;
 /// Memory that an emptied run keeps, whatever it held: bursts would have to find it again.
 const KEEP_BYTES: usize = 1 << 20;
+const KEEP_HEADS: usize = KEEP_BYTES / 64;
 
 /// Frames in the order in which they were put in.
 #[derive(Debug, Default)]
 pub(crate) struct FrameRun {
-    bytes: Vec<u8>,
-    /// How much of it was taken out.
-    taken: usize,
-    /// Those held as they are.
+    heads: Vec<Head>,
+    /// For each frame that is not held aside, the path of its namespace and the event.
+    text: String,
     aside: VecDeque<Frame>,
-    /// The last one of those that was taken out.
+    /// How many frames were taken out, and how much of the text.
+    taken: usize,
+    taken_text: usize,
+    /// The last one of those held aside that was taken out.
     lent: Option<Frame>,
 }
 
-impl FrameRun {
-    /// Puts a frame in behind the others; gives it back if it was copied, to be freed when others may go on.
-    pub(crate) fn push(&mut self, frame: Frame) -> Option<Frame> {
-        if let Target::One(namespace) = &frame.target
-            && let path = namespace.as_str()
-            && let Ok(path_bytes) = u16::try_from(path.len())
-            && frame.bytes.len() < SHARE_FROM
-        {
-            let encoded = if frame.encoded { ENCODED } else { 0 };
-            let event_bytes = frame.bytes.len() as u16 | encoded;
-            self.bytes.extend_from_slice(&path_bytes.to_le_bytes());
-            self.bytes.extend_from_slice(&event_bytes.to_le_bytes());
-            self.bytes.extend_from_slice(path.as_bytes());
-            self.bytes.extend_from_slice(&frame.bytes);
-            return Some(frame);
+/// How a frame is held.
+#[derive(Debug, Clone, Copy)]
+enum Head {
+    /// As so much of the text.
+    Text {
+        path_bytes: u32,
+        event_bytes: u32,
+        encoded: bool,
+    },
+    Aside,
+}
+
+/// A frame to be put in.
+#[derive(Debug)]
+pub(crate) enum Parcel<'a> {
+    /// The path of its namespace and the event, one behind the other.
+    Text {
+        text: &'a str,
+        path_bytes: usize,
+        encoded: bool,
+    },
+    /// To be held as it is.
+    Whole(Frame),
+}
+
+impl Parcel<'_> {
+    /// Checks an event and encodes it, into `scratch` if it is to be copied.
+    ///
+    /// # Errors
+    /// An [`EventError`] that names what may not be sent.
+    pub(crate) fn new<'s>(
+        event: &Event,
+        limits: &EventLimits,
+        scratch: &'s mut String,
+    ) -> Result<Parcel<'s>, EventError> {
+        if !event.also.is_empty() || event.content.bytes() >= SHARE_FROM {
+            return Frame::new(event, limits).map(Parcel::Whole);
         }
-        self.bytes.extend_from_slice(&[0; HEAD_BYTES]);
-        self.aside.push_back(frame);
-        None
+        let path = namespace::normal_form(&event.namespace, &limits.namespace)?;
+        scratch.clear();
+        scratch.push_str(&path);
+        encode_into(event, limits.max_event, scratch)?;
+        Ok(Parcel::Text {
+            text: scratch,
+            path_bytes: path.len(),
+            encoded: event.content.is_encoded(),
+        })
+    }
+
+    /// How many bytes the event takes on the wire.
+    pub(crate) fn event_bytes(&self) -> usize {
+        match self {
+            Self::Text {
+                text, path_bytes, ..
+            } => text.len() - path_bytes,
+            Self::Whole(frame) => frame.bytes.len(),
+        }
+    }
+}
+
+impl FrameRun {
+    /// Puts a frame in behind the others.
+    pub(crate) fn push(&mut self, parcel: Parcel<'_>) {
+        let event_bytes = parcel.event_bytes() as u32;
+        self.heads.push(match parcel {
+            Parcel::Text {
+                text,
+                path_bytes,
+                encoded,
+            } => {
+                self.text.push_str(text);
+                Head::Text {
+                    path_bytes: path_bytes as u32,
+                    event_bytes,
+                    encoded,
+                }
+            }
+            Parcel::Whole(frame) => {
+                self.aside.push_back(frame);
+                Head::Aside
+            }
+        });
     }
 
     /// Whether all are taken out.
     pub(crate) fn is_empty(&self) -> bool {
-        self.taken == self.bytes.len()
+        self.taken == self.heads.len()
     }
 
     /// Takes the next frame out, and says whether it was the last.
     pub(crate) fn next(&mut self) -> Option<(FrameRef<'_>, bool)> {
-        let (&[a, b, c, d], rest) = self.bytes[self.taken..].split_first_chunk()?;
-        let path_bytes = usize::from(u16::from_le_bytes([a, b]));
-        let event_bytes = u16::from_le_bytes([c, d]);
-        if path_bytes == 0 {
-            self.taken += HEAD_BYTES;
+        let head = self.heads.get(self.taken)?;
+        self.taken += 1;
+        let last = self.is_empty();
+        let Head::Text {
+            path_bytes,
+            event_bytes,
+            encoded,
+        } = *head
+        else {
             self.lent = self.aside.pop_front();
-            let last = self.taken == self.bytes.len();
             return self.lent.as_ref().map(|frame| (frame.borrowed(), last));
-        }
-        let (path, rest) = rest.split_at(path_bytes);
-        let event = &rest[..usize::from(event_bytes & !ENCODED)];
-        self.taken += HEAD_BYTES + path.len() + event.len();
-        let path = std::str::from_utf8(path).expect("a namespace's path was put in");
+        };
+        let (path, rest) = self.text[self.taken_text..].split_at(path_bytes as usize);
+        let event = &rest[..event_bytes as usize];
+        self.taken_text += path.len() + event.len();
         let frame = FrameRef {
             target: TargetRef::One(NamespaceRef::of_normal(path)),
-            bytes: Lent::Slice(event),
-            encoded: event_bytes & ENCODED != 0,
+            bytes: Lent::Slice(event.as_bytes()),
+            encoded,
         };
-        Some((frame, self.taken == self.bytes.len()))
+        Some((frame, last))
     }
 
     /// Makes room when all is taken out. Memory that was hardly needed goes.
     pub(crate) fn clear(&mut self) {
-        let most = KEEP_BYTES.max(4 * self.bytes.len());
-        self.bytes.clear();
-        self.bytes.shrink_to(most);
+        let heads = KEEP_HEADS.max(4 * self.heads.len());
+        let text_bytes = KEEP_BYTES.max(4 * self.text.len());
+        self.heads.clear();
+        self.heads.shrink_to(heads);
+        self.text.clear();
+        self.text.shrink_to(text_bytes);
         self.aside.clear();
         self.aside.shrink_to(KEEP_BYTES / size_of::<Frame>());
         self.lent = None;
-        self.taken = 0;
+        (self.taken, self.taken_text) = (0, 0);
     }
 }
 
@@ -99,24 +167,31 @@ mod tests {
     #[test]
     fn frames_come_out_as_they_went_in() {
         let limits = EventLimits::default();
-        let frame = |event: &Event| Frame::new(event, &limits).unwrap();
-        let data = |bytes: usize| Event::new("/a/ü", "x".repeat(bytes));
-        let frames = [
-            frame(&data(0)),
-            frame(&Event::new("/", "root")),
-            frame(&data(SHARE_FROM - "data:\n\n".len() - 1)),
-            frame(&data(SHARE_FROM - "data:\n\n".len())),
-            frame(&data(1 << 20)),
-            frame(&Event::encoded("/b", "data:1\n\ndata:2\n\n")),
-            frame(&data(1).also("/b").also("/c")),
-            Frame::broadcast(&data(1), &limits).unwrap(),
-            frame(&data(2)),
+        let data = |bytes: usize| Event::new("a//ü", "x".repeat(bytes));
+        let events = [
+            data(0),
+            Event::new("", "root"),
+            Event::new("/b/", "\n".repeat(SHARE_FROM - 1)),
+            data(SHARE_FROM - 1),
+            data(SHARE_FROM),
+            data(1 << 20),
+            Event::encoded("/b", "data:1\n\ndata:2\n\n"),
+            data(1).also("/b").also("/c"),
+            data(2),
         ];
-        let mut run = FrameRun::default();
+        let (mut run, mut scratch) = (FrameRun::default(), String::new());
         for _ in 0..2 {
-            frames
-                .iter()
-                .for_each(|frame| drop(run.push(frame.clone())));
+            let mut frames = Vec::new();
+            for event in &events {
+                let frame = Frame::new(event, &limits).unwrap();
+                let parcel = Parcel::new(event, &limits, &mut scratch).unwrap();
+                assert_eq!(parcel.event_bytes(), frame.bytes.len());
+                run.push(parcel);
+                frames.push(frame);
+            }
+            let everyone = Frame::broadcast(&data(1), &limits).unwrap();
+            run.push(Parcel::Whole(everyone.clone()));
+            frames.push(everyone);
             for (place, frame) in (1..).zip(&frames) {
                 let (lent, last) = run.next().unwrap();
                 assert_eq!(last, place == frames.len());
@@ -131,15 +206,37 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_was_hardly_needed_goes() {
-        let event = Event::new("/a", "x".repeat(1000));
-        let frame = Frame::new(&event, &EventLimits::default()).unwrap();
+    fn what_is_refused_is_refused_as_any_frame_and_leaves_nothing() {
+        let limits = EventLimits::default();
+        let mut scratch = String::new();
+        for refused in [
+            Event::new("/a/..", "x"),
+            Event::new("/a", "x").id("1").event("two\nlines"),
+            Event::encoded("/a", "data:x\n").id("1"),
+            Event::new("/a", "x".repeat((1 << 20) + 1)),
+        ] {
+            let error = Frame::new(&refused, &limits).unwrap_err();
+            let parcel = Parcel::new(&refused, &limits, &mut scratch);
+            assert_eq!(parcel.unwrap_err(), error);
+        }
         let mut run = FrameRun::default();
-        (0..10_000).for_each(|_| drop(run.push(frame.clone())));
+        run.push(Parcel::new(&Event::new("/a", "1"), &limits, &mut scratch).unwrap());
+        assert_eq!(&*run.next().unwrap().0.bytes, b"data:1\n\n");
+    }
+
+    #[test]
+    fn memory_that_was_hardly_needed_goes() {
+        let (limits, mut scratch) = (EventLimits::default(), String::new());
+        let event = Event::new("/a", "x".repeat(1000));
+        let mut run = FrameRun::default();
+        for _ in 0..100_000 {
+            run.push(Parcel::new(&event, &limits, &mut scratch).unwrap());
+        }
         run.clear();
-        assert!(run.bytes.capacity() >= 10_000_000);
-        drop(run.push(frame));
+        assert!(run.text.capacity() >= 100_000_000 && run.heads.capacity() >= 100_000);
+        run.push(Parcel::new(&event, &limits, &mut scratch).unwrap());
         run.clear();
-        assert_eq!(run.bytes.capacity(), KEEP_BYTES);
+        assert_eq!(run.text.capacity(), KEEP_BYTES);
+        assert_eq!(run.heads.capacity(), KEEP_HEADS);
     }
 }

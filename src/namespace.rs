@@ -3,6 +3,7 @@
 //! Owns the normal form and its limits. A [`Namespace`] in hand is already split, bounded and clean; nothing
 //! inside the crate checks a path a second time.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// A checked path such as `/pets/dogs`, in normal form.
@@ -104,36 +105,7 @@ impl Namespace {
     /// # Errors
     /// As [`Namespace::parse`].
     pub fn parse_within(path: &str, limits: &NamespaceLimits) -> Result<Self, NamespaceError> {
-        let plain = |byte: u8| matches!(byte, b' '..=b'~');
-        // Nearly all paths are plain ASCII, which shows faster than what a character is.
-        if !path.bytes().all(plain)
-            && let Some((at, _)) = path.char_indices().find(|(_, c)| c.is_control())
-        {
-            return Err(NamespaceError::ControlCharacter { at });
-        }
-        let mut normal = String::with_capacity(path.len().max(1));
-        let mut depth = 0;
-        for segment in segments(path) {
-            depth += 1;
-            if segment == "." || segment == ".." {
-                return Err(NamespaceError::DotSegment);
-            }
-            if segment.len() > limits.segment_bytes {
-                return Err(NamespaceError::SegmentTooLong(limits.segment_bytes));
-            }
-            normal.push('/');
-            normal.push_str(segment);
-        }
-        if depth > limits.segments {
-            return Err(NamespaceError::TooManySegments(limits.segments));
-        }
-        if normal.len() > limits.path_bytes {
-            return Err(NamespaceError::PathTooLong(limits.path_bytes));
-        }
-        if depth == 0 {
-            normal.push('/');
-        }
-        Ok(Self(normal.into_boxed_str()))
+        normal_form(path, limits).map(|normal| Self(normal.into()))
     }
 
     /// The normal form, with its leading `/`.
@@ -172,6 +144,45 @@ impl Namespace {
         }
         kept
     }
+}
+
+/// The path itself where it is in normal form already, as nearly all are.
+pub(crate) fn normal_form<'a>(
+    path: &'a str,
+    limits: &NamespaceLimits,
+) -> Result<Cow<'a, str>, NamespaceError> {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~');
+    // Nearly all paths are plain ASCII, which shows faster than what a character is.
+    if !path.bytes().all(plain)
+        && let Some((at, _)) = path.char_indices().find(|(_, c)| c.is_control())
+    {
+        return Err(NamespaceError::ControlCharacter { at });
+    }
+    let (mut depth, mut bytes) = (0, 0);
+    for segment in segments(path) {
+        depth += 1;
+        bytes += "/".len() + segment.len();
+        if segment == "." || segment == ".." {
+            return Err(NamespaceError::DotSegment);
+        }
+        if segment.len() > limits.segment_bytes {
+            return Err(NamespaceError::SegmentTooLong(limits.segment_bytes));
+        }
+    }
+    if depth > limits.segments {
+        return Err(NamespaceError::TooManySegments(limits.segments));
+    }
+    if bytes > limits.path_bytes {
+        return Err(NamespaceError::PathTooLong(limits.path_bytes));
+    }
+    if depth == 0 {
+        return Ok("/".into());
+    }
+    // A path of another form has slashes that count for nothing, or lacks the first one.
+    if path.starts_with('/') && path.len() == bytes {
+        return Ok(path.into());
+    }
+    Ok(segments(path).flat_map(|segment| ["/", segment]).collect())
 }
 
 /// What is between the slashes of a path, but for nothing. Byte by byte: segments are so short that any other search costs more.

@@ -4,13 +4,14 @@
 //! bounded in events and in bytes. A publisher wakes the event loop only when it sleeps, not with a system call per event. There is nothing atomic
 //! beside the lock, whose cost for each event would be that of waiting for all that was written before it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventError};
 use crate::event_stream::encode::{EventLimits, Frame, FrameRef};
-use crate::frame_run::FrameRun;
+use crate::frame_run::{FrameRun, Parcel};
 
 /// How long what is in the queue is to last under load, if those who put it in can wait.
 const QUEUED_FOR: Duration = Duration::from_millis(2);
@@ -81,7 +82,7 @@ impl Publisher {
     /// # Errors
     /// [`SendError::Refused`] or [`SendError::Closed`].
     pub fn send(&self, event: Event) -> Result<(), SendError> {
-        self.enqueue(event, Frame::new, Patience::Endless)
+        self.enqueue(event, Parcel::new, Patience::Endless)
     }
 
     /// Sends an event if there is room for it now.
@@ -89,7 +90,7 @@ impl Publisher {
     /// # Errors
     /// [`SendError::Full`] gives the event back; or as [`Publisher::send`].
     pub fn try_send(&self, event: Event) -> Result<(), SendError> {
-        self.enqueue(event, Frame::new, Patience::None)
+        self.enqueue(event, Parcel::new, Patience::None)
     }
 
     /// Sends an event, and waits for room no longer than `timeout`.
@@ -104,7 +105,7 @@ impl Publisher {
         let patience = Instant::now()
             .checked_add(timeout)
             .map_or(Patience::Endless, Patience::Until);
-        self.enqueue(event, Frame::new, patience)
+        self.enqueue(event, Parcel::new, patience)
     }
 
     /// Sends an event to every subscriber of every namespace, whatever its own namespace; waits while the queue is full.
@@ -112,17 +113,15 @@ impl Publisher {
     /// # Errors
     /// As [`Publisher::send`].
     pub fn broadcast(&self, event: Event) -> Result<(), SendError> {
-        self.enqueue(event, Frame::broadcast, Patience::Endless)
+        let encode: Encode = |event, limits, _| Frame::broadcast(event, limits).map(Parcel::Whole);
+        self.enqueue(event, encode, Patience::Endless)
     }
 
-    fn enqueue(
-        &self,
-        event: Event,
-        encode: fn(&Event, &EventLimits) -> Result<Frame, EventError>,
-        patience: Patience,
-    ) -> Result<(), SendError> {
-        let frame = encode(&event, &self.limits).map_err(SendError::Refused)?;
-        let bytes = frame.bytes.len();
+    fn enqueue(&self, event: Event, encode: Encode, patience: Patience) -> Result<(), SendError> {
+        // A thread that is ending has no memory of its own any more.
+        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let parcel = encode(&event, &self.limits, &mut scratch).map_err(SendError::Refused)?;
+        let bytes = parcel.event_bytes();
         let mut queued = match self.shared.lock_with_room(bytes, patience) {
             Ok(queued) => queued,
             Err(NoRoom::Full) => return Err(SendError::Full(Box::new(event))),
@@ -130,15 +129,23 @@ impl Publisher {
         };
         queued.events += 1;
         queued.bytes += bytes;
-        let copied = queued.run.push(frame);
+        queued.run.push(parcel);
         let wake = queued.bytes >= queued.wake_at && queued.rouse();
         drop(queued);
         if wake {
             self.shared.wake_loop();
         }
-        drop(copied);
+        let _ = SCRATCH.try_with(|it| it.set(scratch));
         Ok(())
     }
+}
+
+/// Makes a parcel of an event, with memory to encode it in.
+type Encode = for<'s> fn(&Event, &EventLimits, &'s mut String) -> Result<Parcel<'s>, EventError>;
+
+thread_local! {
+    /// Where a thread encodes its small events, so that each is copied under the lock in one go.
+    static SCRATCH: Cell<String> = const { Cell::new(String::new()) };
 }
 
 /// Why an event was not put into the queue.

@@ -171,7 +171,7 @@ impl Frame {
         Ok(Self {
             target,
             bytes: encode(event, limits.max_event)?,
-            encoded: matches!(event.content, Content::Encoded(_)),
+            encoded: event.content.is_encoded(),
         })
     }
 
@@ -210,45 +210,62 @@ impl Event {
 }
 
 fn encode(event: &Event, max_event: usize) -> Result<Bytes, EventError> {
-    let (name, content) = match &event.content {
-        Content::Data(data) => ("data", data.as_bytes()),
-        Content::Comment(text) => ("comment", text.as_bytes()),
-        Content::Encoded(bytes) => ("encoded event", &bytes[..]),
-    };
-    if content.len() > max_event {
-        return Err(EventError::TooLarge(name, max_event));
+    if let Content::Encoded(bytes) = &event.content
+        && event.id.is_none()
+        && event.event_type.is_none()
+        && event.retry.is_none()
+    {
+        check_size(event, max_event)?;
+        return whole(bytes).map(|_| bytes.clone());
     }
-    if let Content::Encoded(bytes) = &event.content {
-        check_whole(bytes)?;
-        if event.id.is_none() && event.event_type.is_none() && event.retry.is_none() {
-            return Ok(bytes.clone());
-        }
-    }
-    let mut frame = Vec::with_capacity(frame_bytes(event, content.len()));
-    if let Some(id) = &event.id {
-        put_field(&mut frame, "id", id)?;
-    }
-    if let Some(event_type) = &event.event_type {
-        put_field(&mut frame, "event", event_type)?;
-    }
-    if let Some(retry) = event.retry {
-        let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
-        put_line(&mut frame, "retry", &retry_ms.to_string());
-    }
-    match &event.content {
-        Content::Data(data) => for_each_line(data, |line| put_line(&mut frame, "data", line)),
-        Content::Comment(text) => for_each_line(text, |line| put_line(&mut frame, "", line)),
-        Content::Encoded(bytes) => {
-            frame.extend_from_slice(bytes);
-            return Ok(frame.into());
-        }
-    }
-    frame.push(b'\n');
+    let mut frame = String::with_capacity(frame_bytes(event));
+    encode_into(event, max_event, &mut frame)?;
     Ok(frame.into())
 }
 
+/// Checks an event and puts it, as it goes over the wire, behind what there is. After an error a part of it may be there.
+pub(crate) fn encode_into(
+    event: &Event,
+    max_event: usize,
+    frame: &mut String,
+) -> Result<(), EventError> {
+    check_size(event, max_event)?;
+    if let Some(id) = &event.id {
+        put_field(frame, "id", id)?;
+    }
+    if let Some(event_type) = &event.event_type {
+        put_field(frame, "event", event_type)?;
+    }
+    if let Some(retry) = event.retry {
+        let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+        put_line(frame, "retry", &retry_ms.to_string());
+    }
+    match &event.content {
+        Content::Data(data) => for_each_line(data, |line| put_line(frame, "data", line)),
+        Content::Comment(text) => for_each_line(text, |line| put_line(frame, "", line)),
+        Content::Encoded(bytes) => {
+            frame.push_str(whole(bytes)?);
+            return Ok(());
+        }
+    }
+    frame.push('\n');
+    Ok(())
+}
+
+fn check_size(event: &Event, max_event: usize) -> Result<(), EventError> {
+    let name = match &event.content {
+        Content::Data(_) => "data",
+        Content::Comment(_) => "comment",
+        Content::Encoded(_) => "encoded event",
+    };
+    if event.content.bytes() > max_event {
+        return Err(EventError::TooLarge(name, max_event));
+    }
+    Ok(())
+}
+
 /// Bytes that an event takes on the wire if its data is one line: then the frame is made with one allocation.
-fn frame_bytes(event: &Event, content_bytes: usize) -> usize {
+fn frame_bytes(event: &Event) -> usize {
     let field = |name: &str, value: &Option<String>| {
         value.as_ref().map_or(0, |value| name.len() + value.len())
     };
@@ -260,7 +277,7 @@ fn frame_bytes(event: &Event, content_bytes: usize) -> usize {
     };
     let fields = field("id:\n", &event.id) + field("event:\n", &event.event_type);
     let retry = event.retry.map_or(0, |_| "retry:65536\n".len());
-    fields + retry + name.len() + content_bytes
+    fields + retry + name.len() + event.content.bytes()
 }
 
 /// An event's own id: the value of its last `id` line, unless it is empty.
@@ -315,10 +332,9 @@ pub(crate) fn comment(text: &str) -> Vec<u8> {
     format!(":{text}\n\n").into_bytes()
 }
 
-fn check_whole(bytes: &[u8]) -> Result<(), EventError> {
-    if std::str::from_utf8(bytes).is_err() {
-        return Err(EventError::NotUtf8);
-    }
+/// The text of whole events in an application's own wire form.
+fn whole(bytes: &[u8]) -> Result<&str, EventError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| EventError::NotUtf8)?;
     // An empty line is two line ends in a row; CR LF is one of them.
     let without_one = |bytes: &[u8]| match bytes {
         [.., b'\r', b'\n'] => Some(bytes.len() - 2),
@@ -326,12 +342,12 @@ fn check_whole(bytes: &[u8]) -> Result<(), EventError> {
         _ => None,
     };
     match without_one(bytes).and_then(|rest| without_one(&bytes[..rest])) {
-        Some(_) => Ok(()),
+        Some(_) => Ok(text),
         None => Err(EventError::NotWhole),
     }
 }
 
-fn put_field(frame: &mut Vec<u8>, name: &'static str, value: &str) -> Result<(), EventError> {
+fn put_field(frame: &mut String, name: &'static str, value: &str) -> Result<(), EventError> {
     if value.len() > MAX_FIELD_BYTES {
         return Err(EventError::TooLarge(name, MAX_FIELD_BYTES));
     }
@@ -342,18 +358,22 @@ fn put_field(frame: &mut Vec<u8>, name: &'static str, value: &str) -> Result<(),
     Ok(())
 }
 
-fn put_line(frame: &mut Vec<u8>, name: &str, value: &str) {
-    frame.extend_from_slice(name.as_bytes());
+fn put_line(frame: &mut String, name: &str, value: &str) {
+    frame.push_str(name);
     // A client strips one space after the colon, so a value that begins with one needs another.
-    frame.extend_from_slice(if value.starts_with(' ') { b": " } else { b":" });
-    frame.extend_from_slice(value.as_bytes());
-    frame.push(b'\n');
+    frame.push_str(if value.starts_with(' ') { ": " } else { ":" });
+    frame.push_str(value);
+    frame.push('\n');
 }
 
 /// Calls `each` with every line of the text, the last one included though no line end follows it.
 ///
 /// LF and CR are searched for one after the other: a search for one byte goes by words, one for either of two by characters.
 fn for_each_line(text: &str, mut each: impl FnMut(&str)) {
+    let bytes = text.as_bytes();
+    if !bytes.contains(&b'\n') && !bytes.contains(&b'\r') {
+        return each(text);
+    }
     let mut rest = text;
     while let Some((lines, after)) = rest.split_once('\n') {
         let lines = lines.strip_suffix('\r').unwrap_or(lines);
