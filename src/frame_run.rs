@@ -1,8 +1,8 @@
 //! Frames on their way from publishers to the event loop: a run of text, not a list of what each was allocated in.
 //!
 //! Memory that one thread allocates and another frees costs more than all else about a small event, and is scattered. Here
-//! an event is encoded where it is to be, whoever puts frames in owns their memory, and whoever takes them out walks through one piece
-//! of it. Frames that are large, or go elsewhere than to one namespace, are held as they are.
+//! whoever puts frames in owns their memory, and whoever takes them out walks through one piece of it. Frames that are large, or go
+//! elsewhere than to one namespace, are held as they are.
 
 use std::collections::VecDeque;
 
@@ -13,43 +13,35 @@ use crate::namespace::{self, NamespaceRef};
 
 /// Memory that an emptied run keeps, whatever it held: bursts would have to find it again.
 const KEEP_BYTES: usize = 1 << 20;
-const KEEP_HEADS: usize = KEEP_BYTES / 64;
+const KEEP_PARTS: usize = KEEP_BYTES / 64;
 
 /// Frames in the order in which they were put in.
 #[derive(Debug, Default)]
 pub(crate) struct FrameRun {
-    heads: Vec<Head>,
-    /// For each frame that is not held aside, the path of its namespace and the event.
     text: String,
-    aside: VecDeque<Frame>,
+    /// Which part of the text each frame is; nothing for one that is held as it is.
+    parts: Vec<Option<Part>>,
+    whole: VecDeque<Frame>,
     /// How many frames were taken out, and how much of the text.
     taken: usize,
     taken_text: usize,
-    /// The last one of those held aside that was taken out.
+    /// The last one of those held as they are that was taken out.
     lent: Option<Frame>,
 }
 
-/// How a frame is held.
+/// A frame as text: the path of its namespace and, behind it, the event.
 #[derive(Debug, Clone, Copy)]
-enum Head {
-    /// As so much of the text.
-    Text {
-        path_bytes: u32,
-        event_bytes: u32,
-        encoded: bool,
-    },
-    Aside,
+pub(crate) struct Part {
+    path_bytes: u32,
+    event_bytes: u32,
+    encoded: bool,
 }
 
 /// A frame to be put in.
 #[derive(Debug)]
 pub(crate) enum Parcel<'a> {
-    /// The path of its namespace and the event, one behind the other.
-    Text {
-        text: &'a str,
-        path_bytes: usize,
-        encoded: bool,
-    },
+    /// To be copied.
+    Text(&'a str, Part),
     /// To be held as it is.
     Whole(Frame),
 }
@@ -71,19 +63,18 @@ impl Parcel<'_> {
         scratch.clear();
         scratch.push_str(&path);
         encode_into(event, limits.max_event, scratch)?;
-        Ok(Parcel::Text {
-            text: scratch,
-            path_bytes: path.len(),
+        let part = Part {
+            path_bytes: path.len() as u32,
+            event_bytes: (scratch.len() - path.len()) as u32,
             encoded: event.content.is_encoded(),
-        })
+        };
+        Ok(Parcel::Text(scratch, part))
     }
 
     /// How many bytes the event takes on the wire.
     pub(crate) fn event_bytes(&self) -> usize {
         match self {
-            Self::Text {
-                text, path_bytes, ..
-            } => text.len() - path_bytes,
+            Self::Text(_, part) => part.event_bytes as usize,
             Self::Whole(frame) => frame.bytes.len(),
         }
     }
@@ -92,67 +83,53 @@ impl Parcel<'_> {
 impl FrameRun {
     /// Puts a frame in behind the others.
     pub(crate) fn push(&mut self, parcel: Parcel<'_>) {
-        let event_bytes = parcel.event_bytes() as u32;
-        self.heads.push(match parcel {
-            Parcel::Text {
-                text,
-                path_bytes,
-                encoded,
-            } => {
+        self.parts.push(match parcel {
+            Parcel::Text(text, part) => {
                 self.text.push_str(text);
-                Head::Text {
-                    path_bytes: path_bytes as u32,
-                    event_bytes,
-                    encoded,
-                }
+                Some(part)
             }
             Parcel::Whole(frame) => {
-                self.aside.push_back(frame);
-                Head::Aside
+                self.whole.push_back(frame);
+                None
             }
         });
     }
 
     /// Whether all are taken out.
     pub(crate) fn is_empty(&self) -> bool {
-        self.taken == self.heads.len()
+        self.taken == self.parts.len()
     }
 
     /// Takes the next frame out, and says whether it was the last.
     pub(crate) fn next(&mut self) -> Option<(FrameRef<'_>, bool)> {
-        let head = self.heads.get(self.taken)?;
+        let part = *self.parts.get(self.taken)?;
         self.taken += 1;
         let last = self.is_empty();
-        let Head::Text {
-            path_bytes,
-            event_bytes,
-            encoded,
-        } = *head
-        else {
-            self.lent = self.aside.pop_front();
+        let Some(part) = part else {
+            self.lent = self.whole.pop_front();
             return self.lent.as_ref().map(|frame| (frame.borrowed(), last));
         };
-        let (path, rest) = self.text[self.taken_text..].split_at(path_bytes as usize);
-        let event = &rest[..event_bytes as usize];
+        let (path, rest) = self.text[self.taken_text..].split_at(part.path_bytes as usize);
+        let event = &rest[..part.event_bytes as usize];
         self.taken_text += path.len() + event.len();
         let frame = FrameRef {
             target: TargetRef::One(NamespaceRef::of_normal(path)),
             bytes: Lent::Slice(event.as_bytes()),
-            encoded,
+            encoded: part.encoded,
         };
         Some((frame, last))
     }
 
     /// Makes room when all is taken out. Memory that was hardly needed goes.
     pub(crate) fn clear(&mut self) {
-        let heads = KEEP_HEADS.max(4 * self.heads.len());
+        let parts = KEEP_PARTS.max(4 * self.parts.len());
         let text_bytes = KEEP_BYTES.max(4 * self.text.len());
-        self.heads.clear();
-        self.heads.shrink_to(heads);
+        self.parts.clear();
+        self.parts.shrink_to(parts);
         self.text.clear();
         self.text.shrink_to(text_bytes);
-        self.aside.clear();
-        self.aside.shrink_to(KEEP_BYTES / size_of::<Frame>());
+        self.whole.clear();
+        self.whole.shrink_to(KEEP_BYTES / size_of::<Frame>());
         self.lent = None;
         (self.taken, self.taken_text) = (0, 0);
     }
@@ -233,10 +210,10 @@ mod tests {
             run.push(Parcel::new(&event, &limits, &mut scratch).unwrap());
         }
         run.clear();
-        assert!(run.text.capacity() >= 100_000_000 && run.heads.capacity() >= 100_000);
+        assert!(run.text.capacity() >= 100_000_000 && run.parts.capacity() >= 100_000);
         run.push(Parcel::new(&event, &limits, &mut scratch).unwrap());
         run.clear();
         assert_eq!(run.text.capacity(), KEEP_BYTES);
-        assert_eq!(run.heads.capacity(), KEEP_HEADS);
+        assert_eq!(run.parts.capacity(), KEEP_PARTS);
     }
 }
