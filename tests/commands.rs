@@ -84,6 +84,13 @@ impl Subscribed {
     }
 }
 
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Runs a command with this on its standard input: exit code and both outputs.
 fn feed(command: &mut Command, input: &[u8]) -> (Option<i32>, String, String) {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
