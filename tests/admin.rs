@@ -914,6 +914,27 @@ fn namespaces_beyond_those_that_have_a_series_share_one() {
 }
 
 #[test]
+fn events_are_counted_by_their_first_segment_whoever_listens() {
+    for history in [0, 100] {
+        for listens_at in ["/", "/a", "/a/x"] {
+            let server = start(builder().history_events(history));
+            let mut stream = server.subscribe(&format!("/subscribe{listens_at}"));
+            for namespace in ["/a", "/b/x", "/a/x", "/b", "/", "/ab"] {
+                server.publish(namespace, "x");
+            }
+            server.publish("/a/x", "last");
+            stream.read_through("data:last\n\n");
+            let metrics = get(&server, "/metrics");
+            for (namespace, events) in [("/a", 3), ("/b", 2), ("/", 1), ("/ab", 1)] {
+                let name = "fanfare_namespace_events_total";
+                let line = format!("{name}{{namespace=\"{namespace}\"}} {events}\n");
+                assert!(metrics.contains(&line), "{listens_at}: {line}{metrics}");
+            }
+        }
+    }
+}
+
+#[test]
 fn dashboard_and_alerts_use_metrics_that_there_are() {
     let server = start(builder());
     let metrics = get(&server, "/metrics");
