@@ -460,6 +460,34 @@ fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
     clippy::disallowed_methods,
     reason = "an engine has to be told the time"
 )]
+fn publishing_resumes_when_the_readers_that_blocked_it_leave() {
+    let now = Instant::now();
+    let mut config = without_history();
+    config.max_lag = 1 << 20;
+    config.max_event = 16 << 10;
+    let mut engine = engine_with(config, now);
+    let conns = [(); 2].map(|()| engine.subscribe(vec![Namespace::root()], now).unwrap());
+    let event = Event::new("/", "x".repeat(10_000));
+    let event = Frame::new(&event, &EventLimits::default()).unwrap();
+    let mut outlet = Portions([0, 0].into());
+    while !engine.intake_paused() {
+        assert!(engine.intake_open());
+        engine.publish(&event, now);
+        engine.settle(false, now);
+        while engine.flush(&mut outlet, now) {}
+    }
+    for conn in conns {
+        engine.disconnect(conn, DisconnectReason::Client);
+    }
+    engine.reap(|_, _, _| {});
+    assert!(engine.intake_open());
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine has to be told the time"
+)]
 fn whoever_is_held_back_can_catch_up_also_where_events_may_be_larger_than_max_lag() {
     /// One of the connections takes a mebibyte in 300 milliseconds, the others all they are given.
     struct OneIsSlow(ConnId, usize);

@@ -86,6 +86,8 @@ pub(super) struct Seat {
     pub(super) conn: ConnId,
     /// The pass may write to it: its socket takes bytes and nothing else goes out first.
     pub(super) direct: bool,
+    /// Its socket is full, and it lacks more than one write gives.
+    pub(super) blocked: bool,
 }
 
 impl Seat {
@@ -127,8 +129,6 @@ pub(super) struct Pass {
     pub(super) carried_since_us: u64,
     #[cfg(feature = "admin")]
     pub(super) began_us: u64,
-    /// How many it found held back: with a full socket, and lacking more than one write gives.
-    pub(super) held: usize,
     /// How many subscribers the running one has yet to visit. It goes downwards, so that `swap_remove` in
     /// the middle of it moves only visited ones.
     pub(super) unvisited: usize,
@@ -139,6 +139,8 @@ pub(super) struct Pass {
 pub(super) struct Subscribers<P> {
     pub(super) list: Vec<Subscriber<P>>,
     pub(super) pass: Pass,
+    /// How many of them are blocked.
+    pub(super) blocked: usize,
     /// No subscriber stands before this place; `None` when nobody ever joined. Not true while a pass runs, which finds it anew.
     least: Option<P>,
 }
@@ -148,6 +150,7 @@ impl<P> Default for Subscribers<P> {
         Self {
             list: Vec::new(),
             pass: Pass::default(),
+            blocked: 0,
             least: None,
         }
     }
@@ -171,6 +174,8 @@ pub(super) struct Report {
     /// Events completed and bytes given to sockets.
     pub(super) events: u64,
     pub(super) bytes: u64,
+    /// How many subscribers were blocked and no longer are.
+    pub(super) unblocked: usize,
     /// Whose connection is to end.
     pub(super) ended: Vec<(ConnId, DisconnectReason)>,
     /// Who was left with something to write though its socket would take more.
@@ -217,20 +222,14 @@ impl<O> Writer<'_, O> {
 }
 
 impl<O: Outlet> Writer<'_, O> {
-    /// One write to one of a cohort, if its socket takes it; whoever lacks too much all the same is cut. Returns whether it is
-    /// held back.
-    fn give<S: Source>(
-        &mut self,
-        subscriber: &mut Subscriber<S::Place>,
-        cohort: &Cohort<'_, S>,
-    ) -> bool {
+    /// One write to one of a cohort, if its socket takes it; whoever lacks too much all the same is cut.
+    fn give<S: Source>(&mut self, subscriber: &mut Subscriber<S::Place>, cohort: &Cohort<'_, S>) {
         let mut taken = 0;
         if subscriber.seat.direct {
             match self.outlet.write(subscriber.seat.conn, &cohort.slices) {
                 Ok(bytes) => taken = bytes,
                 Err(reason) => {
-                    self.end(subscriber, reason);
-                    return false;
+                    return self.end(subscriber, reason);
                 }
             }
             self.budget = self.budget.saturating_sub(WRITE_COST + taken);
@@ -250,13 +249,13 @@ impl<O: Outlet> Writer<'_, O> {
         let lag = cohort.source.lag() - taken as u64;
         let seat = &mut subscriber.seat;
         if lag > seat.may_lack {
-            self.end(subscriber, DisconnectReason::Lagged);
-            return false;
+            return self.end(subscriber, DisconnectReason::Lagged);
         }
         if subscriber.place >= cohort.end {
             seat.may_lack = self.limits.max_lag;
         }
-        !seat.direct && !seat.is_replaying(&self.limits) && lag > self.limits.held_from()
+        seat.blocked =
+            !seat.direct && !seat.is_replaying(&self.limits) && lag > self.limits.held_from();
     }
 }
 
@@ -270,7 +269,8 @@ impl<P: Copy + Ord> Subscribers<P> {
 
     /// Lets a subscriber go; returns who has its index now.
     pub(super) fn leave(&mut self, index: u32) -> Option<ConnId> {
-        self.list.swap_remove(index as usize);
+        let gone = self.list.swap_remove(index as usize);
+        self.blocked -= usize::from(gone.seat.blocked);
         self.pass.unvisited = self.pass.unvisited.min(self.list.len());
         let moved = self.list.get(index as usize)?;
         Some(moved.seat.conn)
@@ -307,7 +307,6 @@ impl<P: Copy + Ord> Subscribers<P> {
                 carried_since_us: self.pass.since_us,
                 #[cfg(feature = "admin")]
                 began_us: writer.now_us,
-                held: 0,
                 unvisited: self.list.len(),
             };
             self.least = Some(end);
@@ -349,7 +348,11 @@ impl<P: Copy + Ord> Subscribers<P> {
         {
             self.pass.unvisited = index;
             let subscriber = &mut self.list[index];
-            self.pass.held += usize::from(writer.give(subscriber, cohort));
+            let was_blocked = subscriber.seat.blocked;
+            writer.give(subscriber, cohort);
+            let blocked = subscriber.seat.blocked;
+            self.blocked = self.blocked + usize::from(blocked) - usize::from(was_blocked);
+            writer.report.unblocked += usize::from(was_blocked && !blocked);
             self.least = self.least.map(|least| least.min(subscriber.place));
         }
     }

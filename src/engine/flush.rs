@@ -191,14 +191,15 @@ impl Engine {
         }
         let again = pass.turn == Turn::Passing(true);
         pass.turn = Turn::Clean;
-        let (held, began_at, carried) = (pass.held, pass.began_at, pass.carried);
+        let (began_at, carried) = (pass.began_at, pass.carried);
         #[cfg(feature = "admin")]
         if carried > 0 {
             let times = (pass.carried_since_us, pass.began_us);
             self.note_pass(times);
         }
-        if held > 0 {
-            self.pause_for(held, began_at, carried);
+        let blocked = self.blocked_of(audience);
+        if blocked > 0 {
+            self.pause_for(blocked, began_at, carried);
         }
         if again {
             self.mark(audience, 0);
@@ -220,9 +221,22 @@ impl Engine {
         }
     }
 
+    fn blocked_of(&self, audience: Audience) -> usize {
+        match audience {
+            Audience::Topic(key) => self.topics[key as usize].subscribers.blocked,
+            Audience::Selection(key) => self.selections[key as usize].subscribers.blocked,
+        }
+    }
+
+    /// Notes that subscribers are no longer blocked, as they took something or have gone: a pause lasts no longer than its cause.
+    pub(super) fn unblock(&mut self, subscribers: usize) {
+        self.pause.held = self.pause.held.saturating_sub(subscribers);
+    }
+
     fn take_report(&mut self, mut report: Report) -> Report {
         self.stats.deliveries += std::mem::take(&mut report.events);
         self.stats.bytes += std::mem::take(&mut report.bytes);
+        self.unblock(std::mem::take(&mut report.unblocked));
         for (conn, reason) in report.ended.drain(..) {
             self.disconnect(conn, reason);
         }
@@ -327,9 +341,6 @@ impl Engine {
         self.report = self.take_report(writer.report);
         match written {
             Ok(written) => {
-                if written.recovers {
-                    self.pause.held = self.pause.held.saturating_sub(1);
-                }
                 if written.least_moved
                     && let Some(place) = place
                 {
@@ -421,8 +432,6 @@ struct Written {
     all: bool,
     /// There were events in it.
     events: bool,
-    /// It took bytes of events, and now lacks few enough not to be held back.
-    recovers: bool,
     /// The subscriber was the last of its audience, and moved on.
     least_moved: bool,
 }
@@ -443,7 +452,6 @@ impl<O: Outlet> Writer<'_, O> {
         Ok(Written {
             all: taken == wanted,
             events: false,
-            recovers: false,
             least_moved: false,
         })
     }
@@ -481,13 +489,17 @@ impl<O: Outlet> Writer<'_, O> {
         if subscriber.place >= source.end() {
             subscriber.seat.may_lack = self.limits.max_lag;
         }
+        if of_events > 0 && lag <= self.limits.held_from() {
+            let was_blocked = std::mem::take(&mut subscriber.seat.blocked);
+            subscribers.blocked -= usize::from(was_blocked);
+            self.report.unblocked += usize::from(was_blocked);
+        }
         // Places are often within an event: whoever was in the same one as the last moves on when that is complete.
         let was_least = |least| source.passed(place) <= source.passed(least);
         let least_moved = step.1 > 0 && least.is_some_and(was_least);
         Ok(Written {
             all,
             events: wanted > first,
-            recovers: of_events > 0 && lag <= self.limits.held_from(),
             least_moved,
         })
     }

@@ -391,6 +391,7 @@ impl Engine {
             bytes: 0,
             conn: key,
             direct: connection.writable && connection.outgoing.is_empty(),
+            blocked: false,
         };
         if let [topic] = *topics {
             let Topic {
@@ -768,8 +769,10 @@ impl Engine {
         }
     }
 
-    fn leave(&mut self, Place { audience, index }: Place, lacked_events: bool) {
+    fn leave(&mut self, place: Place, lacked_events: bool) {
+        let Place { audience, index } = place;
         self.stats.subscribers -= 1;
+        self.unblock(usize::from(self.seat(place).blocked));
         let moved = match audience {
             Audience::Topic(key) => self.topics[key as usize].subscribers.leave(index),
             Audience::Selection(key) => self.selections[key as usize].subscribers.leave(index),
