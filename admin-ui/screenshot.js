@@ -12,17 +12,37 @@ const agents = [
   "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15",
   "curl/8.14.1",
 ];
-const namespaces = ["/time", "/pets", "/pets/dogs", "/pets/cats", "/news/sports", "/news/weather/berlin", "/orders/eu", "/orders/us"];
+const namespaces = [
+  "/time",
+  "/pets",
+  "/pets/dogs",
+  "/pets/cats",
+  "/news/sports",
+  "/news/weather/berlin",
+  "/orders/eu",
+  "/orders/us",
+];
 
-const program = spawn(process.env.FANFARE, ["serve", "--demo", "--addr", "127.0.0.1:0", "--publish-token", token, "--admin-token", token], { stdio: ["ignore", "pipe", "ignore"] });
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
+const program = spawn(
+  process.env.FANFARE,
+  ["serve", "--demo", "--addr", "127.0.0.1:0", "--publish-token", token, "--admin-token", token],
+  { stdio: ["ignore", "pipe", "ignore"] },
+);
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM,
+  args: ["--no-sandbox", "--disable-gpu"],
+});
 try {
   const url = /http:\S+/.exec((await once(program.stdout, "data")).toString())[0];
   const clients = [];
   const join = () => {
     const number = clients.length;
     const options = { agent: false, headers: { "User-Agent": agents[number % agents.length] } };
-    const client = get(`${url}/subscribe${namespaces[(number * 5) % namespaces.length]}`, options, (stream) => stream.on("error", () => {}).resume());
+    const client = get(
+      `${url}/subscribe${namespaces[(number * 5) % namespaces.length]}`,
+      options,
+      (stream) => stream.on("error", () => {}).resume(),
+    );
     clients.push(client.on("error", () => {}));
   };
   while (clients.length < 180) join();
@@ -33,8 +53,18 @@ try {
   await page.getByRole("button", { name: "/news", exact: true }).click();
 
   for (let tick = 0; tick < minutes * 120; tick += 1) {
-    const wave = 60 + 40 * Math.sin(tick / 60) + 25 * Math.sin(tick / 17) + 15 * Math.random() + (tick % 300 < 24 ? 90 : 0);
-    const events = Array.from({ length: Math.round(wave / 2) }, (_, n) => JSON.stringify({ namespace: namespaces[(tick + n) % namespaces.length], data: "x".repeat(100) }));
+    const wave =
+      60 +
+      40 * Math.sin(tick / 60) +
+      25 * Math.sin(tick / 17) +
+      15 * Math.random() +
+      (tick % 300 < 24 ? 90 : 0);
+    const events = Array.from({ length: Math.round(wave / 2) }, (_, n) =>
+      JSON.stringify({
+        namespace: namespaces[(tick + n) % namespaces.length],
+        data: "x".repeat(100),
+      }),
+    );
     const headers = { "Content-Type": "application/x-ndjson", Authorization: `Bearer ${token}` };
     await fetch(`${url}/publish`, { method: "POST", headers, body: events.join("\n") });
     if (tick % 6 === 0) join();

@@ -11,16 +11,25 @@ import { beat, history } from "./live";
 export const pointed = signal<number | null>(null);
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const color = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const color = (name: string) =>
+  getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-export function Chart({ line, title, format }: { line: Line; title: string; format: (value: number) => string }) {
+export function Chart({
+  line,
+  title,
+  format,
+}: {
+  line: Line;
+  title: string;
+  format: (value: number) => string;
+}) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(null);
 
   useEffect(() => {
     const element = place.current!;
     const size = () => ({ width: element.clientWidth, height: element.clientHeight });
-    const made = plot.current = new uPlot(options(line, size(), format), data(line), element);
+    const made = (plot.current = new uPlot(options(line, size(), format), data(line), element));
     const resized = new ResizeObserver(() => made.setSize(size()));
     resized.observe(element);
     const recolored = () => made.redraw(false);
@@ -36,12 +45,22 @@ export function Chart({ line, title, format }: { line: Line; title: string; form
   });
 
   const of = history.summary(line);
-  const words = of ? `least ${format(of.least)}, on average ${format(of.mean)}, at the most ${format(of.greatest)}` : "nothing yet";
-  return <div class="chart" ref={place} role="img" aria-label={`${title} in the last ten minutes: ${words}`} />;
+  const words = of
+    ? `least ${format(of.least)}, on average ${format(of.mean)}, at the most ${format(of.greatest)}`
+    : "nothing yet";
+  return (
+    <div
+      class="chart"
+      ref={place}
+      role="img"
+      aria-label={`${title} in the last ten minutes: ${words}`}
+    />
+  );
 }
 
 /** 4 k and not 4.00 k: the steps of an axis are round. */
-const trimmed = (figure: string) => figure.replace(/\.0+(?= |$)/, "").replace(/(\.\d*[1-9])0+(?= |$)/, "$1");
+const trimmed = (figure: string) =>
+  figure.replace(/\.0+(?= |$)/, "").replace(/(\.\d*[1-9])0+(?= |$)/, "$1");
 
 function data(line: Line): uPlot.AlignedData {
   return [history.times, history.values(line)];
@@ -50,31 +69,76 @@ function data(line: Line): uPlot.AlignedData {
 /** Steps of an axis of bytes: powers of two, which are whole in KiB and MiB. */
 const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
-function options(line: Line, size: { width: number; height: number }, format: (value: number) => string): uPlot.Options {
+function options(
+  line: Line,
+  size: { width: number; height: number },
+  format: (value: number) => string,
+): uPlot.Options {
   const font = "11px system-ui, sans-serif";
-  const axis: uPlot.Axis = { stroke: () => color("--muted"), font, grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false } };
+  const axis: uPlot.Axis = {
+    stroke: () => color("--muted"),
+    font,
+    grid: { stroke: () => color("--line"), width: 1 },
+    ticks: { show: false },
+  };
   return {
     ...size,
     padding: [6, 18, 0, 0],
     legend: { show: false },
-    cursor: { y: false, drag: { x: false, y: false }, sync: { key: "fanfare" }, points: { size: 6 } },
+    cursor: {
+      y: false,
+      drag: { x: false, y: false },
+      sync: { key: "fanfare" },
+      points: { size: 6 },
+    },
     scales: {
       // Ten minutes from the first second on: a chart that fills up does not move under the eye.
-      x: { range: () => { const end = (beat.peek() || Date.now()) / 1000; return [end - SPAN_S, end]; } },
-      y: { range: (_, __, greatest) => [0, line === "busy" ? 1 : greatest > 0 ? greatest * 1.15 : 1] },
+      x: {
+        range: () => {
+          const end = (beat.peek() || Date.now()) / 1000;
+          return [end - SPAN_S, end];
+        },
+      },
+      y: {
+        range: (_, __, greatest) => [0, line === "busy" ? 1 : greatest > 0 ? greatest * 1.15 : 1],
+      },
     },
     axes: [
       {
-        ...axis, size: 20, gap: 4, space: 60, incrs: [120, 300],
+        ...axis,
+        size: 20,
+        gap: 4,
+        space: 60,
+        incrs: [120, 300],
         // A time at the very left would lie over the numbers of the other axis.
-        values: (plot, at) => at.map((at_s) => at_s < plot.scales["x"]!.min! + 30 ? null : minute(at_s * 1000)),
+        values: (plot, at) =>
+          at.map((at_s) => (at_s < plot.scales["x"]!.min! + 30 ? null : minute(at_s * 1000))),
       },
-      { ...axis, size: 58, gap: 6, space: 32, ...(line === "bytes" && { incrs: BINARY }), values: (_, at) => at.map((value) => trimmed(format(value))) },
+      {
+        ...axis,
+        size: 58,
+        gap: 6,
+        space: 32,
+        ...(line === "bytes" && { incrs: BINARY }),
+        values: (_, at) => at.map((value) => trimmed(format(value))),
+      },
     ],
     series: [
       {},
-      { stroke: () => color("--accent"), fill: () => color("--accent-faint"), width: 1.5, points: { show: false }, spanGaps: false },
+      {
+        stroke: () => color("--accent"),
+        fill: () => color("--accent-faint"),
+        width: 1.5,
+        points: { show: false },
+        spanGaps: false,
+      },
     ],
-    hooks: { setCursor: [(plot) => { pointed.value = plot.cursor.idx ?? null; }] },
+    hooks: {
+      setCursor: [
+        (plot) => {
+          pointed.value = plot.cursor.idx ?? null;
+        },
+      ],
+    },
   };
 }

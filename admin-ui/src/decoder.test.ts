@@ -21,7 +21,10 @@ const events = [
 test("an event stream cut at any place gives the same events", () => {
   for (let cut = 0; cut <= stream.length; cut += 1) {
     const decoder = new Decoder();
-    expect([...decoder.push(stream.slice(0, cut)), ...decoder.push(stream.slice(cut))], `cut at ${cut}`).toEqual(events);
+    expect(
+      [...decoder.push(stream.slice(0, cut)), ...decoder.push(stream.slice(cut))],
+      `cut at ${cut}`,
+    ).toEqual(events);
   }
 });
 

@@ -38,7 +38,8 @@ export class Decoder {
   }
 
   private dispatch(events: StreamEvent[]) {
-    if (this.data.length) events.push({ type: this.type || "message", data: this.data.join("\n"), id: this.id });
+    if (this.data.length)
+      events.push({ type: this.type || "message", data: this.data.join("\n"), id: this.id });
     this.type = "";
     this.data = [];
   }

@@ -4,8 +4,16 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { reason } from "./server";
 
-export function Dialog({ title, kind = "", onClose, children }: {
-  title: string; kind?: string; onClose: () => void; children: ComponentChildren;
+export function Dialog({
+  title,
+  kind = "",
+  onClose,
+  children,
+}: {
+  title: string;
+  kind?: string;
+  onClose: () => void;
+  children: ComponentChildren;
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
@@ -14,7 +22,13 @@ export function Dialog({ title, kind = "", onClose, children }: {
     return () => element.close();
   }, []);
   return (
-    <dialog ref={dialog} class={kind} aria-label={title} onClose={onClose} onClick={(event) => event.target === dialog.current && onClose()}>
+    <dialog
+      ref={dialog}
+      class={kind}
+      aria-label={title}
+      onClose={onClose}
+      onClick={(event) => event.target === dialog.current && onClose()}
+    >
       <div class="dialog-body">
         <h2>{title}</h2>
         {children}
@@ -44,7 +58,9 @@ let fading: ReturnType<typeof setTimeout>;
 function tell(text: string) {
   notice.value = text;
   clearTimeout(fading);
-  fading = setTimeout(() => { notice.value = ""; }, 6000);
+  fading = setTimeout(() => {
+    notice.value = "";
+  }, 6000);
 }
 
 export function Confirmation() {
@@ -55,7 +71,9 @@ export function Confirmation() {
 function Asked({ title, text, act }: Question) {
   const error = useSignal("");
   const busy = useSignal(false);
-  const close = () => { question.value = null; };
+  const close = () => {
+    question.value = null;
+  };
   const confirmed = async () => {
     busy.value = true;
     error.value = "";
@@ -71,10 +89,16 @@ function Asked({ title, text, act }: Question) {
   return (
     <Dialog title={title} onClose={close}>
       <p>{text}</p>
-      <p class="error" role="alert">{error}</p>
+      <p class="error" role="alert">
+        {error}
+      </p>
       <div class="actions">
-        <button type="button" onClick={close}>Cancel</button>
-        <button type="button" class="danger" disabled={busy} onClick={confirmed}>Confirm</button>
+        <button type="button" onClick={close}>
+          Cancel
+        </button>
+        <button type="button" class="danger" disabled={busy} onClick={confirmed}>
+          Confirm
+        </button>
       </div>
     </Dialog>
   );

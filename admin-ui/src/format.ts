@@ -15,7 +15,14 @@ function scaled(n: number, step: number, units: string[]): string {
     n /= step;
     unit += 1;
   }
-  const digits = n >= 99.95 || n === 0 || (unit === 0 && Number.isInteger(n)) ? 0 : n >= 9.995 ? 1 : unit === 0 ? 1 : 2;
+  const digits =
+    n >= 99.95 || n === 0 || (unit === 0 && Number.isInteger(n))
+      ? 0
+      : n >= 9.995
+        ? 1
+        : unit === 0
+          ? 1
+          : 2;
   return `${n.toFixed(digits)} ${units[unit]}`.trimEnd();
 }
 
@@ -41,15 +48,26 @@ export function duration(ms: number): string {
   if (ms < 1000) return `${Math.floor(ms)} ms`;
   const seconds = Math.floor(ms / 1000);
   const parts: [number, string][] = [
-    [Math.floor(seconds / 86400), "d"], [Math.floor(seconds / 3600) % 24, "h"], [Math.floor(seconds / 60) % 60, "min"], [seconds % 60, "s"],
+    [Math.floor(seconds / 86400), "d"],
+    [Math.floor(seconds / 3600) % 24, "h"],
+    [Math.floor(seconds / 60) % 60, "min"],
+    [seconds % 60, "s"],
   ];
   const first = parts.findIndex(([n]) => n > 0);
-  return parts.slice(first, first + 2).filter(([n]) => n > 0).map(([n, unit]) => `${n} ${unit}`).join(" ");
+  return parts
+    .slice(first, first + 2)
+    .filter(([n]) => n > 0)
+    .map(([n, unit]) => `${n} ${unit}`)
+    .join(" ");
 }
 
 /** A length of time in microseconds: 85 µs, 2.40 ms. */
 export function micros(us: number): string {
-  return us < 1000 ? `${Math.round(us)} µs` : us < 1_000_000 ? `${(us / 1000).toFixed(us < 10_000 ? 2 : 1)} ms` : `${(us / 1_000_000).toFixed(2)} s`;
+  return us < 1000
+    ? `${Math.round(us)} µs`
+    : us < 1_000_000
+      ? `${(us / 1000).toFixed(us < 10_000 ? 2 : 1)} ms`
+      : `${(us / 1_000_000).toFixed(2)} s`;
 }
 
 /** How long ago: now, 12 s ago. */
@@ -58,7 +76,11 @@ export function ago(ms: number | null): string {
 }
 
 const hours = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
-const seconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const seconds = new Intl.DateTimeFormat("en-GB", {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+});
 const days = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 
 /** 14:03 of Unix milliseconds, in the time zone of whoever looks. */

@@ -8,17 +8,35 @@ export function TopBar() {
   const server = status.value;
   return (
     <header class="bar">
-      <h1><img src="./icon.svg" alt="" width="28" height="28" /> fanfare</h1>
+      <h1>
+        <img src="./icon.svg" alt="" width="28" height="28" /> fanfare
+      </h1>
       {server && (
         <dl class="facts">
-          <div><dt class="hidden">State</dt><dd><State /></dd></div>
-          <div><dt>Node</dt><dd>{server.node}</dd></div>
-          <div><dt>Version</dt><dd>{server.version}</dd></div>
-          <div><dt>Up</dt><dd>{duration(Math.max(1000, server.uptime_ms))}</dd></div>
+          <div>
+            <dt class="hidden">State</dt>
+            <dd>
+              <State />
+            </dd>
+          </div>
+          <div>
+            <dt>Node</dt>
+            <dd>{server.node}</dd>
+          </div>
+          <div>
+            <dt>Version</dt>
+            <dd>{server.version}</dd>
+          </div>
+          <div>
+            <dt>Up</dt>
+            <dd>{duration(Math.max(1000, server.uptime_ms))}</dd>
+          </div>
         </dl>
       )}
       {session.value?.login && session.value.signed_in && (
-        <button type="button" onClick={() => void signOut().catch(reconnect)}>Sign out</button>
+        <button type="button" onClick={() => void signOut().catch(reconnect)}>
+          Sign out
+        </button>
       )}
     </header>
   );
@@ -26,7 +44,11 @@ export function TopBar() {
 
 function State() {
   if (link.value.state !== "live") return <span class="state lost">Not connected</span>;
-  return status.value?.state === "draining" ? <span class="state draining">Draining</span> : <span class="state serving">Serving</span>;
+  return status.value?.state === "draining" ? (
+    <span class="state draining">Draining</span>
+  ) : (
+    <span class="state serving">Serving</span>
+  );
 }
 
 /** Lies over the page, so that nothing moves when it comes and goes. */
@@ -36,7 +58,10 @@ export function LostBanner() {
     <div class="lost-banner" role="alert">
       {lost && (
         <div>
-          <strong>{lost.why}</strong> <Countdown until={lost.retry_at} /> <button type="button" onClick={reconnect}>Try now</button>
+          <strong>{lost.why}</strong> <Countdown until={lost.retry_at} />{" "}
+          <button type="button" onClick={reconnect}>
+            Try now
+          </button>
         </div>
       )}
     </div>
@@ -46,10 +71,16 @@ export function LostBanner() {
 function Countdown({ until }: { until: number }) {
   const at = useSignal(Date.now());
   useEffect(() => {
-    const timer = setInterval(() => { at.value = Date.now(); }, 250);
+    const timer = setInterval(() => {
+      at.value = Date.now();
+    }, 250);
     return () => clearInterval(timer);
   }, []);
   const left_s = Math.ceil((until - at.value) / 1000);
   // Only the sentence before is read out, not each second.
-  return <span class="countdown" aria-hidden="true">{left_s > 0 ? `Trying again in ${left_s} s.` : "Trying …"}</span>;
+  return (
+    <span class="countdown" aria-hidden="true">
+      {left_s > 0 ? `Trying again in ${left_s} s.` : "Trying …"}
+    </span>
+  );
 }

@@ -1,7 +1,13 @@
 import { expect, test } from "vitest";
 import { History, type Point, SPAN_S } from "./history";
 
-const point = (events: number | null): Point => ({ connections: 1, events, deliveries: 0, bytes: 0, busy: 0 });
+const point = (events: number | null): Point => ({
+  connections: 1,
+  events,
+  deliveries: 0,
+  bytes: 0,
+  busy: 0,
+});
 
 test("keeps ten minutes", () => {
   const history = new History();
@@ -34,6 +40,17 @@ test("a summary is of what is known", () => {
 
 test("minutes are means, the latest first", () => {
   const history = new History();
-  for (const [at_s, events] of [[58, 2], [59, 4], [60, 10], [61, null]] as const) history.push(at_s, point(events));
-  expect(history.minutes().map(({ at_s, means }) => [at_s, means.events, means.connections])).toEqual([[60, 10, 1], [0, 3, 1]]);
+  for (const [at_s, events] of [
+    [58, 2],
+    [59, 4],
+    [60, 10],
+    [61, null],
+  ] as const)
+    history.push(at_s, point(events));
+  expect(
+    history.minutes().map(({ at_s, means }) => [at_s, means.events, means.connections]),
+  ).toEqual([
+    [60, 10, 1],
+    [0, 3, 1],
+  ]);
 });

@@ -7,7 +7,13 @@ export type Point = Record<Line, number | null>;
 export const LINES = ["connections", "events", "deliveries", "bytes", "busy"] as const;
 export type Line = (typeof LINES)[number];
 
-const nothing: Point = { connections: null, events: null, deliveries: null, bytes: null, busy: null };
+const nothing: Point = {
+  connections: null,
+  events: null,
+  deliveries: null,
+  bytes: null,
+  busy: null,
+};
 
 export class History {
   /** Unix seconds, ascending. */
@@ -46,11 +52,12 @@ export class History {
     const byMinute = new Map<number, Point[]>();
     this.times.forEach((time, index) => {
       const at_s = Math.floor(time / 60) * 60;
-      byMinute.set(at_s, [...byMinute.get(at_s) ?? [], this.points[index]!]);
+      byMinute.set(at_s, [...(byMinute.get(at_s) ?? []), this.points[index]!]);
     });
     return [...byMinute].reverse().map(([at_s, points]) => {
       const means = { ...nothing };
-      for (const line of LINES) means[line] = summary(points.map((point) => point[line]))?.mean ?? null;
+      for (const line of LINES)
+        means[line] = summary(points.map((point) => point[line]))?.mean ?? null;
       return { at_s, means };
     });
   }

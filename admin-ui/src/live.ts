@@ -3,7 +3,7 @@
 import { effect, signal } from "@preact/signals";
 import { History } from "./history";
 import { type Rates, rates } from "./rates";
-import { type Session, ServerError, type Status, follow, get, post, reason } from "./server";
+import { follow, get, post, reason, ServerError, type Session, type Status } from "./server";
 import { wait } from "./wait";
 
 export type Link =
@@ -43,20 +43,28 @@ export async function signOut() {
 
 /** Keeps the line up for as long as the page is there. */
 export async function stayConnected() {
-  for (let failures = 0; ;) {
+  for (let failures = 0; ; ) {
     attempt = new AbortController();
     const { signal } = attempt;
     const before = beat.value;
     let why = "The connection to the server is lost.";
     try {
-      session.value = await get<Session>("session.json", AbortSignal.any([signal, AbortSignal.timeout(SILENCE_MS)]));
+      session.value = await get<Session>(
+        "session.json",
+        AbortSignal.any([signal, AbortSignal.timeout(SILENCE_MS)]),
+      );
       if (session.value.login && !session.value.signed_in) {
         forget();
         link.value = { state: "sign-in" };
         await wait(signal);
         continue;
       }
-      await follow("events", signal, (events) => took(JSON.parse(events.at(-1)!.data) as Status), SILENCE_MS);
+      await follow(
+        "events",
+        signal,
+        (events) => took(JSON.parse(events.at(-1)!.data) as Status),
+        SILENCE_MS,
+      );
     } catch (error) {
       if (error instanceof ServerError) why = reason(error);
     }

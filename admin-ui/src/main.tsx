@@ -3,8 +3,8 @@ import { render } from "preact";
 import "./app.css";
 import { Connections } from "./connections";
 import { Confirmation, notice } from "./dialog";
-import { link, session, stayConnected, status } from "./live";
 import { LostBanner, TopBar } from "./frame";
+import { link, session, status, stayConnected } from "./live";
 import { Namespaces } from "./namespaces";
 import { Overview } from "./overview";
 import { SignIn } from "./sign_in";
@@ -15,9 +15,19 @@ function App() {
     <>
       <TopBar />
       <LostBanner />
-      <main>{link.value.state === "sign-in" ? <SignIn /> : status.value ? <Everything /> : <p class="waiting">Waiting for the server …</p>}</main>
+      <main>
+        {link.value.state === "sign-in" ? (
+          <SignIn />
+        ) : status.value ? (
+          <Everything />
+        ) : (
+          <p class="waiting">Waiting for the server …</p>
+        )}
+      </main>
       <Confirmation />
-      <div class="notice" role="status">{notice}</div>
+      <div class="notice" role="status">
+        {notice}
+      </div>
     </>
   );
 }

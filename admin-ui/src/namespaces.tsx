@@ -6,8 +6,8 @@ import { confirm } from "./dialog";
 import { ago, bytes, count, short } from "./format";
 import { usePolled } from "./polled";
 import { Meter } from "./rates";
-import { type NamespaceRow, type Namespaces as Answer, post } from "./server";
-import { type Column, Head, type View, query, useView } from "./table";
+import { type Namespaces as Answer, type NamespaceRow, post } from "./server";
+import { type Column, Head, query, useView, type View } from "./table";
 import { lastSegment, toggled } from "./tree";
 
 const EVERY_MS = 2000;
@@ -36,44 +36,87 @@ export function Namespaces() {
   const open = useSignal<ReadonlySet<string>>(new Set());
   const flat = view.filter.value !== "";
   const found = usePolled<Answer>(flat ? `namespaces.json?${query(view)}` : null, EVERY_MS);
-  const toggle = (namespace: string) => { open.value = toggled(open.value, namespace); };
+  const toggle = (namespace: string) => {
+    open.value = toggled(open.value, namespace);
+  };
   return (
     <section class="panel table-panel namespaces" aria-labelledby="namespaces">
       <table>
-        <caption><h2 id="namespaces">Namespaces</h2></caption>
+        <caption>
+          <h2 id="namespaces">Namespaces</h2>
+        </caption>
         <Head view={view} columns={COLUMNS} page={flat ? found.data : null} what="in use" />
-        <tbody>{flat ? <Matches found={found} /> : <Children under="/" depth={0} opened={{ view, open: open.value, toggle }} />}</tbody>
+        <tbody>
+          {flat ? (
+            <Matches found={found} />
+          ) : (
+            <Children under="/" depth={0} opened={{ view, open: open.value, toggle }} />
+          )}
+        </tbody>
       </table>
     </section>
   );
 }
 
-function Matches({ found: { data, at_ms, again } }: { found: ReturnType<typeof usePolled<Answer>> }) {
+function Matches({
+  found: { data, at_ms, again },
+}: {
+  found: ReturnType<typeof usePolled<Answer>>;
+}) {
   const meter = useRef(new Meter()).current;
-  return <>{data?.namespaces.map((row) => <Row key={row.namespace} {...{ row, meter, at_ms, again }}><span class="leaf">{row.namespace}</span></Row>)}</>;
+  return (
+    <>
+      {data?.namespaces.map((row) => (
+        <Row key={row.namespace} {...{ row, meter, at_ms, again }}>
+          <span class="leaf">{row.namespace}</span>
+        </Row>
+      ))}
+    </>
+  );
 }
 
 /** The rows directly below a namespace, each followed by its own when it is open. Before those of the first level comes the root itself. */
 function Children({ under, depth, opened }: { under: string; depth: number; opened: Opened }) {
   const limit = useSignal(CHILDREN);
-  const asked = new URLSearchParams({ under, limit: String(limit.value), sort: opened.view.sort.value });
+  const asked = new URLSearchParams({
+    under,
+    limit: String(limit.value),
+    sort: opened.view.sort.value,
+  });
   const { data, at_ms, again } = usePolled<Answer>(`namespaces.json?${asked}`, EVERY_MS);
   const meter = useRef(new Meter()).current;
   if (!data) return null;
   const more = data.matched - data.namespaces.length;
   return (
     <>
-      {under === "/" && data.at && <Row row={data.at} {...{ meter, at_ms, again }}><span class="leaf">/</span></Row>}
+      {under === "/" && data.at && (
+        <Row row={data.at} {...{ meter, at_ms, again }}>
+          <span class="leaf">/</span>
+        </Row>
+      )}
       {data.namespaces.map((row) => (
         <Fragment key={row.namespace}>
-          <Row {...{ row, meter, at_ms, again }}><Branch row={row} depth={depth} opened={opened} /></Row>
-          {opened.open.has(row.namespace) && <Children under={row.namespace} depth={depth + 1} opened={opened} />}
+          <Row {...{ row, meter, at_ms, again }}>
+            <Branch row={row} depth={depth} opened={opened} />
+          </Row>
+          {opened.open.has(row.namespace) && (
+            <Children under={row.namespace} depth={depth + 1} opened={opened} />
+          )}
         </Fragment>
       ))}
       {more > 0 && (
         <tr>
           <td colSpan={3}>
-            <button type="button" class="plain" style={{ marginInlineStart: indent(depth) }} onClick={() => { limit.value += CHILDREN; }}>Show {count(Math.min(more, CHILDREN))} of {count(more)} more</button>
+            <button
+              type="button"
+              class="plain"
+              style={{ marginInlineStart: indent(depth) }}
+              onClick={() => {
+                limit.value += CHILDREN;
+              }}
+            >
+              Show {count(Math.min(more, CHILDREN))} of {count(more)} more
+            </button>
           </td>
         </tr>
       )}
@@ -86,31 +129,79 @@ const indent = (depth: number) => `${depth * 1.1}rem`;
 /** The last segment. What stands before it is in the text but not to be seen, for those who hear the page, or copy from it. */
 function Name({ namespace }: { namespace: string }) {
   const last = lastSegment(namespace);
-  return <><span class="before">{namespace.slice(0, namespace.length - last.length)}</span>{last}</>;
+  return (
+    <>
+      <span class="before">{namespace.slice(0, namespace.length - last.length)}</span>
+      {last}
+    </>
+  );
 }
 
 function Branch({ row, depth, opened }: { row: NamespaceRow; depth: number; opened: Opened }) {
   const { namespace } = row;
   const shown = { style: { paddingInlineStart: indent(depth) }, title: namespace };
-  if (!row.children) return <span class="leaf" {...shown}><Name namespace={namespace} /></span>;
+  if (!row.children)
+    return (
+      <span class="leaf" {...shown}>
+        <Name namespace={namespace} />
+      </span>
+    );
   return (
-    <button type="button" class="branch" {...shown} aria-expanded={opened.open.has(namespace)} onClick={() => opened.toggle(namespace)}><Name namespace={namespace} /></button>
+    <button
+      type="button"
+      class="branch"
+      {...shown}
+      aria-expanded={opened.open.has(namespace)}
+      onClick={() => opened.toggle(namespace)}
+    >
+      <Name namespace={namespace} />
+    </button>
   );
 }
 
-function Row({ row, meter, at_ms, again, children }: {
-  row: NamespaceRow; meter: Meter; at_ms: number; again: () => void; children: ComponentChildren;
+function Row({
+  row,
+  meter,
+  at_ms,
+  again,
+  children,
+}: {
+  row: NamespaceRow;
+  meter: Meter;
+  at_ms: number;
+  again: () => void;
+  children: ComponentChildren;
 }) {
   return (
     <tr>
-      <th scope="row" class="name">{children}</th>
+      <th scope="row" class="name">
+        {children}
+      </th>
       <td class="number small">{count(row.subscribers)}</td>
       <td class="number">{count(row.subscribers_below)}</td>
       <td class="number medium">{count(row.events)}</td>
       <td class="number small">{short(meter.rate(row.namespace, row.events, at_ms))}</td>
-      <td class="number medium">{row.retained_events ? <>{count(row.retained_events)} <small>{bytes(row.retained_bytes)}</small></> : "–"}</td>
-      <td class="number medium">{row.last_event_at === null ? "–" : ago(Math.max(0, at_ms - row.last_event_at))}</td>
-      <td class="act"><button type="button" disabled={!row.subscribers_below} onClick={() => disconnect(row, again)}>Disconnect</button></td>
+      <td class="number medium">
+        {row.retained_events ? (
+          <>
+            {count(row.retained_events)} <small>{bytes(row.retained_bytes)}</small>
+          </>
+        ) : (
+          "–"
+        )}
+      </td>
+      <td class="number medium">
+        {row.last_event_at === null ? "–" : ago(Math.max(0, at_ms - row.last_event_at))}
+      </td>
+      <td class="act">
+        <button
+          type="button"
+          disabled={!row.subscribers_below}
+          onClick={() => disconnect(row, again)}
+        >
+          Disconnect
+        </button>
+      </td>
     </tr>
   );
 }

@@ -24,10 +24,24 @@ export function Overview() {
   const server = status.value!;
   return (
     <section aria-labelledby="overview" class="overview">
-      {server.warnings.length > 0 && <ul class="warnings" aria-label="Warnings">{server.warnings.map((warning) => <li key={warning}>{warning}</li>)}</ul>}
+      {server.warnings.length > 0 && (
+        <ul class="warnings" aria-label="Warnings">
+          {server.warnings.map((warning) => (
+            <li key={warning}>{warning}</li>
+          ))}
+        </ul>
+      )}
       <div class="section-head">
         <h2 id="overview">Last 10 minutes</h2>
-        <button type="button" aria-pressed={asTable.value} onClick={() => { asTable.value = !asTable.value; }}>As a table</button>
+        <button
+          type="button"
+          aria-pressed={asTable.value}
+          onClick={() => {
+            asTable.value = !asTable.value;
+          }}
+        >
+          As a table
+        </button>
       </div>
       <div class="tiles">
         {asTable.value ? <Minutes /> : <Charts />}
@@ -38,7 +52,13 @@ export function Overview() {
   );
 }
 
-const formats: Record<Line, (value: number) => string> = { connections: short, events: short, deliveries: short, bytes, busy: share };
+const formats: Record<Line, (value: number) => string> = {
+  connections: short,
+  events: short,
+  deliveries: short,
+  bytes,
+  busy: share,
+};
 
 function Charts() {
   const server = status.value!;
@@ -48,23 +68,51 @@ function Charts() {
       <Tile line="connections" title="Connections" now={count(server.connections_now)}>
         peak {count(server.connections_peak)}, in all {count(server.connections_total)}
       </Tile>
-      <Tile line="events" title="Events in" unit="per second" now={short(rates?.events ?? null)}>in all {count(server.events)}</Tile>
-      <Tile line="deliveries" title="Deliveries" unit="per second" now={short(rates?.deliveries ?? null)}>in all {count(server.deliveries)}</Tile>
-      <Tile line="bytes" title="Bytes out" unit="per second" now={bytes(rates?.bytes ?? null)}>in all {bytes(server.bytes_sent)}</Tile>
-      <Tile line="busy" title="Loop busy" now={share(rates?.busy ?? null)}>longest turn {micros(server.loop.longest_turn_us)}</Tile>
+      <Tile line="events" title="Events in" unit="per second" now={short(rates?.events ?? null)}>
+        in all {count(server.events)}
+      </Tile>
+      <Tile
+        line="deliveries"
+        title="Deliveries"
+        unit="per second"
+        now={short(rates?.deliveries ?? null)}
+      >
+        in all {count(server.deliveries)}
+      </Tile>
+      <Tile line="bytes" title="Bytes out" unit="per second" now={bytes(rates?.bytes ?? null)}>
+        in all {bytes(server.bytes_sent)}
+      </Tile>
+      <Tile line="busy" title="Loop busy" now={share(rates?.busy ?? null)}>
+        longest turn {micros(server.loop.longest_turn_us)}
+      </Tile>
     </>
   );
 }
 
-function Tile({ line, title, unit, now, children }: {
-  line: Line; title: string; unit?: string; now: string; children: ComponentChildren;
+function Tile({
+  line,
+  title,
+  unit,
+  now,
+  children,
+}: {
+  line: Line;
+  title: string;
+  unit?: string;
+  now: string;
+  children: ComponentChildren;
 }) {
   return (
     <figure class="panel tile">
       <figcaption>
         <span class="tile-title">{title}</span>
-        <span class="big">{now}{unit && <small> {unit}</small>}</span>
-        <span class="under"><Under line={line}>{children}</Under></span>
+        <span class="big">
+          {now}
+          {unit && <small> {unit}</small>}
+        </span>
+        <span class="under">
+          <Under line={line}>{children}</Under>
+        </span>
       </figcaption>
       <Chart line={line} title={unit ? `${title} ${unit}` : title} format={formats[line]} />
     </figure>
@@ -77,12 +125,18 @@ function Under({ line, children }: { line: Line; children: ComponentChildren }) 
   const at_s = index === null || !beat.value ? undefined : history.times[index];
   if (index === null || at_s === undefined) return <>{children}</>;
   const value = history.values(line)[index] ?? null;
-  return <>{value === null ? "–" : formats[line](value)} at {clock(at_s * 1000)}</>;
+  return (
+    <>
+      {value === null ? "–" : formats[line](value)} at {clock(at_s * 1000)}
+    </>
+  );
 }
 
 /** The same as the charts, for those who cannot see them or want figures. */
 function Minutes() {
-  const cell = (means: Point, line: Line) => <td class="number">{means[line] === null ? "–" : formats[line](means[line])}</td>;
+  const cell = (means: Point, line: Line) => (
+    <td class="number">{means[line] === null ? "–" : formats[line](means[line])}</td>
+  );
   return (
     <div class="panel minutes" tabIndex={0} role="region" aria-label="Last 10 minutes as a table">
       <table>
@@ -90,20 +144,35 @@ function Minutes() {
         <thead>
           <tr>
             <th scope="col">Minute</th>
-            <th scope="col" class="number">Connections</th>
-            <th scope="col" class="number">Events in per second</th>
-            <th scope="col" class="number">Deliveries per second</th>
-            <th scope="col" class="number">Bytes out per second</th>
-            <th scope="col" class="number">Loop busy</th>
+            <th scope="col" class="number">
+              Connections
+            </th>
+            <th scope="col" class="number">
+              Events in per second
+            </th>
+            <th scope="col" class="number">
+              Deliveries per second
+            </th>
+            <th scope="col" class="number">
+              Bytes out per second
+            </th>
+            <th scope="col" class="number">
+              Loop busy
+            </th>
           </tr>
         </thead>
         <tbody>
-          {beat.value > 0 && history.minutes().map(({ at_s, means }) => (
-            <tr key={at_s}>
-              <th scope="row">{minute(at_s * 1000)}</th>
-              {cell(means, "connections")}{cell(means, "events")}{cell(means, "deliveries")}{cell(means, "bytes")}{cell(means, "busy")}
-            </tr>
-          ))}
+          {beat.value > 0 &&
+            history.minutes().map(({ at_s, means }) => (
+              <tr key={at_s}>
+                <th scope="row">{minute(at_s * 1000)}</th>
+                {cell(means, "connections")}
+                {cell(means, "events")}
+                {cell(means, "deliveries")}
+                {cell(means, "bytes")}
+                {cell(means, "busy")}
+              </tr>
+            ))}
         </tbody>
       </table>
     </div>
@@ -111,21 +180,48 @@ function Minutes() {
 }
 
 function Kept() {
-  const { queue_events, queue_bytes, retained_bytes, retained_limit, retained_events, namespaces, subscribers } = status.value!;
+  const {
+    queue_events,
+    queue_bytes,
+    retained_bytes,
+    retained_limit,
+    retained_events,
+    namespaces,
+    subscribers,
+  } = status.value!;
   return (
     <section class="panel kept" aria-labelledby="kept">
       <h3 id="kept">Now</h3>
       <dl class="pairs">
-        <div><dt>Publish queue</dt><dd>{count(queue_events)} <small>events, {bytes(queue_bytes)}</small></dd></div>
+        <div>
+          <dt>Publish queue</dt>
+          <dd>
+            {count(queue_events)} <small>events, {bytes(queue_bytes)}</small>
+          </dd>
+        </div>
         <div>
           <dt>Retained</dt>
           <dd>
-            {count(retained_events)} <small>events, {bytes(retained_bytes)} of {bytes(retained_limit)}</small>
-            <meter min={0} max={Math.max(1, retained_limit)} value={retained_bytes} aria-label="Memory of retained events" />
+            {count(retained_events)}{" "}
+            <small>
+              events, {bytes(retained_bytes)} of {bytes(retained_limit)}
+            </small>
+            <meter
+              min={0}
+              max={Math.max(1, retained_limit)}
+              value={retained_bytes}
+              aria-label="Memory of retained events"
+            />
           </dd>
         </div>
-        <div><dt>Namespaces</dt><dd>{count(namespaces)}</dd></div>
-        <div><dt>Subscribers</dt><dd>{count(subscribers)}</dd></div>
+        <div>
+          <dt>Namespaces</dt>
+          <dd>{count(namespaces)}</dd>
+        </div>
+        <div>
+          <dt>Subscribers</dt>
+          <dd>{count(subscribers)}</dd>
+        </div>
       </dl>
     </section>
   );
@@ -140,7 +236,10 @@ function Disconnects() {
       <dl>
         {reasons.map((name) => (
           <div key={name} class={disconnects[name] ? "some" : ""}>
-            <dt>{name} <small>{REASONS[name]}</small></dt><dd>{count(disconnects[name] ?? 0)}</dd>
+            <dt>
+              {name} <small>{REASONS[name]}</small>
+            </dt>
+            <dd>{count(disconnects[name] ?? 0)}</dd>
           </div>
         ))}
       </dl>

@@ -1,7 +1,7 @@
 // Tables and panels ask again while they are looked at.
 import { useEffect, useState } from "preact/hooks";
 import { link, reconnect } from "./live";
-import { ServerError, get } from "./server";
+import { get, ServerError } from "./server";
 import { wait } from "./wait";
 
 interface Answer<T> {
@@ -17,7 +17,10 @@ interface Answer<T> {
  * The answer to `path`, asked for every `every_ms`, at once when `path` changes or `again` is called; and not while there is no path, nobody
  * looks, or the server is away.
  */
-export function usePolled<T>(path: string | null, every_ms: number): Answer<T> & { again: () => void } {
+export function usePolled<T>(
+  path: string | null,
+  every_ms: number,
+): Answer<T> & { again: () => void } {
   const [answer, setAnswer] = useState<Answer<T>>({ data: null, at_ms: 0, refused: null });
   const [round, setRound] = useState(0);
   const live = link.value.state === "live";

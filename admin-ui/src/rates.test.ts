@@ -2,14 +2,27 @@ import { expect, test } from "vitest";
 import { type Counters, Meter, rates } from "./rates";
 
 function counters(uptime_ms: number, factor: number, startup_time = 7): Counters {
-  return { startup_time, uptime_ms, events: factor, deliveries: 10 * factor, bytes_sent: 1000 * factor, loop: { busy_ms: factor, longest_turn_us: 1 } };
+  return {
+    startup_time,
+    uptime_ms,
+    events: factor,
+    deliveries: 10 * factor,
+    bytes_sent: 1000 * factor,
+    loop: { busy_ms: factor, longest_turn_us: 1 },
+  };
 }
 
 test("rates are what happened over the server's own time", () => {
-  expect(rates(counters(1000, 5), counters(3000, 105))).toEqual({ events: 50, deliveries: 500, bytes: 50_000, busy: 0.05 });
+  expect(rates(counters(1000, 5), counters(3000, 105))).toEqual({
+    events: 50,
+    deliveries: 500,
+    bytes: 50_000,
+    busy: 0.05,
+  });
 });
 
-test("a loop is never busier than busy", () => expect(rates(counters(0, 0), counters(1000, 1700))?.busy).toBe(1));
+test("a loop is never busier than busy", () =>
+  expect(rates(counters(0, 0), counters(1000, 1700))?.busy).toBe(1));
 
 test.each([
   ["no look before", null, counters(1000, 1)],

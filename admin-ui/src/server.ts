@@ -83,7 +83,10 @@ export interface Session {
 
 /** An answer that was none of the good ones. */
 export class ServerError extends Error {
-  constructor(readonly status: number, message: string) {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
     super(message);
   }
 }
@@ -95,8 +98,11 @@ export function reason(error: unknown): string {
 
 async function checked(reply: Response): Promise<Response> {
   if (reply.ok) return reply;
-  const said = await reply.json().catch(() => null) as { error?: unknown } | null;
-  throw new ServerError(reply.status, typeof said?.error === "string" ? said.error : `The server answered ${reply.status}.`);
+  const said = (await reply.json().catch(() => null)) as { error?: unknown } | null;
+  throw new ServerError(
+    reply.status,
+    typeof said?.error === "string" ? said.error : `The server answered ${reply.status}.`,
+  );
 }
 
 export async function get<T>(path: string, signal: AbortSignal | null = null): Promise<T> {
@@ -107,8 +113,10 @@ export async function get<T>(path: string, signal: AbortSignal | null = null): P
 export async function post<T>(path: string, body: object, token = ""): Promise<T> {
   const headers: Record<string, string> = { "Content-Type": "application/json" };
   if (token) headers["Authorization"] = `Bearer ${token}`;
-  const reply = await checked(await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }));
-  return reply.status === 204 ? undefined as T : reply.json() as Promise<T>;
+  const reply = await checked(
+    await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }),
+  );
+  return reply.status === 204 ? (undefined as T) : (reply.json() as Promise<T>);
 }
 
 /**
@@ -116,7 +124,11 @@ export async function post<T>(path: string, body: object, token = ""): Promise<T
  * whose type is known beforehand. A stream silent for `silence_ms` counts as broken, as a cut cable says nothing.
  */
 export async function follow(
-  path: string, signal: AbortSignal, took: (events: StreamEvent[]) => void, silence_ms = 0, opened = () => {},
+  path: string,
+  signal: AbortSignal,
+  took: (events: StreamEvent[]) => void,
+  silence_ms = 0,
+  opened = () => {},
 ): Promise<void> {
   const broken = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -127,7 +139,9 @@ export async function follow(
   try {
     heard();
     const reply = await fetch(path, {
-      signal: AbortSignal.any([signal, broken.signal]), cache: "no-store", headers: { Accept: "text/event-stream" },
+      signal: AbortSignal.any([signal, broken.signal]),
+      cache: "no-store",
+      headers: { Accept: "text/event-stream" },
     });
     const body = (await checked(reply)).body;
     if (!body) return;

@@ -1,7 +1,7 @@
 // The form that asks for the admin token. The token itself is kept nowhere in the page: the server answers with a cookie scripts cannot read.
 import { useSignal } from "@preact/signals";
 import { signIn } from "./live";
-import { ServerError, reason } from "./server";
+import { reason, ServerError } from "./server";
 
 export function SignIn() {
   const token = useSignal("");
@@ -12,7 +12,10 @@ export function SignIn() {
     try {
       await signIn(token.value);
     } catch (failure) {
-      error.value = failure instanceof ServerError && failure.status === 401 ? "This is not the admin token." : reason(failure);
+      error.value =
+        failure instanceof ServerError && failure.status === 401
+          ? "This is not the admin token."
+          : reason(failure);
     }
   };
   return (
@@ -20,9 +23,20 @@ export function SignIn() {
       <h2 id="sign-in">Sign in</h2>
       <label>
         Admin token
-        <input type="password" autocomplete="current-password" required autofocus value={token} onInput={(event) => { token.value = event.currentTarget.value; }} />
+        <input
+          type="password"
+          autocomplete="current-password"
+          required
+          autofocus
+          value={token}
+          onInput={(event) => {
+            token.value = event.currentTarget.value;
+          }}
+        />
       </label>
-      <p class="error" role="alert">{error}</p>
+      <p class="error" role="alert">
+        {error}
+      </p>
       <button class="primary">Sign in</button>
     </form>
   );

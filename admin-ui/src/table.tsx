@@ -19,7 +19,11 @@ export function useView(sort: string, limit: number): View {
 }
 
 export function query({ sort, filter, offset, limit }: View): string {
-  const asked = new URLSearchParams({ limit: String(limit), offset: String(offset.value), sort: sort.value });
+  const asked = new URLSearchParams({
+    limit: String(limit),
+    offset: String(offset.value),
+    sort: sort.value,
+  });
   if (filter.value) asked.set("filter", filter.value);
   return asked.toString();
 }
@@ -35,10 +39,24 @@ export interface Column {
 }
 
 /** The head of a table. The controls stand in it, and keep their place when the table is wider than the window and scrolled. */
-export function Head({ view, columns, page, what }: { view: View; columns: Column[]; page: Page | null; what: string }) {
+export function Head({
+  view,
+  columns,
+  page,
+  what,
+}: {
+  view: View;
+  columns: Column[];
+  page: Page | null;
+  what: string;
+}) {
   return (
     <>
-      <colgroup>{columns.map(({ kind, label }) => <col key={label} class={kind} />)}</colgroup>
+      <colgroup>
+        {columns.map(({ kind, label }) => (
+          <col key={label} class={kind} />
+        ))}
+      </colgroup>
       <thead>
         <tr class="controls">
           {/* Over the columns that are always there: one more would make columns of its own where the table is narrow. */}
@@ -49,7 +67,11 @@ export function Head({ view, columns, page, what }: { view: View; columns: Colum
             </div>
           </td>
         </tr>
-        <tr>{columns.map((column) => <ColumnHead key={column.label} view={view} {...column} />)}</tr>
+        <tr>
+          {columns.map((column) => (
+            <ColumnHead key={column.label} view={view} {...column} />
+          ))}
+        </tr>
       </thead>
     </>
   );
@@ -58,14 +80,26 @@ export function Head({ view, columns, page, what }: { view: View; columns: Colum
 /** A click sorts by this column, a second one turns that round. */
 function ColumnHead({ view, label, by, text = false, kind }: Column & { view: View }) {
   const align = `${text ? "" : "number"} ${kind}`;
-  if (!by) return <th scope="col" class={align}>{kind === "act" ? <span class="hidden">{label}</span> : label}</th>;
-  const sorted = view.sort.value === by ? "ascending" : view.sort.value === `-${by}` ? "descending" : "none";
+  if (!by)
+    return (
+      <th scope="col" class={align}>
+        {kind === "act" ? <span class="hidden">{label}</span> : label}
+      </th>
+    );
+  const sorted =
+    view.sort.value === by ? "ascending" : view.sort.value === `-${by}` ? "descending" : "none";
   const sort = () => {
     const down = sorted === "none" ? !text : sorted === "ascending";
     view.sort.value = (down ? "-" : "") + by;
     view.offset.value = 0;
   };
-  return <th scope="col" class={align} aria-sort={sorted}><button type="button" onClick={sort}>{label}</button></th>;
+  return (
+    <th scope="col" class={align} aria-sort={sorted}>
+      <button type="button" onClick={sort}>
+        {label}
+      </button>
+    </th>
+  );
 }
 
 function FilterBox({ view }: { view: View }) {
@@ -79,7 +113,20 @@ function FilterBox({ view }: { view: View }) {
     }, 250);
     return () => clearTimeout(timer);
   }, [typed.value]);
-  return <label>Filter <input type="text" spellcheck={false} autocomplete="off" value={typed} onInput={(event) => { typed.value = event.currentTarget.value; }} /></label>;
+  return (
+    <label>
+      Filter{" "}
+      <input
+        type="text"
+        spellcheck={false}
+        autocomplete="off"
+        value={typed}
+        onInput={(event) => {
+          typed.value = event.currentTarget.value;
+        }}
+      />
+    </label>
+  );
 }
 
 function Pager({ view, page, what }: { view: View; page: Page; what: string }) {
@@ -90,15 +137,32 @@ function Pager({ view, page, what }: { view: View; page: Page; what: string }) {
       view.offset.value = Math.max(0, Math.ceil(page.matched / view.limit) - 1) * view.limit;
     }
   }, [page.matched]);
-  const turn = (pages: number) => { view.offset.value = Math.max(0, view.offset.value + pages * view.limit); };
+  const turn = (pages: number) => {
+    view.offset.value = Math.max(0, view.offset.value + pages * view.limit);
+  };
   return (
     <div class="pager">
       <span>
-        {page.matched === 0 ? "None" : <>{count(page.offset + 1)}–{count(last)} of {count(page.matched)}</>}
-        {page.matched < page.total && <> (of {count(page.total)} {what})</>}
+        {page.matched === 0 ? (
+          "None"
+        ) : (
+          <>
+            {count(page.offset + 1)}–{count(last)} of {count(page.matched)}
+          </>
+        )}
+        {page.matched < page.total && (
+          <>
+            {" "}
+            (of {count(page.total)} {what})
+          </>
+        )}
       </span>
-      <button type="button" disabled={view.offset.value === 0} onClick={() => turn(-1)}>Previous</button>
-      <button type="button" disabled={last >= page.matched} onClick={() => turn(1)}>Next</button>
+      <button type="button" disabled={view.offset.value === 0} onClick={() => turn(-1)}>
+        Previous
+      </button>
+      <button type="button" disabled={last >= page.matched} onClick={() => turn(1)}>
+        Next
+      </button>
     </div>
   );
 }

@@ -3,11 +3,16 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { StreamEvent } from "./decoder";
 import { clock, count } from "./format";
-import { type Session, follow, post, reason } from "./server";
+import { follow, post, reason, type Session } from "./server";
 import { wait } from "./wait";
 
 export function TryIt({ publish }: { publish: Session["publish"] }) {
-  if (publish === "elsewhere") return <p class="panel">Events are published and followed at the server's other address, not at this one.</p>;
+  if (publish === "elsewhere")
+    return (
+      <p class="panel">
+        Events are published and followed at the server's other address, not at this one.
+      </p>
+    );
   return (
     <>
       <Publish publish={publish} />
@@ -26,7 +31,9 @@ function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
     const type = field("event");
     try {
       const { id, subscribers } = await post<{ id: string | null; subscribers: number }>(
-        "../publish", { namespace: field("namespace"), data: field("data"), ...(type && { event: type }) }, field("token"),
+        "../publish",
+        { namespace: field("namespace"), data: field("data"), ...(type && { event: type }) },
+        field("token"),
       );
       said.value = `Published${id ? ` as ${id}` : ""} to ${count(subscribers)} ${subscribers === 1 ? "subscriber" : "subscribers"}.`;
       failed.value = false;
@@ -39,14 +46,29 @@ function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
     <form class="panel publish" aria-labelledby="try-it" onSubmit={submit}>
       <h2 id="try-it">Try it</h2>
       <div class="fields">
-        <label>Namespace <input type="text" name="namespace" defaultValue="/" required spellcheck={false} /></label>
-        <label>Event <input type="text" name="event" placeholder="message" spellcheck={false} /></label>
-        {publish === "token" && <label>Publish token <input type="password" name="token" autocomplete="off" required /></label>}
+        <label>
+          Namespace{" "}
+          <input type="text" name="namespace" defaultValue="/" required spellcheck={false} />
+        </label>
+        <label>
+          Event <input type="text" name="event" placeholder="message" spellcheck={false} />
+        </label>
+        {publish === "token" && (
+          <label>
+            Publish token <input type="password" name="token" autocomplete="off" required />
+          </label>
+        )}
       </div>
-      <label>Data <textarea name="data" rows={4} spellcheck={false} /></label>
+      <label>
+        Data <textarea name="data" rows={4} spellcheck={false} />
+      </label>
       <div class="actions">
-        <p role="status" class={failed.value ? "error" : ""}>{publish === "closed" ? "Publishing is closed: the server has no publish token." : said}</p>
-        <button class="primary" disabled={publish === "closed"}>Publish</button>
+        <p role="status" class={failed.value ? "error" : ""}>
+          {publish === "closed" ? "Publishing is closed: the server has no publish token." : said}
+        </p>
+        <button class="primary" disabled={publish === "closed"}>
+          Publish
+        </button>
       </div>
     </form>
   );
@@ -72,10 +94,28 @@ function Follow() {
     <section class="panel follow" aria-labelledby="follow">
       <h2 id="follow">Follow live</h2>
       <form class="fields" onSubmit={submit}>
-        <label>Stream of <input type="text" required spellcheck={false} value={typed} disabled={namespace.value !== null} onInput={(event) => { typed.value = event.currentTarget.value; }} /></label>
-        <button class={namespace.value === null ? "primary" : ""}>{namespace.value === null ? "Follow" : "Stop"}</button>
+        <label>
+          Stream of{" "}
+          <input
+            type="text"
+            required
+            spellcheck={false}
+            value={typed}
+            disabled={namespace.value !== null}
+            onInput={(event) => {
+              typed.value = event.currentTarget.value;
+            }}
+          />
+        </label>
+        <button class={namespace.value === null ? "primary" : ""}>
+          {namespace.value === null ? "Follow" : "Stop"}
+        </button>
       </form>
-      {namespace.value === null ? <p class="empty">Events appear here as subscribers get them.</p> : <Stream namespace={namespace.value} />}
+      {namespace.value === null ? (
+        <p class="empty">Events appear here as subscribers get them.</p>
+      ) : (
+        <Stream namespace={namespace.value} />
+      )}
     </section>
   );
 }
@@ -93,17 +133,28 @@ function Stream({ namespace }: { namespace: string }) {
     // However many events come, they are drawn once a frame.
     const draw = () => {
       drawing = 0;
-      shown.value = { events: paused.value ? shown.value.events : [...latest.current], total: total.current };
+      shown.value = {
+        events: paused.value ? shown.value.events : [...latest.current],
+        total: total.current,
+      };
     };
     const took = (events: StreamEvent[]) => {
       state.value = "Live";
       const at_ms = Date.now();
-      const added = events.slice(-SHOWN).map((event, index, kept) => ({ ...event, at_ms, number: total.current + events.length - kept.length + index + 1 }));
+      const added = events
+        .slice(-SHOWN)
+        .map((event, index, kept) => ({
+          ...event,
+          at_ms,
+          number: total.current + events.length - kept.length + index + 1,
+        }));
       total.current += events.length;
       latest.current = [...latest.current, ...added].slice(-SHOWN);
       drawing ||= requestAnimationFrame(draw);
     };
-    void followOn(namespace, gone.signal, took, (said) => { state.value = said; });
+    void followOn(namespace, gone.signal, took, (said) => {
+      state.value = said;
+    });
     return () => {
       gone.abort();
       cancelAnimationFrame(drawing);
@@ -120,14 +171,26 @@ function Stream({ namespace }: { namespace: string }) {
     <>
       <div class="actions">
         <p role="status">{state}</p>
-        <p class="count">{count(all)} {all === 1 ? "event" : "events"}{paused.value && missed > 0 && `, ${count(missed)} since the pause`}</p>
-        <button type="button" aria-pressed={paused.value} onClick={pause}>Pause</button>
+        <p class="count">
+          {count(all)} {all === 1 ? "event" : "events"}
+          {paused.value && missed > 0 && `, ${count(missed)} since the pause`}
+        </p>
+        <button type="button" aria-pressed={paused.value} onClick={pause}>
+          Pause
+        </button>
       </div>
       <ol class="events" tabIndex={0} aria-label="Followed events, the latest first">
         {events.toReversed().map((event) => (
           <li key={event.number}>
-            <span class="event-head"><time>{clock(event.at_ms)}</time> <b>{event.type}</b> {event.id && <small>{event.id}</small>}</span>
-            <pre>{event.data.length > SHOWN_CHARS ? `${event.data.slice(0, SHOWN_CHARS)} … (${count(event.data.length)} characters)` : event.data}</pre>
+            <span class="event-head">
+              <time>{clock(event.at_ms)}</time> <b>{event.type}</b>{" "}
+              {event.id && <small>{event.id}</small>}
+            </span>
+            <pre>
+              {event.data.length > SHOWN_CHARS
+                ? `${event.data.slice(0, SHOWN_CHARS)} … (${count(event.data.length)} characters)`
+                : event.data}
+            </pre>
           </li>
         ))}
       </ol>
@@ -136,10 +199,17 @@ function Stream({ namespace }: { namespace: string }) {
 }
 
 /** Follows until told to end, through lost connections and restarts. */
-async function followOn(namespace: string, gone: AbortSignal, took: (events: StreamEvent[]) => void, tell: (state: string) => void) {
+async function followOn(
+  namespace: string,
+  gone: AbortSignal,
+  took: (events: StreamEvent[]) => void,
+  tell: (state: string) => void,
+) {
   while (!gone.aborted) {
     try {
-      await follow(`../subscribe?${new URLSearchParams({ ns: namespace })}`, gone, took, 0, () => tell("Live"));
+      await follow(`../subscribe?${new URLSearchParams({ ns: namespace })}`, gone, took, 0, () =>
+        tell("Live"),
+      );
       tell("The stream ended. Connecting again …");
     } catch (error) {
       if (gone.aborted) return;

@@ -4,7 +4,17 @@ import { once } from "node:events";
 import { createServer, request } from "node:http";
 import { after, afterEach, test as bare } from "node:test";
 import axe from "axe-core";
-import { browser, cleanUp, eventually, open, publish, rows, serve, subscribe, tile } from "./support.js";
+import {
+  browser,
+  cleanUp,
+  eventually,
+  open,
+  publish,
+  rows,
+  serve,
+  subscribe,
+  tile,
+} from "./support.js";
 
 /** No test may keep the others waiting for ever. */
 const test = (name, body) => bare(name, { timeout: 120_000 }, body);
@@ -17,8 +27,15 @@ test("shows what the server is, and its numbers move with the traffic", async ()
   const { page, close } = await open(server);
   await page.getByText("Serving").waitFor();
   assert.match(await page.locator("header").innerText(), /fanfare[^]*Version\s+\d+\.\d+\.\d+/);
-  const clients = await Promise.all([subscribe(server, "/pets"), subscribe(server, "/pets/dogs"), subscribe(server, "/time")]);
-  await publish(server, Array.from({ length: 40 }, (_, n) => ({ namespace: "/pets/dogs", data: `event ${n}` })));
+  const clients = await Promise.all([
+    subscribe(server, "/pets"),
+    subscribe(server, "/pets/dogs"),
+    subscribe(server, "/time"),
+  ]);
+  await publish(
+    server,
+    Array.from({ length: 40 }, (_, n) => ({ namespace: "/pets/dogs", data: `event ${n}` })),
+  );
   await eventually(async () => {
     assert.match(await tile(page, "Events in"), /in all 40$/);
     assert.match(await tile(page, "Deliveries"), /in all 80$/);
@@ -27,14 +44,22 @@ test("shows what the server is, and its numbers move with the traffic", async ()
   });
   // The chart says in words that something came in, at most 40 in a second.
   const chart = page.getByRole("img", { name: "Events in per second" });
-  await eventually(async () => assert.match(await chart.getAttribute("aria-label"), /least 0, on average [\d.]+, at the most [1-9]/));
+  await eventually(async () =>
+    assert.match(
+      await chart.getAttribute("aria-label"),
+      /least 0, on average [\d.]+, at the most [1-9]/,
+    ),
+  );
   clients[2].end();
   await eventually(async () => {
     const reasons = await page.getByRole("region", { name: "Disconnects by reason" }).innerText();
     assert.match(reasons, /client the client left\s+1\b/);
   });
   await page.getByRole("button", { name: "As a table" }).click();
-  const minute = page.getByRole("table", { name: "Means of each minute" }).locator("tbody tr").first();
+  const minute = page
+    .getByRole("table", { name: "Means of each minute" })
+    .locator("tbody tr")
+    .first();
   assert.match(await minute.innerText(), /^\d\d:\d\d\s/);
   await close();
   clients.forEach((client) => client.end());
@@ -43,16 +68,29 @@ test("shows what the server is, and its numbers move with the traffic", async ()
 
 test("the tree of namespaces opens level by level, and asks only for what is open", async () => {
   const server = await serve();
-  const clients = await Promise.all(["/pets/dogs", "/pets/cats/tabby", "/petshop"].map((namespace) => subscribe(server, namespace)));
+  const clients = await Promise.all(
+    ["/pets/dogs", "/pets/cats/tabby", "/petshop"].map((namespace) => subscribe(server, namespace)),
+  );
   await publish(server, [{ namespace: "/pets/dogs", data: "Corgi" }]);
   const { page, asked, table, close } = await open(server);
   const tree = table("Namespaces");
-  const names = async () => (await rows(tree)).map(([name, own, below]) => `${name} ${own} ${below}`);
-  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "/pets 0 2", "/petshop 1 1"]));
+  const names = async () =>
+    (await rows(tree)).map(([name, own, below]) => `${name} ${own} ${below}`);
+  await eventually(async () =>
+    assert.deepEqual(await names(), ["/ 0 3", "/pets 0 2", "/petshop 1 1"]),
+  );
   const askedFor = (under) => asked.some((url) => new URL(url).searchParams.get("under") === under);
   assert.ok(!askedFor("/pets"));
   await tree.getByRole("button", { name: "/pets", exact: true }).click();
-  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "/pets 0 2", "/pets/cats 0 1", "/pets/dogs 1 1", "/petshop 1 1"]));
+  await eventually(async () =>
+    assert.deepEqual(await names(), [
+      "/ 0 3",
+      "/pets 0 2",
+      "/pets/cats 0 1",
+      "/pets/dogs 1 1",
+      "/petshop 1 1",
+    ]),
+  );
   assert.ok(askedFor("/pets") && !askedFor("/pets/cats"));
   const cats = tree.getByRole("button", { name: "cats" });
   await cats.press("Enter");
@@ -62,9 +100,27 @@ test("the tree of namespaces opens level by level, and asks only for what is ope
   await tree.getByRole("textbox", { name: "Filter" }).fill("tab");
   await eventually(async () => assert.deepEqual(await names(), ["/pets/cats/tabby 1 1"]));
   await tree.getByRole("textbox", { name: "Filter" }).fill("");
-  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "/pets 0 2", "/pets/cats 0 1", "/pets/cats/tabby 1 1", "/pets/dogs 1 1", "/petshop 1 1"]));
+  await eventually(async () =>
+    assert.deepEqual(await names(), [
+      "/ 0 3",
+      "/pets 0 2",
+      "/pets/cats 0 1",
+      "/pets/cats/tabby 1 1",
+      "/pets/dogs 1 1",
+      "/petshop 1 1",
+    ]),
+  );
   await tree.getByRole("button", { name: "Own" }).click();
-  await eventually(async () => assert.deepEqual(await names(), ["/ 0 3", "/petshop 1 1", "/pets 0 2", "/pets/dogs 1 1", "/pets/cats 0 1", "/pets/cats/tabby 1 1"]));
+  await eventually(async () =>
+    assert.deepEqual(await names(), [
+      "/ 0 3",
+      "/petshop 1 1",
+      "/pets 0 2",
+      "/pets/dogs 1 1",
+      "/pets/cats 0 1",
+      "/pets/cats/tabby 1 1",
+    ]),
+  );
   await close();
   clients.forEach((client) => client.end());
   await server.stop();
@@ -74,10 +130,14 @@ test("5,000 connections are paged, sorted and filtered by the server", async () 
   const server = await serve("--max-connections", "6000");
   const clients = [];
   while (clients.length < 5000) {
-    clients.push(...await Promise.all(Array.from({ length: 250 }, (_, n) => {
-      const number = String(clients.length + n).padStart(4, "0");
-      return subscribe(server, `/room/${number.slice(2)}`, `agent-${number}`);
-    })));
+    clients.push(
+      ...(await Promise.all(
+        Array.from({ length: 250 }, (_, n) => {
+          const number = String(clients.length + n).padStart(4, "0");
+          return subscribe(server, `/room/${number.slice(2)}`, `agent-${number}`);
+        }),
+      )),
+    );
   }
   const { page, table, close } = await open(server);
   const sizes = [];
@@ -88,7 +148,9 @@ test("5,000 connections are paged, sorted and filtered by the server", async () 
   const agents = async () => (await rows(connections)).map((row) => row[3]);
   await connections.getByText("1–25 of 5,000").waitFor();
   await connections.getByRole("button", { name: "User agent" }).click();
-  await eventually(async () => assert.deepEqual((await agents()).slice(0, 2), ["agent-0000", "agent-0001"]));
+  await eventually(async () =>
+    assert.deepEqual((await agents()).slice(0, 2), ["agent-0000", "agent-0001"]),
+  );
   await connections.getByRole("button", { name: "Next" }).click();
   await eventually(async () => assert.equal((await agents())[0], "agent-0025"));
   await connections.getByText("26–50 of 5,000").waitFor();
@@ -107,7 +169,10 @@ test("5,000 connections are paged, sorted and filtered by the server", async () 
 
 test("a connection that is disconnected vanishes, and its stream ends", async () => {
   const server = await serve();
-  const [kept, kicked] = await Promise.all([subscribe(server, "/a", "kept"), subscribe(server, "/b", "kicked")]);
+  const [kept, kicked] = await Promise.all([
+    subscribe(server, "/a", "kept"),
+    subscribe(server, "/b", "kicked"),
+  ]);
   const { page, table, close } = await open(server);
   const row = (name) => table("Connections").getByRole("row", { name });
   await row("kicked").getByRole("button", { name: "Disconnect" }).click();
@@ -119,7 +184,10 @@ test("a connection that is disconnected vanishes, and its stream ends", async ()
   await row("kicked").waitFor({ state: "detached" });
   await page.getByText(/Connection \d+ is disconnected/).waitFor();
   await eventually(async () => {
-    assert.match(await page.getByRole("region", { name: "Disconnects by reason" }).innerText(), /kicked it was disconnected here\s+1\b/);
+    assert.match(
+      await page.getByRole("region", { name: "Disconnects by reason" }).innerText(),
+      /kicked it was disconnected here\s+1\b/,
+    );
   });
   // The other one still gets its events.
   await publish(server, [{ namespace: "/a", data: "still here" }]);
@@ -133,9 +201,13 @@ test("a connection that is disconnected vanishes, and its stream ends", async ()
 test("all of a namespace are disconnected by keyboard alone", async () => {
   const server = await serve();
   const others = await subscribe(server, "/other", "other");
-  const rooms = await Promise.all(["/rooms", "/rooms/1", "/rooms/2/window"].map((namespace) => subscribe(server, namespace)));
+  const rooms = await Promise.all(
+    ["/rooms", "/rooms/1", "/rooms/2/window"].map((namespace) => subscribe(server, namespace)),
+  );
   const { page, table, close } = await open(server);
-  const button = table("Namespaces").getByRole("row", { name: "rooms" }).getByRole("button", { name: "Disconnect" });
+  const button = table("Namespaces")
+    .getByRole("row", { name: "rooms" })
+    .getByRole("button", { name: "Disconnect" });
   await button.waitFor();
   await eventually(async () => {
     await page.keyboard.press("Tab");
@@ -146,7 +218,10 @@ test("all of a namespace are disconnected by keyboard alone", async () => {
   await confirm.waitFor();
   await page.keyboard.press("Escape");
   await confirm.waitFor({ state: "detached" });
-  assert.ok(await button.evaluate((element) => element === document.activeElement), "the focus is back where it was");
+  assert.ok(
+    await button.evaluate((element) => element === document.activeElement),
+    "the focus is back where it was",
+  );
   await page.keyboard.press("Enter");
   await eventually(async () => {
     await page.keyboard.press("Tab");
@@ -165,10 +240,17 @@ test("a panel tells everything about one connection, and that it is gone", async
   const server = await serve();
   const client = await subscribe(server, "?ns=/a&ns=/b/c", "an agent");
   const { page, table, close } = await open(server);
-  await table("Connections").getByRole("row", { name: "an agent" }).getByRole("button", { name: /^Connection/ }).click();
+  await table("Connections")
+    .getByRole("row", { name: "an agent" })
+    .getByRole("button", { name: /^Connection/ })
+    .click();
   const panel = page.getByRole("dialog", { name: /^Connection/ });
-  for (const text of ["/a", "/b/c", "/subscribe", "127.0.0.1", "an agent"]) await panel.getByText(text, { exact: true }).waitFor();
-  await publish(server, [{ namespace: "/b/c/d", data: "one" }, { namespace: "/a", data: "two" }]);
+  for (const text of ["/a", "/b/c", "/subscribe", "127.0.0.1", "an agent"])
+    await panel.getByText(text, { exact: true }).waitFor();
+  await publish(server, [
+    { namespace: "/b/c/d", data: "one" },
+    { namespace: "/a", data: "two" },
+  ]);
   await eventually(async () => assert.match(await panel.innerText(), /Events\s+2 /));
   client.end();
   await panel.getByText("This connection is gone.").waitFor();
@@ -195,8 +277,12 @@ test("an event is published and followed, with a pause", async () => {
   const followed = page.getByRole("list", { name: "Followed events" });
   await publishOne("Corgi\nof two lines");
   await form.getByText("to 2 subscribers").waitFor();
-  await eventually(() => assert.match(client.got, /event:new-dog\ndata:Corgi\ndata:of two lines\n\n/));
-  await eventually(async () => assert.match(await followed.innerText(), /new-dog[^]*Corgi\nof two lines/));
+  await eventually(() =>
+    assert.match(client.got, /event:new-dog\ndata:Corgi\ndata:of two lines\n\n/),
+  );
+  await eventually(async () =>
+    assert.match(await followed.innerText(), /new-dog[^]*Corgi\nof two lines/),
+  );
   await page.getByRole("button", { name: "Pause" }).click();
   await publishOne("unseen as yet");
   await page.getByText("2 events, 1 since the pause").waitFor();
@@ -224,7 +310,10 @@ test("with a token, the page asks for it and keeps it from scripts", async () =>
   await page.getByRole("button", { name: "Sign in" }).click();
   await table("Connections").waitFor();
   assert.equal(await page.evaluate(() => document.cookie), "");
-  assert.doesNotMatch(await page.evaluate(() => JSON.stringify([localStorage, sessionStorage])), /sesame/);
+  assert.doesNotMatch(
+    await page.evaluate(() => JSON.stringify([localStorage, sessionStorage])),
+    /sesame/,
+  );
   const [cookie] = await page.context().cookies();
   assert.deepEqual([cookie.httpOnly, cookie.sameSite], [true, "Strict"]);
   await page.reload();
@@ -248,7 +337,10 @@ test("with a token, the page asks for it and keeps it from scripts", async () =>
 test("the page says that the server is gone, and comes back with it", async () => {
   const first = await serve("--drain", "1s");
   const { page, table, close } = await open(first);
-  await publish(first, [{ namespace: "/a", data: "one" }, { namespace: "/a", data: "two" }]);
+  await publish(first, [
+    { namespace: "/a", data: "one" },
+    { namespace: "/a", data: "two" },
+  ]);
   await eventually(async () => assert.match(await tile(page, "Events in"), /in all 2$/));
   await first.stop();
   const banner = page.getByRole("alert").getByText("The connection to the server is lost.");
@@ -302,7 +394,11 @@ test("what clients send is text, whatever it looks like", async () => {
   await page.getByRole("button", { name: "Follow" }).click();
   await page.getByText("Live", { exact: true }).waitFor();
   await publish(server, [{ namespace, event: markup, id: markup, data: `${markup}\n${markup}` }]);
-  await page.getByRole("list", { name: "Followed events" }).locator("pre").getByText(`${markup}\n${markup}`).waitFor();
+  await page
+    .getByRole("list", { name: "Followed events" })
+    .locator("pre")
+    .getByText(`${markup}\n${markup}`)
+    .waitFor();
   await table("Namespaces").getByText(namespace, { exact: true }).waitFor();
   const row = table("Connections").getByRole("row").filter({ hasText: markup }).first();
   await row.getByRole("button", { name: "Disconnect" }).click();
@@ -310,7 +406,11 @@ test("what clients send is text, whatever it looks like", async () => {
   await page.getByRole("button", { name: "Cancel" }).click();
   await row.getByRole("button", { name: /^Connection/ }).click();
   await page.getByRole("dialog").getByText(markup, { exact: true }).waitFor();
-  assert.equal(await page.locator("#app img, #app script").count(), 1, "the page's own icon is the only image");
+  assert.equal(
+    await page.locator("#app img, #app script").count(),
+    1,
+    "the page's own icon is the only image",
+  );
   assert.equal(await page.evaluate(() => window.hacked), undefined);
   await close();
   client.end();
@@ -321,17 +421,23 @@ test("works behind a reverse proxy's path prefix", async () => {
   const server = await serve();
   const proxy = createServer((asked, reply) => {
     if (!asked.url.startsWith("/some/where/")) return reply.writeHead(404).end();
-    const through = request(server.url + asked.url.slice("/some/where".length), { method: asked.method, headers: asked.headers }, (answer) => {
-      reply.writeHead(answer.statusCode, answer.headers);
-      reply.flushHeaders();
-      answer.pipe(reply);
-    });
+    const through = request(
+      server.url + asked.url.slice("/some/where".length),
+      { method: asked.method, headers: asked.headers },
+      (answer) => {
+        reply.writeHead(answer.statusCode, answer.headers);
+        reply.flushHeaders();
+        answer.pipe(reply);
+      },
+    );
     through.on("error", () => reply.destroy());
     reply.on("close", () => through.destroy());
     asked.pipe(through);
   }).listen(0, "127.0.0.1");
   await once(proxy, "listening");
-  const { page, close } = await open({ url: `http://127.0.0.1:${proxy.address().port}/some/where` });
+  const { page, close } = await open({
+    url: `http://127.0.0.1:${proxy.address().port}/some/where`,
+  });
   await page.getByText("Serving").waitFor();
   const form = page.getByRole("form", { name: "Try it" });
   await form.getByLabel("Data").fill("through");
@@ -351,7 +457,10 @@ for (const colorScheme of ["light", "dark"]) {
     const clean = async (what) => {
       await page.evaluate(`${axe.source}; undefined`);
       const { violations } = await page.evaluate(() => window.axe.run());
-      assert.deepEqual(violations.map(({ id, nodes }) => [what, id, nodes.map((node) => node.html)]), []);
+      assert.deepEqual(
+        violations.map(({ id, nodes }) => [what, id, nodes.map((node) => node.html)]),
+        [],
+      );
     };
     await page.getByLabel("Admin token").waitFor();
     await clean("sign in");
@@ -386,21 +495,40 @@ for (const colorScheme of ["light", "dark"]) {
   });
 }
 
-for (const [width, height, colorScheme] of [[360, 780, "dark"], [1280, 900, "light"], [2560, 1440, "dark"]]) {
+for (const [width, height, colorScheme] of [
+  [360, 780, "dark"],
+  [1280, 900, "light"],
+  [2560, 1440, "dark"],
+]) {
   test(`everything is within reach at ${width} pixels`, async () => {
     const server = await serve("--demo");
-    const clients = await Promise.all(["/pets/dogs", "/pets/cats", "/time", "/"].map((namespace) => subscribe(server, namespace, "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")));
+    const clients = await Promise.all(
+      ["/pets/dogs", "/pets/cats", "/time", "/"].map((namespace) =>
+        subscribe(
+          server,
+          namespace,
+          "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        ),
+      ),
+    );
     const { page, table, close } = await open(server, { viewport: { width, height }, colorScheme });
     await table("Namespaces").getByRole("button", { name: "/pets", exact: true }).click();
     await page.getByRole("button", { name: "Follow" }).click();
-    await page.getByText(/\d+ events/).first().waitFor();
+    await page
+      .getByText(/\d+ events/)
+      .first()
+      .waitFor();
     await table("Connections").getByRole("row").nth(4).waitFor();
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width);
     for (const button of await page.getByRole("button").all()) {
       const { x, width: wide } = await button.boundingBox();
       assert.ok(x >= 0 && x + wide <= width, `${await button.innerText()} at ${x}`);
     }
-    if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${width}-${colorScheme}.png`, fullPage: true });
+    if (process.env.SCREENSHOTS)
+      await page.screenshot({
+        path: `${process.env.SCREENSHOTS}/${width}-${colorScheme}.png`,
+        fullPage: true,
+      });
     await close();
     clients.forEach((client) => client.end());
     await server.stop();

@@ -16,8 +16,15 @@ before(async () => {
   browser = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM,
     headless: true,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
   });
   browser.setDefaultTimeout(60_000);
 });
@@ -28,15 +35,21 @@ after(async () => {
 });
 
 async function serve(...options) {
-  const program = spawn(process.env.EMOJITRACKER, ["-", ...options], { stdio: ["pipe", "pipe", "inherit"] });
+  const program = spawn(process.env.EMOJITRACKER, ["-", ...options], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   const [line] = await once(program.stdout, "data");
   const url = /http:\S+/.exec(line.toString())[0];
   return {
     url,
     feed: async (lines) => {
-      if (!program.stdin.write(lines.map((line) => line + "\n").join(""))) await once(program.stdin, "drain");
+      if (!program.stdin.write(lines.map((line) => line + "\n").join("")))
+        await once(program.stdin, "drain");
     },
-    stop: async () => { program.kill("SIGKILL"); await once(program, "exit"); },
+    stop: async () => {
+      program.kill("SIGKILL");
+      await once(program, "exit");
+    },
   };
 }
 
@@ -58,7 +71,7 @@ class Posts {
     return Array.from({ length: count }, (_, index) => {
       const used = Array.from({ length: this.below(4) }, () => {
         // A few are used much, as in life.
-        const emoji = this.emoji[Math.floor(this.below(1000) ** 3 / 1e9 * this.emoji.length)];
+        const emoji = this.emoji[Math.floor((this.below(1000) ** 3 / 1e9) * this.emoji.length)];
         this.expected.set(emoji, (this.expected.get(emoji) ?? 0) + 1);
         this.total += 1;
         return emoji;
@@ -96,50 +109,73 @@ async function emojiOf(url) {
 
 async function open(url) {
   const page = await browser.newPage();
-  page.on("pageerror", (error) => { throw error; });
+  page.on("pageerror", (error) => {
+    throw error;
+  });
   await page.goto(url);
   await live(page);
   return page;
 }
 
-const live = (page) => page.waitForFunction(() => document.getElementById("state").dataset.state === "live");
+const live = (page) =>
+  page.waitForFunction(() => document.getElementById("state").dataset.state === "live");
 
 /** Waits until the page shows as many uses, and compares every count. */
 async function expectCounts(page, posts) {
   await page.waitForFunction((total) => {
     const shown = (node) => Number(node.textContent.replace(/\D/g, ""));
     const counts = Array.from(document.querySelectorAll(".count"), shown);
-    return [shown(document.getElementById("total")), counts.reduce((sum, count) => sum + count, 0)].every((sum) => sum === total);
+    return [
+      shown(document.getElementById("total")),
+      counts.reduce((sum, count) => sum + count, 0),
+    ].every((sum) => sum === total);
   }, posts.total);
-  const shown = await page.evaluate(() => Array.from(document.querySelectorAll(".cell"), (cell) =>
-    [cell.querySelector(".emoji").textContent, Number(cell.querySelector(".count").textContent.replace(/\D/g, ""))]));
-  assert.deepEqual(new Map(shown.filter(([, count]) => count > 0).sort()), new Map([...posts.expected].sort()));
+  const shown = await page.evaluate(() =>
+    Array.from(document.querySelectorAll(".cell"), (cell) => [
+      cell.querySelector(".emoji").textContent,
+      Number(cell.querySelector(".count").textContent.replace(/\D/g, "")),
+    ]),
+  );
+  assert.deepEqual(
+    new Map(shown.filter(([, count]) => count > 0).sort()),
+    new Map([...posts.expected].sort()),
+  );
 }
 
 test("counts on the page are those of the posts, with a thousand other subscribers", async () => {
   const server = await serve("--addr", "127.0.0.1:0");
   const posts = new Posts(await emojiOf(server.url));
   const sums = [];
-  const sockets = await Promise.all(Array.from({ length: 1000 }, () => subscribe(server.url, sums)));
+  const sockets = await Promise.all(
+    Array.from({ length: 1000 }, () => subscribe(server.url, sums)),
+  );
   await server.feed(posts.make(3000));
   // The page comes in the middle of it, one roll-up after the other: a snapshot of what was, and the stream from there.
   let page;
-  const opening = open(server.url).then((opened) => { page = opened; });
+  const opening = open(server.url).then((opened) => {
+    page = opened;
+  });
   for (let left = 50; left > 0; left -= page ? 1 : 0) {
     await server.feed(posts.make(50));
     while (sums[0].total < posts.total) await once(sockets[0], "data");
   }
   await opening;
   await expectCounts(page, posts);
-  while (sums.some((sum) => sum.total < posts.total)) await Promise.race(sockets.map((socket) => once(socket, "data")));
+  while (sums.some((sum) => sum.total < posts.total))
+    await Promise.race(sockets.map((socket) => once(socket, "data")));
   assert.ok(sums.every((sum) => sum.total === posts.total));
   // The first in the grid are the most used, by where they are on the screen.
   await page.waitForFunction(() => {
     const cells = Array.from(document.querySelectorAll(".cell:not([hidden])"), (cell) => ({
-      x: parseFloat(cell.style.left), y: parseFloat(cell.style.top), count: Number(cell.querySelector(".count").textContent.replace(/\D/g, "")),
+      x: parseFloat(cell.style.left),
+      y: parseFloat(cell.style.top),
+      count: Number(cell.querySelector(".count").textContent.replace(/\D/g, "")),
     }));
     cells.sort((a, b) => a.y - b.y || a.x - b.x);
-    return cells.length > 50 && cells.every((cell, index) => index === 0 || cells[index - 1].count >= cell.count);
+    return (
+      cells.length > 50 &&
+      cells.every((cell, index) => index === 0 || cells[index - 1].count >= cell.count)
+    );
   });
   sockets.forEach((socket) => socket.destroy());
   await page.close();
@@ -154,7 +190,11 @@ test("a connection that is cut is made again, and nothing is missed or counted t
     const far = connect(port, "127.0.0.1");
     carried.add(near);
     near.pipe(far).pipe(near);
-    const end = () => { near.destroy(); far.destroy(); carried.delete(near); };
+    const end = () => {
+      near.destroy();
+      far.destroy();
+      carried.delete(near);
+    };
     for (const socket of [near, far]) socket.on("error", end).on("close", end);
   }).listen(0, "127.0.0.1");
   await once(proxy, "listening");
@@ -218,7 +258,9 @@ test("details show posts as text, search narrows the grid", async () => {
   assert.equal(await page.locator("#posts img").count(), 0);
   await page.waitForFunction(() => document.getElementById("details-count").textContent === "1");
   await page.keyboard.press("Escape");
-  await page.waitForFunction(() => !document.getElementById("details").open && location.hash === "");
+  await page.waitForFunction(
+    () => !document.getElementById("details").open && location.hash === "",
+  );
   // From the keyboard: the first cell, the next one, and in.
   await page.fill("#search", "");
   await page.focus('.cell[tabindex="0"]');

@@ -17,16 +17,25 @@ browser.setDefaultTimeout(120_000);
 
 async function take(name, width, height, colorScheme, address) {
   const page = await browser.newPage();
-  page.on("pageerror", (error) => { throw error; });
+  page.on("pageerror", (error) => {
+    throw error;
+  });
   await page.setViewportSize({ width, height });
   await page.emulateMedia({ colorScheme });
   await page.goto(url + address);
-  await page.waitForFunction((uses) => Number(document.getElementById("total").textContent.replace(/\D/g, "")) > uses, USES);
-  if (address) await page.waitForFunction(() => document.getElementById("posts").childElementCount > 9);
+  await page.waitForFunction(
+    (uses) => Number(document.getElementById("total").textContent.replace(/\D/g, "")) > uses,
+    USES,
+  );
+  if (address)
+    await page.waitForFunction(() => document.getElementById("posts").childElementCount > 9);
   // Counted for a while, as it shows, and with nothing on its way to another place.
   await page.waitForFunction(() => {
-    window.lit = (window.lit ?? 0) + document.getElementById("glows").getAnimations({ subtree: true }).length;
-    return lit > 3000 && document.getElementById("grid").getAnimations({ subtree: true }).length === 0;
+    window.lit =
+      (window.lit ?? 0) + document.getElementById("glows").getAnimations({ subtree: true }).length;
+    return (
+      lit > 3000 && document.getElementById("grid").getAnimations({ subtree: true }).length === 0
+    );
   });
   await page.screenshot({ path: join(folder, `${name}.jpg`), type: "jpeg", quality: 88 });
   await page.close();

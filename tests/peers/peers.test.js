@@ -18,9 +18,13 @@ const sent = events.map(({ event, id, data }, index) => ({
 }));
 
 async function serve() {
-  const program = spawn(process.env.FANFARE, ["serve", "--addr", "127.0.0.1:0", "--log-level", "off"], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const program = spawn(
+    process.env.FANFARE,
+    ["serve", "--addr", "127.0.0.1:0", "--log-level", "off"],
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
   const [line] = await once(program.stdout, "data");
   return { url: /http:\S+/.exec(line.toString())[0], stop: () => program.kill("SIGKILL") };
 }
@@ -36,10 +40,18 @@ test("eventsource reads fanfare", async () => {
         seen.push({ event: type, id: lastEventId, data });
         if (seen.length === events.length) resolve();
       };
-      new Set(events.map(({ event }) => event)).forEach((type) => source.addEventListener(type, hear));
+      new Set(events.map(({ event }) => event)).forEach((type) =>
+        source.addEventListener(type, hear),
+      );
     });
     const lines = sent.map(({ event, id, data }) =>
-      JSON.stringify({ namespace: "/a/b", data, id, event: event === "message" ? undefined : event }));
+      JSON.stringify({
+        namespace: "/a/b",
+        data,
+        id,
+        event: event === "message" ? undefined : event,
+      }),
+    );
     const reply = await fetch(`${url}/publish`, {
       method: "POST",
       body: lines.join("\n"),
@@ -50,7 +62,10 @@ test("eventsource reads fanfare", async () => {
     // An event without an ID of its own has the server's.
     const [epoch] = seen[0].id.split("-");
     assert.match(epoch, /^[0-9a-z]+$/);
-    assert.deepEqual(seen, sent.map((event, index) => ({ ...event, id: event.id ?? `${epoch}-${index + 1}` })));
+    assert.deepEqual(
+      seen,
+      sent.map((event, index) => ({ ...event, id: event.id ?? `${epoch}-${index + 1}` })),
+    );
   } finally {
     source.close();
     stop();
@@ -70,16 +85,28 @@ test("fanfare reads better-sse, over two connections", async () => {
   await once(server, "listening");
   try {
     const url = `http://127.0.0.1:${server.address().port}/events`;
-    const program = spawn(process.env.FANFARE, ["subscribe", url, "--format", "json", "--count", `${events.length}`]);
+    const program = spawn(process.env.FANFARE, [
+      "subscribe",
+      url,
+      "--format",
+      "json",
+      "--count",
+      `${events.length}`,
+    ]);
     let output = "";
     program.stdout.on("data", (text) => (output += text));
     const [code] = await once(program, "close");
     assert.equal(code, 0);
-    const seen = output.trimEnd().split("\n")
+    const seen = output
+      .trimEnd()
+      .split("\n")
       .map((line) => JSON.parse(line))
       // It sends all data as JSON.
       .map((event) => ({ ...event, data: JSON.parse(event.data) }));
-    assert.deepEqual(seen, events.map((event) => ({ ...event, id: event.id || null })));
+    assert.deepEqual(
+      seen,
+      events.map((event) => ({ ...event, id: event.id || null })),
+    );
     assert.deepEqual(asked, [undefined, "7"]);
   } finally {
     server.closeAllConnections();

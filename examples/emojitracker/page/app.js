@@ -14,7 +14,9 @@ const NOTICES = {
 const number = new Intl.NumberFormat("en");
 const part = (id) => document.getElementById(id);
 const details = new Details(part("details"));
-const grid = new Grid(part("stage"), (cell) => { location.hash = cell.id; });
+const grid = new Grid(part("stage"), (cell) => {
+  location.hash = cell.id;
+});
 
 let total = 0;
 /** Uses in each tenth of a second of late, newest last. */
@@ -75,7 +77,12 @@ part("search").addEventListener("input", ({ target }) => {
   const text = target.value.trim().toLowerCase();
   const words = text.split(/\s+/);
   const id = idOf(target.value.trim());
-  grid.filter((cell) => cell.id === id || cell.id.toLowerCase() === text || words.every((word) => cell.name.includes(word)));
+  grid.filter(
+    (cell) =>
+      cell.id === id ||
+      cell.id.toLowerCase() === text ||
+      words.every((word) => cell.name.includes(word)),
+  );
   part("nothing").hidden = grid.shown.length > 0;
 });
 

@@ -19,7 +19,9 @@ export function follow({ begin, use, tell }) {
       const snapshot = await rankings();
       if (!snapshot.history) return listen("subscribe/eps", null);
       // Before the first roll-up there is no id to resume after: all that was kept is all there is.
-      const after = snapshot.lastEventId ? `lastEventId=${encodeURIComponent(snapshot.lastEventId)}` : "replay=all";
+      const after = snapshot.lastEventId
+        ? `lastEventId=${encodeURIComponent(snapshot.lastEventId)}`
+        : "replay=all";
       begin(snapshot);
       listen(`subscribe/eps?${after}`, snapshot);
     } catch {

@@ -37,7 +37,9 @@ export class Details {
     if (!this.dialog.open) this.dialog.showModal();
     this.source = new EventSource(`subscribe/details/${cell.id}?replay=20`);
     this.source.addEventListener(`stream.tweet_updates.${cell.id}`, ({ data }) => this.take(data));
-    this.source.onerror = () => { this.part("state").textContent = "reconnecting…"; };
+    this.source.onerror = () => {
+      this.part("state").textContent = "reconnecting…";
+    };
   }
 
   stop() {

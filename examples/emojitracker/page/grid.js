@@ -122,18 +122,23 @@ export class Grid {
   rank(glide) {
     // Among equals whoever was ahead stays ahead, so that nothing moves without a reason.
     this.ranked.sort((a, b) => b.count - a.count || a.rank - b.rank);
-    this.ranked.forEach((cell, rank) => { cell.rank = rank; });
+    this.ranked.forEach((cell, rank) => {
+      cell.rank = rank;
+    });
     this.arrange(glide);
   }
 
   arrange(glide) {
     for (const cell of this.shown) cell.index = -1;
     this.shown = this.ranked.filter((cell) => (!cell.late || cell.count > 0) && this.matches(cell));
-    this.shown.forEach((cell, index) => { cell.index = index; });
+    this.shown.forEach((cell, index) => {
+      cell.index = index;
+    });
     const { columns, height } = this.geometry;
     this.stage.style.height = `${Math.ceil(this.shown.length / columns) * height}px`;
     this.display(glide && !calm.matches);
-    if (this.shown.length > 0 && !this.shown.some((cell) => cell.node.tabIndex === 0)) this.shown[0].node.tabIndex = 0;
+    if (this.shown.length > 0 && !this.shown.some((cell) => cell.node.tabIndex === 0))
+      this.shown[0].node.tabIndex = 0;
   }
 
   /** Displays the cells near what is in sight, each in its place. */
@@ -188,7 +193,12 @@ export class Grid {
     const columns = Math.max(1, Math.floor(stageWidth / (small ? 62 : 78)));
     const width = Math.floor(stageWidth / columns);
     const height = small ? 70 : 88;
-    this.geometry = { columns, left: Math.floor((stageWidth - columns * width) / 2), width, height };
+    this.geometry = {
+      columns,
+      left: Math.floor((stageWidth - columns * width) / 2),
+      width,
+      height,
+    };
     const style = this.stage.style;
     style.setProperty("--width", `${width}px`);
     style.setProperty("--height", `${height}px`);
@@ -217,7 +227,12 @@ export class Grid {
 
   /** Arrow keys go from cell to cell. */
   step(event) {
-    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.geometry.columns, ArrowDown: this.geometry.columns }[event.key];
+    const by = {
+      ArrowLeft: -1,
+      ArrowRight: 1,
+      ArrowUp: -this.geometry.columns,
+      ArrowDown: this.geometry.columns,
+    }[event.key];
     const from = this.cells[event.target.dataset.place];
     const to = by && from && this.shown[from.index + by];
     if (!to) return;
@@ -282,19 +297,28 @@ class Cell {
 function light() {
   const node = document.createElement("div");
   node.className = "glow";
-  const animation = node.animate([{ opacity: 1 }, { opacity: 0 }], { duration: LIGHT_MS, easing: "cubic-bezier(.3, .1, .6, 1)" });
+  const animation = node.animate([{ opacity: 1 }, { opacity: 0 }], {
+    duration: LIGHT_MS,
+    easing: "cubic-bezier(.3, .1, .6, 1)",
+  });
   animation.cancel();
   return {
     node,
     animation,
     cell: null,
     since: 0,
-    moveTo(x, y) { node.style.transform = `translate(${x}px, ${y}px)`; },
+    moveTo(x, y) {
+      node.style.transform = `translate(${x}px, ${y}px)`;
+    },
   };
 }
 
 /** The code points of an emoji as the streams name them: without the one that only asks for colour. */
 export function idOf(emoji) {
-  const codePoints = Array.from(emoji, (character) => character.codePointAt(0)).filter((codePoint) => codePoint !== 0xfe0f);
-  return codePoints.map((codePoint) => codePoint.toString(16).toUpperCase().padStart(4, "0")).join("-");
+  const codePoints = Array.from(emoji, (character) => character.codePointAt(0)).filter(
+    (codePoint) => codePoint !== 0xfe0f,
+  );
+  return codePoints
+    .map((codePoint) => codePoint.toString(16).toUpperCase().padStart(4, "0"))
+    .join("-");
 }
