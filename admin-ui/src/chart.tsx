@@ -29,7 +29,8 @@ export function Chart({
   useEffect(() => {
     const element = place.current!;
     const size = () => ({ width: element.clientWidth, height: element.clientHeight });
-    const made = (plot.current = new uPlot(options(line, size(), format), data(line), element));
+    const made = new uPlot(options(line, size(), format), data(line), element);
+    plot.current = made;
     const resized = new ResizeObserver(() => made.setSize(size()));
     resized.observe(element);
     const recolored = () => made.redraw(false);
@@ -112,7 +113,7 @@ function options(
         incrs: [120, 300],
         // A time at the very left would lie over the numbers of the other axis.
         values: (plot, at) =>
-          at.map((at_s) => (at_s < plot.scales["x"]!.min! + 30 ? null : minute(at_s * 1000))),
+          at.map((at_s) => (at_s < plot.scales.x!.min! + 30 ? null : minute(at_s * 1000))),
       },
       {
         ...axis,

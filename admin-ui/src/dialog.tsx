@@ -22,6 +22,7 @@ export function Dialog({
     return () => element.close();
   }, []);
   return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: the browser closes it on Escape
     <dialog
       ref={dialog}
       class={kind}

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { Chart, pointed } from "./chart";
 import { bytes, clock, count, micros, minute, share, short } from "./format";
-import { type Line, type Point } from "./history";
+import type { Line, Point } from "./history";
 import { beat, history, now, status } from "./live";
 
 /** All reasons there are, so that each has its place before it first happens. */
@@ -138,7 +138,8 @@ function Minutes() {
     <td class="number">{means[line] === null ? "–" : formats[line](means[line])}</td>
   );
   return (
-    <div class="panel minutes" tabIndex={0} role="region" aria-label="Last 10 minutes as a table">
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: scrolled with the keyboard
+    <section class="panel minutes" tabIndex={0} aria-label="Last 10 minutes as a table">
       <table>
         <caption class="hidden">Means of each minute</caption>
         <thead>
@@ -175,7 +176,7 @@ function Minutes() {
             ))}
         </tbody>
       </table>
-    </div>
+    </section>
   );
 }
 

@@ -112,7 +112,7 @@ export async function get<T>(path: string, signal: AbortSignal | null = null): P
 /** Posts JSON. An answer without a body is `undefined`. */
 export async function post<T>(path: string, body: object, token = ""): Promise<T> {
   const headers: Record<string, string> = { "Content-Type": "application/json" };
-  if (token) headers["Authorization"] = `Bearer ${token}`;
+  if (token) headers.Authorization = `Bearer ${token}`;
   const reply = await checked(
     await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }),
   );

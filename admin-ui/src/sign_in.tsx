@@ -37,7 +37,9 @@ export function SignIn() {
       <p class="error" role="alert">
         {error}
       </p>
-      <button class="primary">Sign in</button>
+      <button type="submit" class="primary">
+        Sign in
+      </button>
     </form>
   );
 }

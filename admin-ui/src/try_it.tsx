@@ -66,7 +66,7 @@ function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
         <p role="status" class={failed.value ? "error" : ""}>
           {publish === "closed" ? "Publishing is closed: the server has no publish token." : said}
         </p>
-        <button class="primary" disabled={publish === "closed"}>
+        <button type="submit" class="primary" disabled={publish === "closed"}>
           Publish
         </button>
       </div>
@@ -107,7 +107,7 @@ function Follow() {
             }}
           />
         </label>
-        <button class={namespace.value === null ? "primary" : ""}>
+        <button type="submit" class={namespace.value === null ? "primary" : ""}>
           {namespace.value === null ? "Follow" : "Stop"}
         </button>
       </form>
@@ -141,13 +141,11 @@ function Stream({ namespace }: { namespace: string }) {
     const took = (events: StreamEvent[]) => {
       state.value = "Live";
       const at_ms = Date.now();
-      const added = events
-        .slice(-SHOWN)
-        .map((event, index, kept) => ({
-          ...event,
-          at_ms,
-          number: total.current + events.length - kept.length + index + 1,
-        }));
+      const added = events.slice(-SHOWN).map((event, index, kept) => ({
+        ...event,
+        at_ms,
+        number: total.current + events.length - kept.length + index + 1,
+      }));
       total.current += events.length;
       latest.current = [...latest.current, ...added].slice(-SHOWN);
       drawing ||= requestAnimationFrame(draw);
@@ -179,6 +177,7 @@ function Stream({ namespace }: { namespace: string }) {
           Pause
         </button>
       </div>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrolled with the keyboard */}
       <ol class="events" tabIndex={0} aria-label="Followed events, the latest first">
         {events.toReversed().map((event) => (
           <li key={event.number}>

@@ -66,7 +66,7 @@ export async function publish({ url }, events, token) {
   const reply = await fetch(`${url}/publish`, {
     method: "POST",
     headers,
-    body: events.map((event) => JSON.stringify(event) + "\n").join(""),
+    body: events.map((event) => `${JSON.stringify(event)}\n`).join(""),
   });
   assert.equal(reply.status, 200);
 }

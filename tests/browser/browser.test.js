@@ -52,7 +52,7 @@ async function serve(...options) {
 }
 
 async function publish(url, events) {
-  const body = events.map((event) => JSON.stringify(event) + "\n").join("");
+  const body = events.map((event) => `${JSON.stringify(event)}\n`).join("");
   const reply = await fetch(`${url}/publish`, {
     method: "POST",
     body,

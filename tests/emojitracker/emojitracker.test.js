@@ -43,7 +43,7 @@ async function serve(...options) {
   return {
     url,
     feed: async (lines) => {
-      if (!program.stdin.write(lines.map((line) => line + "\n").join("")))
+      if (!program.stdin.write(lines.map((line) => `${line}\n`).join("")))
         await once(program.stdin, "drain");
     },
     stop: async () => {
@@ -177,7 +177,7 @@ test("counts on the page are those of the posts, with a thousand other subscribe
       cells.every((cell, index) => index === 0 || cells[index - 1].count >= cell.count)
     );
   });
-  sockets.forEach((socket) => socket.destroy());
+  for (const socket of sockets) socket.destroy();
   await page.close();
   await server.stop();
 });

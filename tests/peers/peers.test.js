@@ -40,9 +40,9 @@ test("eventsource reads fanfare", async () => {
         seen.push({ event: type, id: lastEventId, data });
         if (seen.length === events.length) resolve();
       };
-      new Set(events.map(({ event }) => event)).forEach((type) =>
-        source.addEventListener(type, hear),
-      );
+      for (const type of new Set(events.map(({ event }) => event))) {
+        source.addEventListener(type, hear);
+      }
     });
     const lines = sent.map(({ event, id, data }) =>
       JSON.stringify({
