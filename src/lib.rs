@@ -105,7 +105,7 @@ pub mod internals {
     pub use crate::disk::{Disk, Files, Folder, SKIP};
     #[cfg(feature = "admin")]
     pub use crate::engine::AdminSetup;
-    pub use crate::engine::{Appetite, ConnId, Engine, Outlet, Published, SLICE, SURPLUS};
+    pub use crate::engine::{ConnId, Engine, Outlet, Published, ReadInterest, SLICE, SURPLUS};
     pub use crate::event_log::{EventLog, Extent, Slices};
     pub use crate::event_stream::encode::{
         EventLimits, Frame, FrameRef, Lent, Target, TargetRef, max_frame_bytes,

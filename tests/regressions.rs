@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use fanfare::internals::{
-    Access, Appetite, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, Slices,
+    Access, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, ReadInterest, Slices,
 };
 use fanfare::{
     Config, DisconnectReason, Event, Namespace, RecvTimeoutError, State, SubscribeError,
@@ -57,14 +57,14 @@ fn a_flood_of_pipelined_requests_is_not_read_faster_than_answered() {
     let requests = request("GET /healthz", "").repeat(10);
     assert_eq!(
         engine.receive(conn, requests.as_bytes(), now),
-        Appetite::Pause
+        ReadInterest::Pause
     );
     for _ in 0..9 {
         engine.flush(&mut Sink, now);
-        assert!(engine.take_hungry().is_empty());
+        assert!(engine.take_readable_again().is_empty());
     }
     engine.flush(&mut Sink, now);
-    assert_eq!(engine.take_hungry(), [conn]);
+    assert_eq!(engine.take_readable_again(), [conn]);
 }
 
 #[cfg(feature = "publish")]

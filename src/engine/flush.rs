@@ -12,7 +12,7 @@ use super::audience::{Audience, Gone, Report, Source, Subscribers, Turn, WRITE_C
 use super::connection::{Connection, Farewell, Phase, Place};
 use super::selection::{Merge, Selection, end_of};
 use super::topic::{Reader, Topic};
-use super::{Appetite, ConnId, Engine, Outlet, Pause};
+use super::{ConnId, Engine, Outlet, Pause, ReadInterest};
 
 /// How long half of `max_lag`, as it is set, lasts somebody who is held back, however fast events come: who is well reads in that time. Ten
 /// times as long, if most are: then it is not they who are slow.
@@ -391,8 +391,8 @@ impl Engine {
                     since_ms: self.now_ms,
                 };
                 // Whoever has sent the next request already is not read from until that is answered too.
-                if self.process(key) == Appetite::More {
-                    self.hungry.push(key);
+                if self.process(key) == ReadInterest::More {
+                    self.readable_again.push(key);
                 }
             }
             Phase::Streaming(stream) => match std::mem::take(&mut stream.farewell) {
@@ -410,7 +410,7 @@ impl Engine {
             } if !connection.half_closed => {
                 *until = Some(linger_until);
                 outlet.finish(key);
-                self.hungry.push(key);
+                self.readable_again.push(key);
             }
             Phase::Closing {
                 linger_until_ms: Some(_),

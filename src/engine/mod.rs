@@ -83,10 +83,10 @@ pub trait Outlet {
 
 /// Whether the engine wants more bytes of a connection now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Appetite {
+pub enum ReadInterest {
     /// Go on reading.
     More,
-    /// Leave them in the socket until [`Engine::take_hungry`] names the connection.
+    /// Leave them in the socket until [`Engine::take_readable_again`] names the connection.
     Pause,
 }
 
@@ -156,7 +156,7 @@ pub struct Engine {
     #[cfg(feature = "publish")]
     /// Bytes that all unfinished uploads hold together.
     upload_bytes: usize,
-    hungry: Vec<ConnId>,
+    readable_again: Vec<ConnId>,
     opened: Vec<ConnId>,
     ended: Vec<ConnId>,
     /// One entry for each connection: when to look at it, its id and its key.
@@ -234,7 +234,7 @@ impl Engine {
             uploads: VecDeque::new(),
             #[cfg(feature = "publish")]
             upload_bytes: 0,
-            hungry: Vec::new(),
+            readable_again: Vec::new(),
             opened: Vec::new(),
             ended: Vec::new(),
             timers: BinaryHeap::new(),
@@ -843,8 +843,8 @@ impl Engine {
     }
 
     /// Connections whose bytes are wanted again since the last call.
-    pub fn take_hungry(&mut self) -> Vec<ConnId> {
-        std::mem::take(&mut self.hungry)
+    pub fn take_readable_again(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.readable_again)
     }
 
     /// Whether a connection is an event stream.

@@ -13,7 +13,7 @@ use crate::stats::DisconnectReason;
 
 use super::connection::Phase;
 use super::replay::Resume;
-use super::{Appetite, ConnId, Engine, NamespacesFull, Routing};
+use super::{ConnId, Engine, NamespacesFull, ReadInterest, Routing};
 
 /// Bytes after a subscriber's request that are ignored; one more ends the connection.
 const IGNORED_MOST: u32 = 4 << 10;
@@ -22,13 +22,13 @@ const DISCARDED_MOST: u32 = 1 << 20;
 
 impl Engine {
     /// Bytes came from a connection. Never panics, whatever they are, and what is kept of them is bounded.
-    pub fn receive(&mut self, key: ConnId, bytes: &[u8], now: Instant) -> Appetite {
+    pub fn receive(&mut self, key: ConnId, bytes: &[u8], now: Instant) -> ReadInterest {
         self.set_now(now);
         let Some(connection) = self.connections.get_mut(key as usize) else {
-            return Appetite::Pause;
+            return ReadInterest::Pause;
         };
         if connection.ended.is_some() {
-            return Appetite::Pause;
+            return ReadInterest::Pause;
         }
         match &mut connection.phase {
             Phase::Request { reader, .. } | Phase::Responding { reader } => reader.push(bytes),
@@ -41,7 +41,7 @@ impl Engine {
                 if stream.ignored > IGNORED_MOST {
                     self.disconnect(key, DisconnectReason::Protocol);
                 }
-                return Appetite::More;
+                return ReadInterest::More;
             }
             #[cfg(feature = "admin")]
             Phase::Watching { ignored } => {
@@ -49,7 +49,7 @@ impl Engine {
                 if *ignored > IGNORED_MOST {
                     self.disconnect(key, DisconnectReason::Protocol);
                 }
-                return Appetite::More;
+                return ReadInterest::More;
             }
             Phase::Closing {
                 reason, discarded, ..
@@ -59,7 +59,7 @@ impl Engine {
                     let reason = *reason;
                     self.disconnect(key, reason);
                 }
-                return Appetite::More;
+                return ReadInterest::More;
             }
         }
         self.process(key)
@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// Goes on with what a connection has sent, as far as that can be done now.
-    pub(super) fn process(&mut self, key: ConnId) -> Appetite {
+    pub(super) fn process(&mut self, key: ConnId) -> ReadInterest {
         loop {
             let connection = &mut self.connections[key as usize];
             match &mut connection.phase {
@@ -104,19 +104,19 @@ impl Engine {
                         if connection.half_closed {
                             self.disconnect(key, DisconnectReason::Client);
                         }
-                        return Appetite::More;
+                        return ReadInterest::More;
                     }
                     Err(reject) => self.reject(key, &reject),
                 },
                 #[cfg(feature = "publish")]
                 Phase::Upload(_) => {
                     self.queue_upload(key);
-                    return Appetite::Pause;
+                    return ReadInterest::Pause;
                 }
-                Phase::Responding { .. } => return Appetite::Pause,
+                Phase::Responding { .. } => return ReadInterest::Pause,
                 #[cfg(feature = "admin")]
-                Phase::Watching { .. } => return Appetite::More,
-                Phase::Streaming(_) | Phase::Closing { .. } => return Appetite::More,
+                Phase::Watching { .. } => return ReadInterest::More,
+                Phase::Streaming(_) | Phase::Closing { .. } => return ReadInterest::More,
             }
         }
     }
@@ -373,7 +373,7 @@ impl Engine {
         #[cfg(not(feature = "publish"))]
         drop(before);
         self.push_outgoing(key, bytes);
-        self.hungry.push(key);
+        self.readable_again.push(key);
     }
 }
 

@@ -332,7 +332,7 @@ impl Engine {
             Outcome::Hungry => {
                 upload.idle_since = Some(self.now_ms);
                 self.connections[key as usize].phase = Phase::Upload(upload);
-                self.hungry.push(key);
+                self.readable_again.push(key);
             }
             Outcome::Again => {
                 self.connections[key as usize].phase = Phase::Upload(upload);

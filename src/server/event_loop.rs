@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::config::Config;
 #[cfg(feature = "admin")]
 use crate::engine::AdminSetup;
-use crate::engine::{Appetite, ConnId, Engine};
+use crate::engine::{ConnId, Engine, ReadInterest};
 use crate::namespace::Namespace;
 use crate::publisher::Intake;
 use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
@@ -336,8 +336,8 @@ impl EventLoop {
                 Ok(None) => {}
                 Ok(Some(0)) => self.engine.hang_up(conn, now),
                 Ok(Some(count)) => {
-                    remote.paused =
-                        self.engine.receive(conn, &self.scratch[..count], now) == Appetite::Pause
+                    remote.paused = self.engine.receive(conn, &self.scratch[..count], now)
+                        == ReadInterest::Pause
                 }
                 Err(reason) => {
                     remote.readable = false;
@@ -349,7 +349,7 @@ impl EventLoop {
 
     /// Reads on where the engine had enough and now wants more.
     fn resume_reading(&mut self) {
-        for conn in self.engine.take_hungry() {
+        for conn in self.engine.take_readable_again() {
             if let Some(remote) = self.peers.remote(conn) {
                 remote.paused = false;
                 self.list_for_reading(conn);

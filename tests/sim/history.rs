@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanfare::internals::{
-    Access, Appetite, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, Slices,
+    Access, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, ReadInterest, Slices,
 };
 use fanfare::{Config, Decoded, Decoder, DisconnectReason as Reason, Event, Forgotten, Record};
 
@@ -697,8 +697,8 @@ impl World {
             .ok_or("there is room for one more")?;
         let sip = *self.dice.pick(&[usize::MAX, usize::MAX, 1, 40, 3000]);
         self.net.streams.insert(conn, (number, sip, false));
-        let appetite = self.engine.receive(conn, request.as_bytes(), now);
-        if appetite != Appetite::More || !self.engine.is_stream(conn) {
+        let interest = self.engine.receive(conn, request.as_bytes(), now);
+        if interest != ReadInterest::More || !self.engine.is_stream(conn) {
             return Err(format!("{request:?} is no stream"));
         }
         let names = self.clients[number].names.clone();
@@ -863,7 +863,7 @@ impl World {
         self.engine.tick(now);
         self.busy = self.engine.flush(&mut self.net, now);
         self.engine.take_opened();
-        self.engine.take_hungry();
+        self.engine.take_readable_again();
         for (conn, bytes) in std::mem::take(&mut self.net.taken) {
             let (number, ..) = self.net.streams[&conn];
             self.take(number, &bytes).map_err(|problem| {

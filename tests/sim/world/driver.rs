@@ -6,7 +6,7 @@ use std::time::Duration;
 
 #[cfg(feature = "publish")]
 use fanfare::internals::max_frame_bytes;
-use fanfare::internals::{Appetite, EventLimits, Frame, SURPLUS};
+use fanfare::internals::{EventLimits, Frame, ReadInterest, SURPLUS};
 use fanfare::{DisconnectReason as Reason, Namespace, Status};
 
 use super::{Slot, World};
@@ -35,7 +35,7 @@ impl World {
         let unfinished = self.engine.flush(&mut self.net, now);
         self.engine.take_opened();
         self.note_streams();
-        for conn in self.engine.take_hungry() {
+        for conn in self.engine.take_readable_again() {
             if let Some(client) = self.net.client(conn) {
                 self.clients[client].paused = false;
             }
@@ -210,9 +210,9 @@ impl World {
                     piece
                 };
                 let conn = client.conn;
-                let appetite = self.engine.receive(conn, &readable[..piece], now);
+                let interest = self.engine.receive(conn, &readable[..piece], now);
                 client.deliver(piece, self.now);
-                client.paused = appetite == Appetite::Pause;
+                client.paused = interest == ReadInterest::Pause;
                 self.note_stream(number)?;
                 if self.clients[number].follower.is_some() && self.clients[number].broke_protocol()
                 {
