@@ -22,7 +22,7 @@ impl Outlet for Sink {
         Ok(slices.bytes())
     }
 
-    fn share(&mut self, _: &Slices<'_>, _: usize) {}
+    fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
 
     fn finish(&mut self, _: ConnId) {}
 }
@@ -225,7 +225,7 @@ impl Outlet for Portions {
         Ok(self.0.pop_front().unwrap_or(slices.bytes()))
     }
 
-    fn share(&mut self, _: &Slices<'_>, _: usize) {}
+    fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
 
     fn finish(&mut self, _: ConnId) {}
 }
@@ -375,7 +375,7 @@ fn a_write_is_as_large_as_its_budget_lets_it_be_and_no_larger() {
             Ok(slices.bytes())
         }
 
-        fn share(&mut self, _: &Slices<'_>, _: usize) {}
+        fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
 
         fn finish(&mut self, _: ConnId) {}
     }
@@ -502,7 +502,7 @@ fn whoever_is_held_back_can_catch_up_also_where_events_may_be_larger_than_max_la
             Ok(taken)
         }
 
-        fn share(&mut self, _: &Slices<'_>, _: usize) {}
+        fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
 
         fn finish(&mut self, _: ConnId) {}
     }

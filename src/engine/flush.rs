@@ -88,7 +88,7 @@ impl Engine {
             }
         }
         // Whoever comes back is given what it missed beside what goes on, and nobody waits for that.
-        self.share_replayed(outlet);
+        self.publish_replayed_pages(outlet);
         let mut budget = self.slice;
         self.flush_listed(|engine| &mut engine.replaying, outlet, &mut budget);
         if self.due.is_empty() {
@@ -108,7 +108,7 @@ impl Engine {
     }
 
     /// Those who come back together mostly miss the same: what the first of them lacks is shared.
-    fn share_replayed(&self, outlet: &mut impl Outlet) {
+    fn publish_replayed_pages(&self, outlet: &mut impl Outlet) {
         let first = self.replaying.front();
         let first = first.and_then(|&key| self.connections.get(key as usize));
         let place = first.and_then(Connection::place);
@@ -124,7 +124,7 @@ impl Engine {
             let from = subscribers.list[index as usize].place;
             let mut slices = Slices::new();
             log.gather(from.max(log.start()), self.limits.write_most, &mut slices);
-            outlet.share(&slices, self.replaying.len());
+            outlet.publish_pages(&slices, self.replaying.len());
         }
     }
 
@@ -173,7 +173,7 @@ impl Engine {
                     // Also whoever is behind will be given it, in pieces.
                     let mut news = Slices::new();
                     log.gather_last(subscribers.pass.news, &mut news);
-                    writer.outlet.share(&news, subscribers.list.len());
+                    writer.outlet.publish_pages(&news, subscribers.list.len());
                 }
                 subscribers.visit(Reader::new(log), &mut writer);
             }

@@ -74,8 +74,9 @@ pub trait Outlet {
     /// Why the connection is over.
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason>;
 
-    /// Bytes of a log that so many subscribers are about to be given, in one write or several, now or later.
-    fn share(&mut self, slices: &Slices<'_>, readers: usize);
+    /// Announces bytes of a log that `readers` subscribers will be given, in one write or several,
+    /// now or later, so that the outlet can prepare memory that all their sockets share.
+    fn publish_pages(&mut self, slices: &Slices<'_>, readers: usize);
 
     /// Tells the other side that nothing more comes, while its bytes are still read.
     fn finish(&mut self, conn: ConnId);

@@ -2,10 +2,10 @@
 
 pub(crate) mod event_loop;
 pub(crate) mod handle;
+#[cfg(target_os = "linux")]
+pub(crate) mod sendfile;
 pub(crate) mod socket;
 pub(crate) mod store;
-#[cfg(target_os = "linux")]
-pub(crate) mod zero_copy;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};

@@ -15,7 +15,7 @@ use crate::stats::DisconnectReason;
 use crate::subscription::Pipe;
 
 #[cfg(target_os = "linux")]
-use super::zero_copy::Pages;
+use super::sendfile::Pages;
 
 /// A dead peer that neither sends nor acknowledges is noticed after this much silence, whatever it was doing.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -182,7 +182,7 @@ impl Outlet for Peers {
         match self.list.get_mut(conn as usize) {
             Some(Some(Peer::Remote(remote))) => {
                 #[cfg(target_os = "linux")]
-                let written = give(&mut remote.stream, &self.pages, slices);
+                let written = send(&mut remote.stream, &self.pages, slices);
                 #[cfg(not(target_os = "linux"))]
                 let written = write(&mut remote.stream, slices);
                 written.map_err(|error| reason_of(&error))
@@ -192,9 +192,9 @@ impl Outlet for Peers {
         }
     }
 
-    fn share(&mut self, slices: &Slices<'_>, readers: usize) {
+    fn publish_pages(&mut self, slices: &Slices<'_>, readers: usize) {
         #[cfg(target_os = "linux")]
-        self.pages.share(slices, readers);
+        self.pages.publish(slices, readers);
     }
 
     fn finish(&mut self, conn: ConnId) {
@@ -207,17 +207,17 @@ impl Outlet for Peers {
 
 /// Gives a socket what the kernel has already, and copies the rest.
 #[cfg(target_os = "linux")]
-fn give(stream: &mut TcpStream, pages: &Pages, slices: &Slices<'_>) -> io::Result<usize> {
-    let given = pages.give(stream, slices)?;
-    if given.bytes == 0 && !given.full {
+fn send(stream: &mut TcpStream, pages: &Pages, slices: &Slices<'_>) -> io::Result<usize> {
+    let sent = pages.send(stream, slices)?;
+    if sent.bytes == 0 && !sent.full {
         return write(stream, slices);
     }
-    if given.full || given.bytes == slices.bytes() {
-        return Ok(given.bytes);
+    if sent.full || sent.bytes == slices.bytes() {
+        return Ok(sent.bytes);
     }
     // What went out counts; an error will come again.
-    let rest = write(stream, &slices.behind(given.bytes));
-    Ok(given.bytes + rest.unwrap_or_default())
+    let rest = write(stream, &slices.behind(sent.bytes));
+    Ok(sent.bytes + rest.unwrap_or_default())
 }
 
 fn write(stream: &mut TcpStream, slices: &Slices<'_>) -> io::Result<usize> {

@@ -129,7 +129,7 @@ impl Outlet for Net {
         Ok(count)
     }
 
-    fn share(&mut self, _: &Slices<'_>, _: usize) {}
+    fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
 
     fn finish(&mut self, _: ConnId) {}
 }

@@ -206,7 +206,7 @@ impl Outlet for Net {
         Ok(count)
     }
 
-    fn share(&mut self, slices: &Slices<'_>, readers: usize) {
+    fn publish_pages(&mut self, slices: &Slices<'_>, readers: usize) {
         let extent = slices.extent().expect("what is shared is of one log");
         if readers < 2 {
             self.fault(usize::MAX, "what is for nobody else was shared");

@@ -30,7 +30,7 @@ impl Outlet for Sink {
         Ok(taken)
     }
 
-    fn share(&mut self, _: &Slices<'_>, _: usize) {}
+    fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
 
     fn finish(&mut self, _: ConnId) {}
 }

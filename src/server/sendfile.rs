@@ -1,4 +1,4 @@
-//! What many sockets are about to be given, once in the kernel, which hands each of them references in place of a copy.
+//! What many sockets are about to be sent, once in the kernel, which hands each of them references in place of a copy.
 //!
 //! A `write` copies its bytes for every socket anew, and from some kilobytes on that is most of what it costs. `sendfile(2)` takes the pages
 //! of a file as they are, and an anonymous file (`memfd_create(2)`) is memory. Pages that are on their way must not change, so
@@ -46,7 +46,7 @@ impl Piece {
 
 impl Pages {
     /// Takes in bytes of a log, if so many readers make that worth it and the first is not there yet. Where it cannot, they are copied as ever.
-    pub(super) fn share(&mut self, slices: &Slices<'_>, readers: usize) {
+    pub(super) fn publish(&mut self, slices: &Slices<'_>, readers: usize) {
         let Some(extent) = slices.extent() else {
             return;
         };
@@ -88,10 +88,10 @@ impl Pages {
     ///
     /// # Errors
     /// Those of the socket.
-    pub(super) fn give(&self, stream: &TcpStream, slices: &Slices<'_>) -> io::Result<Given> {
-        let mut given = Given::default();
+    pub(super) fn send(&self, stream: &TcpStream, slices: &Slices<'_>) -> io::Result<PagesSent> {
+        let mut sent = PagesSent::default();
         let Some(mut wanted) = slices.extent() else {
-            return Ok(given);
+            return Ok(sent);
         };
         while wanted.bytes() >= LEAST_BYTES as u64
             && let Some(piece) = self.find(wanted)
@@ -102,21 +102,21 @@ impl Pages {
                 // There is no more in the file, which cannot be.
                 Ok(0) => break,
                 Ok(bytes) => {
-                    given.bytes += bytes;
+                    sent.bytes += bytes;
                     wanted.start += bytes as u64;
-                    given.full = (bytes as u64) < here;
+                    sent.full = (bytes as u64) < here;
                 }
                 Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => given.full = true,
-                Err(error) if given.bytes == 0 => return Err(error.into()),
+                Err(Errno::AGAIN) => sent.full = true,
+                Err(error) if sent.bytes == 0 => return Err(error.into()),
                 // The next write will tell.
-                Err(_) => given.full = true,
+                Err(_) => sent.full = true,
             }
-            if given.full {
+            if sent.full {
                 break;
             }
         }
-        Ok(given)
+        Ok(sent)
     }
 
     fn find(&self, wanted: Extent) -> Option<&Piece> {
@@ -149,9 +149,9 @@ fn survives_sigpipe(status: &str) -> bool {
     masks.iter().flatten().any(|mask| mask & SIGPIPE > 0)
 }
 
-/// What a socket was given.
+/// What a socket was sent.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Given {
+pub(super) struct PagesSent {
     pub(super) bytes: usize,
     /// It takes no more.
     pub(super) full: bool,
@@ -188,7 +188,7 @@ mod tests {
         }
 
         /// Appends so many bytes in one piece, and shares them.
-        fn share(&mut self, bytes: u64, pages: &mut Pages, readers: usize) {
+        fn publish(&mut self, bytes: u64, pages: &mut Pages, readers: usize) {
             self.seq += 1;
             let start = self.log.end();
             let frame = numbers(start, start + bytes).into();
@@ -196,7 +196,7 @@ mod tests {
             let mut news = Slices::new();
             self.log.gather_last(bytes, &mut news);
             assert_eq!(news.bytes() as u64, bytes);
-            pages.share(&news, readers);
+            pages.publish(&news, readers);
         }
 
         fn from(&self, start: u64, most: usize) -> Slices<'_> {
@@ -214,21 +214,21 @@ mod tests {
         (TcpStream::from_std(server), client)
     }
 
-    fn given(bytes: usize) -> Given {
-        Given { bytes, full: false }
+    fn sent(bytes: usize) -> PagesSent {
+        PagesSent { bytes, full: false }
     }
 
     #[test]
     fn what_is_shared_arrives_byte_for_byte_wherever_it_begins() {
         let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
         for bytes in [16 << 10, 40_000, 12 << 10, 30_000] {
-            numbered.share(bytes, &mut pages, READERS);
+            numbered.publish(bytes, &mut pages, READERS);
         }
         assert_eq!(pages.pieces.len(), 1);
         let (server, mut client) = pair();
         for start in [0, 1, 4095, 4096, 16_383, 16_384, 50_001] {
             let slices = numbered.from(start, 20_000);
-            assert_eq!(pages.give(&server, &slices).unwrap(), given(20_000));
+            assert_eq!(pages.send(&server, &slices).unwrap(), sent(20_000));
             let mut read = vec![0; 20_000];
             client.read_exact(&mut read).unwrap();
             assert!(read == numbers(start, start + 20_000), "from {start} on");
@@ -240,23 +240,23 @@ mod tests {
         let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
         let (server, _client) = pair();
         let is_left = |pages: &Pages, slices: &Slices<'_>| {
-            assert_eq!(pages.give(&server, slices).unwrap(), given(0));
+            assert_eq!(pages.send(&server, slices).unwrap(), sent(0));
         };
-        numbered.share(LEAST_BYTES as u64 - 16, &mut pages, READERS);
-        numbered.share(LEAST_BYTES as u64, &mut pages, READERS - 1);
+        numbered.publish(LEAST_BYTES as u64 - 16, &mut pages, READERS);
+        numbered.publish(LEAST_BYTES as u64, &mut pages, READERS - 1);
         // More than is kept would only be written.
-        numbered.share(KEPT_BYTES + 16, &mut pages, READERS);
+        numbered.publish(KEPT_BYTES + 16, &mut pages, READERS);
         assert!(pages.pieces.is_empty());
         let before = numbered.log.end();
-        numbered.share(2 * LEAST_BYTES as u64, &mut pages, READERS);
+        numbered.publish(2 * LEAST_BYTES as u64, &mut pages, READERS);
         assert_eq!(pages.pieces.len(), 1);
         is_left(&pages, &numbered.from(before - 1, 1 << 20));
         is_left(&pages, &numbered.from(before, LEAST_BYTES - 1));
         let end = numbered.log.end();
-        numbered.share(LEAST_BYTES as u64 + 16, &mut pages, 1);
+        numbered.publish(LEAST_BYTES as u64 + 16, &mut pages, 1);
         is_left(&pages, &numbered.from(end, 1 << 20));
         let mut other = Numbered::new(2);
-        other.share(end, &mut pages, 1);
+        other.publish(end, &mut pages, 1);
         is_left(&pages, &other.from(before, 1 << 20));
         // The bytes of something else come first.
         let mut mixed = Slices::new();
@@ -265,10 +265,7 @@ mod tests {
         is_left(&pages, &mixed);
         // Of what goes beyond what is here, this much is.
         let slices = numbered.from(before, 1 << 20);
-        assert_eq!(
-            pages.give(&server, &slices).unwrap(),
-            given(2 * LEAST_BYTES)
-        );
+        assert_eq!(pages.send(&server, &slices).unwrap(), sent(2 * LEAST_BYTES));
     }
 
     #[test]
@@ -276,15 +273,15 @@ mod tests {
         let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
         let (server, mut client) = pair();
         let bytes = 48 << 10;
-        numbered.share(bytes, &mut pages, READERS);
+        numbered.publish(bytes, &mut pages, READERS);
         assert_eq!(
             pages
-                .give(&server, &numbered.from(0, bytes as usize))
+                .send(&server, &numbered.from(0, bytes as usize))
                 .unwrap(),
-            given(bytes as usize)
+            sent(bytes as usize)
         );
         for _ in 0..200 {
-            numbered.share(bytes, &mut pages, READERS);
+            numbered.publish(bytes, &mut pages, READERS);
             let kept: u64 = pages.pieces.iter().map(|piece| piece.extent.bytes()).sum();
             assert!(kept <= KEPT_BYTES);
             assert!(
@@ -297,9 +294,9 @@ mod tests {
         assert!(pages.pieces.len() <= 3);
         assert_eq!(
             pages
-                .give(&server, &numbered.from(0, bytes as usize))
+                .send(&server, &numbered.from(0, bytes as usize))
                 .unwrap(),
-            given(0)
+            sent(0)
         );
         let mut read = vec![0; bytes as usize];
         client.read_exact(&mut read).unwrap();
@@ -313,14 +310,14 @@ mod tests {
         let socket = socket2::SockRef::from(&server);
         socket.set_send_buffer_size(64 << 10).unwrap();
         for _ in 0..15 {
-            numbered.share(64 << 10, &mut pages, READERS);
+            numbered.publish(64 << 10, &mut pages, READERS);
         }
         let (mut at, mut read) = (0, Vec::new());
         while at < numbered.log.end() {
             let slices = numbered.from(at, 1 << 20);
-            let given = pages.give(&server, &slices).unwrap();
-            at += given.bytes as u64;
-            if given.full {
+            let sent = pages.send(&server, &slices).unwrap();
+            at += sent.bytes as u64;
+            if sent.full {
                 let mut some = vec![0; 100_000];
                 let count = client.read(&mut some).unwrap();
                 read.extend_from_slice(&some[..count]);
@@ -356,10 +353,10 @@ mod tests {
     #[test]
     fn the_other_end_may_be_gone() {
         let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
-        numbered.share(64 << 10, &mut pages, READERS);
+        numbered.publish(64 << 10, &mut pages, READERS);
         let (server, client) = pair();
         drop(client);
-        let mut outcomes = (0..1000).map(|_| pages.give(&server, &numbered.from(0, 1 << 20)));
+        let mut outcomes = (0..1000).map(|_| pages.send(&server, &numbered.from(0, 1 << 20)));
         assert!(outcomes.any(|outcome| outcome.is_err()));
     }
 }
