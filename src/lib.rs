@@ -90,8 +90,9 @@ pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
 pub use network::{Network, NetworkError};
 pub use publisher::{Publisher, SendError};
 pub use rollup::{Rollup, RollupError};
+pub use server::builder::Builder;
 pub use server::handle::{Disconnect, Handle, SubscribeError};
-pub use server::{Builder, Server, ServerThread};
+pub use server::{Server, ServerThread};
 pub use stats::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 pub use subscription::{RecvTimeoutError, Subscription};
 

@@ -19,10 +19,11 @@ use crate::engine::AdminSetup;
 use crate::engine::{ConnId, Engine, ReadInterest};
 use crate::namespace::Namespace;
 use crate::publisher::Intake;
+use crate::server::Recovered;
 use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
+use crate::server::hooks::Hooks;
 use crate::server::socket::{Peer, Peers, Remote};
 use crate::server::store::{Batch, Reply, Store};
-use crate::server::{Hooks, Recovered};
 use crate::stats::{DisconnectReason, State, Status, StoreState};
 use crate::subscription::Pipe;
 
