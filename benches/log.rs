@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::internals::{EventLog, Lent, Slices};
+use fanfare::internals::{BytesRef, EventLog, Slices};
 
 /// Bytes of a small event on the wire.
 const FRAME: usize = 108;
@@ -33,7 +33,7 @@ struct Log {
 impl Log {
     fn append(&mut self, frame: &Bytes) {
         self.seq += 1;
-        self.log.append(self.seq, &[], Lent::Shared(frame));
+        self.log.append(self.seq, &[], BytesRef::Bytes(frame));
     }
 
     /// What a write is given from an offset on.

@@ -10,7 +10,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use crate::event_stream::encode::Lent;
+use crate::event_stream::encode::BytesRef;
 
 /// Frames from this size on are held by reference: copying them would cost more than one more slice in a write.
 pub(crate) const SHARE_FROM: usize = 4 << 10;
@@ -210,14 +210,14 @@ impl EventLog {
     }
 
     /// Appends a frame, with what goes out before it, under its sequence number, which is larger than all before.
-    pub fn append(&mut self, seq: u64, prefix: &[u8], frame: Lent<'_>) {
+    pub fn append(&mut self, seq: u64, prefix: &[u8], frame: BytesRef<'_>) {
         debug_assert!(seq > self.last_seq, "the engine counts upwards");
         let start = self.end;
         self.end += (prefix.len() + frame.len()) as u64;
         self.last_seq = seq;
         self.entries.push_back(Entry { seq, end: self.end });
         let frame = match frame {
-            Lent::Shared(frame) if frame.len() >= SHARE_FROM => frame,
+            BytesRef::Bytes(frame) if frame.len() >= SHARE_FROM => frame,
             _ => return self.copy(start, prefix, &frame),
         };
         if !prefix.is_empty() {
@@ -509,7 +509,7 @@ mod tests {
         let mut ends = vec![0u64];
         for seq in 1..=2000u64 {
             let bytes = frame(seq, sizes[(seq * seq % 9) as usize]);
-            log.append(seq, &[], Lent::Shared(&bytes));
+            log.append(seq, &[], BytesRef::Bytes(&bytes));
             all.extend_from_slice(&bytes);
             ends.push(all.len() as u64);
             if seq % 7 == 0 {
@@ -559,13 +559,13 @@ mod tests {
     fn an_empty_log_gives_its_memory_back() {
         let mut log = EventLog::default();
         for seq in 1..=10_000 {
-            log.append(seq, &[], Lent::Shared(&frame(seq, 100)));
+            log.append(seq, &[], BytesRef::Bytes(&frame(seq, 100)));
         }
         assert!(log.memory() >= 1_000_000 && log.memory() < 1_400_000);
         assert_eq!(log.drop_before(log.end(), 0), 10_000);
         assert_eq!((log.retained(), log.chunks.len(), log.memory()), (0, 0, 0));
         assert!(log.entries.capacity() <= *KEEP_ENTRIES.end());
-        log.append(10_001, &[], Lent::Shared(&frame(1, 100)));
+        log.append(10_001, &[], BytesRef::Bytes(&frame(1, 100)));
         log.drop_before(log.end(), 0);
         assert!(log.entries.capacity() <= *KEEP_ENTRIES.start());
         assert_eq!((log.after(10_001), log.after(9_999)), (Some(10_001), None));
@@ -577,7 +577,7 @@ mod tests {
         let mut log = EventLog::default();
         let (frame, frames) = (frame(0, 1000), 10_000);
         for seq in 1..=frames {
-            log.append(seq, &[], Lent::Shared(&frame));
+            log.append(seq, &[], BytesRef::Bytes(&frame));
             log.drop_before(log.end().saturating_sub(200_000), 0);
         }
         assert!(log.chunks.len() <= 5, "{} chunks", log.chunks.len());
@@ -588,7 +588,7 @@ mod tests {
         let mut log = EventLog::default();
         for round in 0..3 {
             for seq in 1..=150 {
-                log.append(round * 150 + seq, &[], Lent::Shared(&frame(seq, 108)));
+                log.append(round * 150 + seq, &[], BytesRef::Bytes(&frame(seq, 108)));
             }
             let chunks = log.chunks.len();
             log.drop_before(log.end(), 0);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::event::{Event, EventError};
 use crate::event_log::SHARE_FROM;
-use crate::event_stream::encode::{EventLimits, Frame, FrameRef, Lent, TargetRef, encode_into};
+use crate::event_stream::encode::{BytesRef, EventLimits, Frame, FrameRef, TargetRef, encode_into};
 use crate::namespace::{self, NamespaceRef};
 
 /// Memory that an emptied run keeps, whatever it held: bursts would have to find it again.
@@ -114,7 +114,7 @@ impl FrameRun {
         self.taken_text += path.len() + event.len();
         let frame = FrameRef {
             target: TargetRef::One(NamespaceRef::of_normal(path)),
-            bytes: Lent::Slice(event.as_bytes()),
+            bytes: BytesRef::Slice(event.as_bytes()),
             encoded: part.encoded,
         };
         Some((frame, last))

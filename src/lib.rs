@@ -109,7 +109,7 @@ pub mod internals {
     pub use crate::engine::{ConnId, Engine, Outlet, Published, ReadInterest, SLICE, SURPLUS};
     pub use crate::event_log::{EventLog, Extent, Slices};
     pub use crate::event_stream::encode::{
-        EventLimits, Frame, FrameRef, Lent, Target, TargetRef, max_frame_bytes,
+        BytesRef, EventLimits, Frame, FrameRef, Target, TargetRef, max_frame_bytes,
     };
     pub use crate::http::{body, request, response, route};
     pub use crate::trie::Trie;

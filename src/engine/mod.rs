@@ -36,7 +36,7 @@ use slab::Slab;
 use crate::access::Access;
 use crate::config::Config;
 use crate::event_log::Slices;
-use crate::event_stream::encode::{Frame, FrameRef, Lent, TargetRef, own_id};
+use crate::event_stream::encode::{BytesRef, Frame, FrameRef, TargetRef, own_id};
 use crate::http::custom::Response;
 use crate::http::request::RequestHead;
 use crate::namespace::{Namespace, NamespaceRef};
@@ -496,11 +496,11 @@ impl Engine {
     /// Appends an event to the logs of everyone who is to have it and, with history on, of every namespace that it reaches. With a store,
     /// it goes there first, and nothing can be told of it yet.
     pub fn publish(&mut self, frame: &Frame, now: Instant) -> Option<Published> {
-        self.publish_lent(frame.borrowed(), now)
+        self.publish_ref(frame.borrowed(), now)
     }
 
     /// As [`Engine::publish`], for a frame that is kept elsewhere.
-    pub fn publish_lent(&mut self, frame: FrameRef<'_>, now: Instant) -> Option<Published> {
+    pub fn publish_ref(&mut self, frame: FrameRef<'_>, now: Instant) -> Option<Published> {
         self.set_now(now);
         self.publish_from(frame, None)
     }
@@ -870,7 +870,7 @@ impl Engine {
 
 /// An event on its way into the logs.
 struct Append<'a> {
-    event: Lent<'a>,
+    event: BytesRef<'a>,
     /// When it was published, in milliseconds of the engine's time; before that, negative.
     #[cfg(feature = "admin")]
     at_ms: i64,

@@ -54,7 +54,7 @@ pub struct FrameRef<'a> {
     /// Where the event is published.
     pub target: TargetRef<'a>,
     /// The whole event as it goes over the wire.
-    pub bytes: Lent<'a>,
+    pub bytes: BytesRef<'a>,
     /// As that of a [`Frame`].
     pub encoded: bool,
 }
@@ -70,32 +70,32 @@ pub enum TargetRef<'a> {
     Everyone,
 }
 
-/// The bytes of an event, lent to whoever may want to keep them.
+/// Borrowed bytes of an event, which a log keeps by copying or by sharing.
 #[derive(Debug, Clone, Copy)]
-pub enum Lent<'a> {
-    /// To keep them is to copy them.
+pub enum BytesRef<'a> {
+    /// Part of a larger buffer; keeping it means copying it.
     Slice(&'a [u8]),
-    /// They may be shared.
-    Shared(&'a Bytes),
+    /// Reference-counted bytes; keeping them means cloning the handle.
+    Bytes(&'a Bytes),
 }
 
-impl std::ops::Deref for Lent<'_> {
+impl std::ops::Deref for BytesRef<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         match self {
             Self::Slice(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+            Self::Bytes(bytes) => bytes,
         }
     }
 }
 
-impl Lent<'_> {
+impl BytesRef<'_> {
     /// The same bytes, to keep.
     pub fn to_bytes(self) -> Bytes {
         match self {
             Self::Slice(bytes) => Bytes::copy_from_slice(bytes),
-            Self::Shared(bytes) => bytes.clone(),
+            Self::Bytes(bytes) => bytes.clone(),
         }
     }
 }
@@ -124,7 +124,7 @@ impl TargetRef<'_> {
 
 impl FrameRef<'_> {
     /// Calls `each` with every event that it is.
-    pub fn for_each_event(&self, mut each: impl FnMut(Lent<'_>)) {
+    pub fn for_each_event(&self, mut each: impl FnMut(BytesRef<'_>)) {
         if !self.encoded {
             return each(self.bytes);
         }
@@ -132,8 +132,8 @@ impl FrameRef<'_> {
         while start < self.bytes.len() {
             let end = start + first_event_end(&self.bytes[start..]);
             match self.bytes {
-                Lent::Slice(bytes) => each(Lent::Slice(&bytes[start..end])),
-                Lent::Shared(bytes) => each(Lent::Shared(&bytes.slice(start..end))),
+                BytesRef::Slice(bytes) => each(BytesRef::Slice(&bytes[start..end])),
+                BytesRef::Bytes(bytes) => each(BytesRef::Bytes(&bytes.slice(start..end))),
             }
             start = end;
         }
@@ -179,7 +179,7 @@ impl Frame {
     pub fn borrowed(&self) -> FrameRef<'_> {
         FrameRef {
             target: self.target.borrowed(),
-            bytes: Lent::Shared(&self.bytes),
+            bytes: BytesRef::Bytes(&self.bytes),
             encoded: self.encoded,
         }
     }

@@ -431,7 +431,7 @@ impl EventLoop {
                 let Some(frame) = self.intake.next() else {
                     break;
                 };
-                self.engine.publish_lent(frame, now);
+                self.engine.publish_ref(frame, now);
                 taken = true;
                 if let Some(waits) = &mut self.draining {
                     waits.queued = waits.queued.saturating_sub(1);

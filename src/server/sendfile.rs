@@ -163,7 +163,7 @@ mod tests {
 
     use super::*;
     use crate::event_log::EventLog;
-    use crate::event_stream::encode::Lent;
+    use crate::event_stream::encode::BytesRef;
 
     const READERS: usize = LEAST_READERS;
 
@@ -192,7 +192,7 @@ mod tests {
             self.seq += 1;
             let start = self.log.end();
             let frame = numbers(start, start + bytes).into();
-            self.log.append(self.seq, b"", Lent::Shared(&frame));
+            self.log.append(self.seq, b"", BytesRef::Bytes(&frame));
             let mut news = Slices::new();
             self.log.gather_last(bytes, &mut news);
             assert_eq!(news.bytes() as u64, bytes);
