@@ -107,7 +107,7 @@ impl FrameRun {
         let last = self.is_empty();
         let Some(part) = part else {
             self.lent = self.whole.pop_front();
-            return self.lent.as_ref().map(|frame| (frame.borrowed(), last));
+            return self.lent.as_ref().map(|frame| (frame.by_ref(), last));
         };
         let (path, rest) = self.text[self.taken_text..].split_at(part.path_bytes as usize);
         let event = &rest[..part.event_bytes as usize];

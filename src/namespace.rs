@@ -115,11 +115,11 @@ impl Namespace {
 
     /// The segments from the root down; none for the root itself.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.borrowed().segments()
+        self.by_ref().segments()
     }
 
-    /// The same, lent out.
-    pub(crate) fn borrowed(&self) -> NamespaceRef<'_> {
+    /// A borrowed view of it.
+    pub(crate) fn by_ref(&self) -> NamespaceRef<'_> {
         NamespaceRef(&self.0)
     }
 
@@ -269,12 +269,12 @@ mod tests {
             (3, "/a/bc/d"),
             (9, "/a/bc/d"),
         ] {
-            let lent = namespace.borrowed();
-            assert_eq!(lent.ancestor(segments).as_str(), ancestor);
+            let namespace = namespace.by_ref();
+            assert_eq!(namespace.ancestor(segments).as_str(), ancestor);
         }
         let root = Namespace::root();
-        assert_eq!(root.borrowed().ancestor(0), root);
-        assert_eq!(root.borrowed().ancestor(1), root);
+        assert_eq!(root.by_ref().ancestor(0), root);
+        assert_eq!(root.by_ref().ancestor(1), root);
     }
 
     #[test]

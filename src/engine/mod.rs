@@ -496,7 +496,7 @@ impl Engine {
     /// Appends an event to the logs of everyone who is to have it and, with history on, of every namespace that it reaches. With a store,
     /// it goes there first, and nothing can be told of it yet.
     pub fn publish(&mut self, frame: &Frame, now: Instant) -> Option<Published> {
-        self.publish_ref(frame.borrowed(), now)
+        self.publish_ref(frame.by_ref(), now)
     }
 
     /// As [`Engine::publish`], for a frame that is kept elsewhere.
@@ -558,7 +558,7 @@ impl Engine {
             TargetRef::Many(namespaces) => {
                 append.reached.several = true;
                 for namespace in namespaces {
-                    self.publish_at(namespace.borrowed(), &mut append);
+                    self.publish_at(namespace.by_ref(), &mut append);
                 }
             }
             TargetRef::Everyone => {

@@ -137,7 +137,7 @@ impl Engine {
         }
         let frame = FrameRef {
             encoded: true,
-            ..record.frame.borrowed()
+            ..record.frame.by_ref()
         };
         self.append_to_logs(frame, published_ms);
     }
@@ -254,7 +254,7 @@ impl Engine {
             return false;
         };
         let origin = storing.origins.pop_front().flatten();
-        let published = self.append_to_logs(record.frame.borrowed(), self.now_ms as i64);
+        let published = self.append_to_logs(record.frame.by_ref(), self.now_ms as i64);
         #[cfg(feature = "publish")]
         if let Some(origin) = origin {
             self.upload_published(origin, &record.frame.bytes, published);

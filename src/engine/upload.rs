@@ -533,7 +533,7 @@ impl Engine {
         if self.store_fails() {
             return Err(Unpublished::Store);
         }
-        Ok(self.publish_from(frame.borrowed(), Some(origin)))
+        Ok(self.publish_from(frame.by_ref(), Some(origin)))
     }
 
     /// The body is there in full.

@@ -101,10 +101,10 @@ impl BytesRef<'_> {
 }
 
 impl Target {
-    /// The same, lent out.
-    pub fn borrowed(&self) -> TargetRef<'_> {
+    /// A borrowed view of it.
+    pub fn by_ref(&self) -> TargetRef<'_> {
         match self {
-            Self::One(namespace) => TargetRef::One(namespace.borrowed()),
+            Self::One(namespace) => TargetRef::One(namespace.by_ref()),
             Self::Many(namespaces) => TargetRef::Many(namespaces),
             Self::Everyone => TargetRef::Everyone,
         }
@@ -175,10 +175,10 @@ impl Frame {
         })
     }
 
-    /// The same, lent out.
-    pub fn borrowed(&self) -> FrameRef<'_> {
+    /// A borrowed view of it.
+    pub fn by_ref(&self) -> FrameRef<'_> {
         FrameRef {
-            target: self.target.borrowed(),
+            target: self.target.by_ref(),
             bytes: BytesRef::Bytes(&self.bytes),
             encoded: self.encoded,
         }

@@ -188,7 +188,7 @@ impl Topics {
         if under.contains(namespace) {
             at.add(topic, subscribers, under == namespace);
             if under != namespace {
-                let child = namespace.borrowed().ancestor(under.segments().count() + 1);
+                let child = namespace.by_ref().ancestor(under.segments().count() + 1);
                 row(&mut self.rows, child.as_str()).add(topic, subscribers, child == *namespace);
             }
         }
