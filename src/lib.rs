@@ -53,7 +53,7 @@ mod trie;
 mod access;
 #[cfg(feature = "admin")]
 mod admin;
-mod stats;
+mod status;
 
 // the engine, and what drives it.
 mod engine;
@@ -93,7 +93,7 @@ pub use rollup::{Rollup, RollupError};
 pub use server::builder::Builder;
 pub use server::handle::{Disconnect, Handle, SubscribeError};
 pub use server::{Server, ServerThread};
-pub use stats::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
+pub use status::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 pub use subscription::{RecvTimeoutError, Subscription};
 
 /// Parts of the inside that the simulator and the benchmarks reach. No part of the public interface.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::event_stream::decode::{Decoded, Decoder, StreamEvent};
 use crate::server::handle::{Command, Control};
-use crate::stats::DisconnectReason;
+use crate::status::DisconnectReason;
 
 /// Events of some namespaces, received in this process.
 ///

@@ -12,7 +12,7 @@ fn floor(path: &str) -> u8 {
     match path.split('/').next().unwrap_or(path) {
         "event.rs" | "namespace.rs" | "network.rs" | "config.rs" => 0,
         "event_stream" | "http" | "trie.rs" | "event_log.rs" | "frame_run.rs" | "tally.rs"
-        | "stats.rs" | "access.rs" | "admin" | "history.rs" | "forgotten.rs" => 1,
+        | "status.rs" | "access.rs" | "admin" | "history.rs" | "forgotten.rs" => 1,
         "engine" => 2,
         "disk" | "server" | "publisher.rs" | "rollup.rs" | "subscription.rs" => 3,
         "lib.rs" | "main.rs" | "cli" | "client" => 4,

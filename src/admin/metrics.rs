@@ -16,7 +16,7 @@ use crate::admin::histogram::Histogram;
 use crate::http::request::RequestHead;
 use crate::http::response::Answer;
 use crate::namespace::Namespace;
-use crate::stats::{DisconnectReason, State, Status, StoreState};
+use crate::status::{DisconnectReason, State, Status, StoreState};
 
 /// Top namespaces that have a series of their own; the others share one.
 const SERIES_MOST: usize = 64;

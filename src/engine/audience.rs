@@ -6,7 +6,7 @@
 //! Knows nothing of requests or timers.
 
 use crate::event_log::Slices;
-use crate::stats::DisconnectReason;
+use crate::status::DisconnectReason;
 
 use super::{ConnId, Outlet};
 

@@ -12,7 +12,7 @@
 use core::net::SocketAddr;
 
 use crate::http::request::RequestReader;
-use crate::stats::DisconnectReason;
+use crate::status::DisconnectReason;
 
 use super::audience::Audience;
 #[cfg(feature = "publish")]

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::event_log::Slices;
-use crate::stats::DisconnectReason;
+use crate::status::DisconnectReason;
 
 use super::audience::{Audience, Gone, Report, Source, Subscribers, Turn, WRITE_COST, Writer};
 use super::connection::{Connection, Farewell, Phase, Place};

@@ -41,7 +41,7 @@ use crate::http::custom::Response;
 use crate::http::request::RequestHead;
 use crate::namespace::{Namespace, NamespaceRef};
 use crate::network::masked;
-use crate::stats::{ConnectionInfo, DisconnectReason, State, Status};
+use crate::status::{ConnectionInfo, DisconnectReason, State, Status};
 use crate::trie::Trie;
 
 #[cfg(feature = "admin")]

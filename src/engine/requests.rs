@@ -9,7 +9,7 @@ use crate::http::request::{Progress, Reject, RequestHead, RequestReader};
 use crate::http::response::{self, Answer, Headers};
 use crate::http::route::{self, Replay, Route};
 use crate::namespace::Namespace;
-use crate::stats::DisconnectReason;
+use crate::status::DisconnectReason;
 
 use super::connection::Phase;
 use super::replay::Resume;

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::forgotten::Forgotten;
 use crate::namespace::Namespace;
-use crate::stats::Status;
+use crate::status::Status;
 
 use super::Engine;
 use super::audience::Audience;

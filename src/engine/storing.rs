@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::event_stream::encode::{Frame, FrameRef, Target};
 use crate::forgotten::Forgotten;
 use crate::history::Record;
-use crate::stats::StoreState;
+use crate::status::StoreState;
 
 use super::replay::EventIds;
 use super::{ConnId, Engine};

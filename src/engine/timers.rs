@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use crate::event_stream::encode;
-use crate::stats::{DisconnectReason, State};
+use crate::status::{DisconnectReason, State};
 
 use super::connection::{Farewell, Phase};
 use super::{ConnId, Engine};

@@ -327,7 +327,7 @@ impl Engine {
             }
             Outcome::Hungry if half_closed => {
                 self.connections[key as usize].phase = Phase::Upload(upload);
-                self.disconnect(key, crate::stats::DisconnectReason::Client);
+                self.disconnect(key, crate::status::DisconnectReason::Client);
             }
             Outcome::Hungry => {
                 upload.idle_since = Some(self.now_ms);

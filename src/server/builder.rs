@@ -8,7 +8,7 @@ use crate::engine::Routing;
 use crate::history::History;
 use crate::http::request::RequestHead;
 use crate::network::Network;
-use crate::stats::{ConnectionInfo, DisconnectReason};
+use crate::status::{ConnectionInfo, DisconnectReason};
 
 use super::Server;
 use super::hooks::Hooks;

@@ -24,7 +24,7 @@ use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
 use crate::server::hooks::Hooks;
 use crate::server::socket::{Peer, Peers, Remote};
 use crate::server::store::{Batch, Reply, Store};
-use crate::stats::{DisconnectReason, State, Status, StoreState};
+use crate::status::{DisconnectReason, State, Status, StoreState};
 use crate::subscription::Pipe;
 
 const WAKER: Token = Token(usize::MAX);

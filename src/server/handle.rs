@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crate::event_stream::encode::max_frame_bytes;
 use crate::namespace::Namespace;
 use crate::publisher::Shared;
-use crate::stats::{State, Status};
+use crate::status::{State, Status};
 use crate::subscription::{Pipe, Subscription};
 
 /// What a handle asks of the event loop.

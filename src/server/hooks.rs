@@ -2,7 +2,7 @@
 
 use crate::engine::RouteHook;
 use crate::history::History;
-use crate::stats::{ConnectionInfo, DisconnectReason};
+use crate::status::{ConnectionInfo, DisconnectReason};
 
 type ConnectHook = Box<dyn FnMut(&ConnectionInfo) + Send>;
 type DisconnectHook = Box<dyn FnMut(&ConnectionInfo, DisconnectReason) + Send>;

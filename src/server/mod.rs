@@ -25,7 +25,7 @@ use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::history::History;
 use crate::publisher::{self, Intake, Publisher};
-use crate::stats::Status;
+use crate::status::Status;
 
 use event_loop::{EventLoop, Listeners};
 use handle::{Command, Control, Handle, Run};

@@ -19,7 +19,7 @@ use crate::http::request::{RequestHead, RequestReader};
 use crate::http::response::{self, Answer};
 use crate::http::{proxy, route};
 use crate::namespace::Namespace;
-use crate::stats::{DisconnectReason, State, Status, StoreState};
+use crate::status::{DisconnectReason, State, Status, StoreState};
 
 use super::connection::Phase;
 use super::{ConnId, Engine};
