@@ -8,10 +8,10 @@ use std::time::Duration;
 #[cfg(feature = "admin")]
 use core::net::SocketAddr;
 
+use crate::cidr::Cidr;
 use crate::event::MAX_FIELD_BYTES;
 use crate::event_stream::encode::{EventLimits, max_frame_bytes};
 use crate::namespace::NamespaceLimits;
-use crate::network::Network;
 
 /// Every option of a server; the [`Builder`](crate::Builder) sets them by the same names.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ pub struct Config {
     /// What publishers must show as `Authorization: Bearer …`; without one, publishing over HTTP is open on a loopback address and closed on any other.
     pub publish_token: Option<String>,
     /// Proxies that are believed when they say, in `Forwarded`, `X-Forwarded-For` or `X-Real-IP`, whom a connection is from. None by default.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<Cidr>,
     /// Addresses of clients are told without their last part, wherever they are told: in status, logs and hooks. Off by default.
     pub mask_addresses: bool,
     /// Where the status page and the metrics are served. [`Admin::On`] by default.

@@ -33,9 +33,9 @@
 //! and rustix for socket options and the descriptor limit.
 
 // In reading order: words,
+mod cidr;
 mod event;
 mod namespace;
-mod network;
 
 mod config;
 
@@ -76,6 +76,7 @@ struct Readme;
 #[cfg(feature = "admin")]
 pub use access::AdminAccess;
 pub use access::PublishAccess;
+pub use cidr::{Cidr, CidrError};
 #[cfg(feature = "admin")]
 pub use config::Admin;
 pub use config::{Config, ConfigError, Fsync};
@@ -87,7 +88,6 @@ pub use history::{History, Record, Recovered};
 pub use http::custom::Response;
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
-pub use network::{Network, NetworkError};
 pub use publisher::{Publisher, SendError};
 pub use rollup::{Rollup, RollupError};
 pub use server::builder::Builder;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Which floor a file is on, by its path under `src`.
 fn floor(path: &str) -> u8 {
     match path.split('/').next().unwrap_or(path) {
-        "event.rs" | "namespace.rs" | "network.rs" | "config.rs" => 0,
+        "event.rs" | "namespace.rs" | "cidr.rs" | "config.rs" => 0,
         "event_stream" | "http" | "trie.rs" | "event_log.rs" | "frame_run.rs" | "tally.rs"
         | "status.rs" | "access.rs" | "admin" | "history.rs" | "forgotten.rs" => 1,
         "engine" => 2,

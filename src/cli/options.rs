@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use fanfare::{Admin, Config, Fsync, NamespaceLimits, Network, NetworkError};
+use fanfare::{Admin, Cidr, CidrError, Config, Fsync, NamespaceLimits};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -378,7 +378,7 @@ impl FromStr for AdminAt {
 
 /// A network of proxies, such as `10.0.0.0/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Proxy(pub(crate) Network);
+pub(crate) struct Proxy(pub(crate) Cidr);
 
 impl FromStr for Proxy {
     type Err = String;
@@ -387,7 +387,7 @@ impl FromStr for Proxy {
         let network = text.trim().parse();
         network
             .map(Self)
-            .map_err(|error: NetworkError| error.to_string())
+            .map_err(|error: CidrError| error.to_string())
     }
 }
 

@@ -34,13 +34,13 @@ use core::net::SocketAddr;
 use slab::Slab;
 
 use crate::access::Access;
+use crate::cidr::masked;
 use crate::config::Config;
 use crate::event_log::Slices;
 use crate::event_stream::encode::{BytesRef, Frame, FrameRef, TargetRef, own_id};
 use crate::http::custom::Response;
 use crate::http::request::RequestHead;
 use crate::namespace::{Namespace, NamespaceRef};
-use crate::network::masked;
 use crate::status::{ConnectionInfo, DisconnectReason, State, Status};
 use crate::trie::Trie;
 

@@ -5,11 +5,11 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use crate::cidr::Cidr;
 use crate::http::request::RequestHead;
-use crate::network::Network;
 
 /// The address of the client that sent this, on a connection from `peer`.
-pub(crate) fn client_address(head: &RequestHead, peer: IpAddr, trusted: &[Network]) -> IpAddr {
+pub(crate) fn client_address(head: &RequestHead, peer: IpAddr, trusted: &[Cidr]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = peer.to_canonical();
     if !is_trusted(peer) {
@@ -46,7 +46,7 @@ pub(crate) fn client_address(head: &RequestHead, peer: IpAddr, trusted: &[Networ
 
 /// Whether the client speaks HTTPS to the proxy that sent this on a connection from `peer`.
 #[cfg(feature = "admin")]
-pub(crate) fn is_https(head: &RequestHead, peer: IpAddr, trusted: &[Network]) -> bool {
+pub(crate) fn is_https(head: &RequestHead, peer: IpAddr, trusted: &[Cidr]) -> bool {
     if !trusted.iter().any(|network| network.contains(peer)) {
         return false;
     }
@@ -122,7 +122,7 @@ mod tests {
         }
     }
 
-    fn proxies() -> Vec<Network> {
+    fn proxies() -> Vec<Cidr> {
         vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]
     }
 

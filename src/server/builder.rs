@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::cidr::Cidr;
 use crate::config::{Config, ConfigError};
 use crate::engine::Routing;
 use crate::history::History;
 use crate::http::request::RequestHead;
-use crate::network::Network;
 use crate::status::{ConnectionInfo, DisconnectReason};
 
 use super::Server;
@@ -140,7 +140,7 @@ impl Builder {
     }
 
     /// Sets [`Config::trusted_proxies`].
-    pub fn trusted_proxies(mut self, proxies: impl IntoIterator<Item = Network>) -> Self {
+    pub fn trusted_proxies(mut self, proxies: impl IntoIterator<Item = Cidr>) -> Self {
         self.config.trusted_proxies = proxies.into_iter().collect();
         self
     }

@@ -7,24 +7,24 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The addresses that begin with the same bits: `10.0.0.0/8`, `2001:db8::/32`, or one address alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
+pub struct Cidr {
     address: IpAddr,
     prefix: u8,
 }
 
 /// A text that is no network such as `10.0.0.0/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NetworkError;
+pub struct CidrError;
 
-impl fmt::Display for NetworkError {
+impl fmt::Display for CidrError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("no address, and no network such as 10.0.0.0/8 or 2001:db8::/32")
     }
 }
 
-impl std::error::Error for NetworkError {}
+impl std::error::Error for CidrError {}
 
-impl Network {
+impl Cidr {
     /// Whether an address is one of them. An IPv4 address that was mapped into IPv6 is the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
@@ -44,22 +44,22 @@ fn same_start(a: u128, b: u128, free_bits: u32) -> bool {
     (a ^ b).checked_shr(free_bits).unwrap_or(0) == 0
 }
 
-impl FromStr for Network {
-    type Err = NetworkError;
+impl FromStr for Cidr {
+    type Err = CidrError;
 
-    fn from_str(text: &str) -> Result<Self, NetworkError> {
+    fn from_str(text: &str) -> Result<Self, CidrError> {
         let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
-        let address: IpAddr = address.parse().map_err(|_| NetworkError)?;
+        let address: IpAddr = address.parse().map_err(|_| CidrError)?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             "" if !text.contains('/') => most,
             digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().map_err(|_| NetworkError)?
+                digits.parse().map_err(|_| CidrError)?
             }
-            _ => return Err(NetworkError),
+            _ => return Err(CidrError),
         };
         if prefix > most {
-            return Err(NetworkError);
+            return Err(CidrError);
         }
         Ok(Self { address, prefix })
     }
@@ -105,7 +105,7 @@ mod tests {
             ("2001:db8::/32", "2001:db9::", false),
             ("::1", "::1", true),
         ] {
-            let network: Network = network.parse().unwrap();
+            let network: Cidr = network.parse().unwrap();
             assert_eq!(
                 network.contains(address.parse().unwrap()),
                 expected,
@@ -127,7 +127,7 @@ mod tests {
             "host",
             "/8",
         ] {
-            assert_eq!(text.parse::<Network>(), Err(NetworkError), "{text}");
+            assert_eq!(text.parse::<Cidr>(), Err(CidrError), "{text}");
         }
     }
 }
