@@ -554,7 +554,7 @@ fn a_load_is_measured_and_drawn() {
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     let number = |name: &str| report[name].as_u64().unwrap();
     assert_eq!(number("connections"), 60);
-    for nothing in ["lost", "doubled", "disordered", "disconnected"] {
+    for nothing in ["lost", "duplicated", "out_of_order", "disconnected"] {
         assert_eq!(number(nothing), 0, "{nothing}: {out}");
     }
     assert!(

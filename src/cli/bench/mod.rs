@@ -453,8 +453,8 @@ impl Load {
         let Tally {
             events,
             lost,
-            doubled,
-            disordered,
+            duplicated,
+            out_of_order,
         } = self.total.tally;
         let publishing = self.ended - self.began;
         let receiving = self.last_event.max(self.ended) - self.began;
@@ -471,8 +471,8 @@ impl Load {
             published,
             received: events,
             lost: lost + missing,
-            doubled,
-            disordered,
+            duplicated,
+            out_of_order,
             seconds: publishing.as_secs_f64(),
             published_per_second: per_second(published, publishing),
             received_per_second: per_second(events, receiving),

@@ -20,8 +20,8 @@ pub(super) struct Report {
     pub(super) published: u64,
     pub(super) received: u64,
     pub(super) lost: u64,
-    pub(super) doubled: u64,
-    pub(super) disordered: u64,
+    pub(super) duplicated: u64,
+    pub(super) out_of_order: u64,
     pub(super) seconds: f64,
     pub(super) published_per_second: f64,
     pub(super) received_per_second: f64,
@@ -85,7 +85,7 @@ impl Report {
             let problem = self.problem.as_deref().unwrap_or("no answer");
             return Err(format!("{count} of {all} connections failed: {problem}"));
         }
-        if self.lost + self.doubled + self.disordered > 0 {
+        if self.lost + self.duplicated + self.out_of_order > 0 {
             return Err("not every event came, once and in order".into());
         }
         Ok(())
@@ -115,8 +115,8 @@ impl Report {
             ),
             ("bytes", format!("{}B/s", short(self.bytes_per_second))),
             ("lost", self.lost.to_string()),
-            ("doubled", self.doubled.to_string()),
-            ("out of order", self.disordered.to_string()),
+            ("duplicated", self.duplicated.to_string()),
+            ("out of order", self.out_of_order.to_string()),
             ("latency min", time(latency.min as f64)),
             ("latency mean", time(latency.mean)),
             ("latency p50", time(latency.p50 as f64)),
@@ -181,8 +181,8 @@ mod tests {
         assert_eq!(clean.verdict(), Ok(()));
         for spoil in [
             |report: &mut Report| report.lost = 1,
-            |report: &mut Report| report.doubled = 1,
-            |report: &mut Report| report.disordered = 1,
+            |report: &mut Report| report.duplicated = 1,
+            |report: &mut Report| report.out_of_order = 1,
             |report: &mut Report| report.disconnected = 1,
         ] {
             let mut report = clean.clone();

@@ -16,8 +16,8 @@ const MARK: &[u8] = b"data:@";
 pub(super) struct Tally {
     pub(super) events: u64,
     pub(super) lost: u64,
-    pub(super) doubled: u64,
-    pub(super) disordered: u64,
+    pub(super) duplicated: u64,
+    pub(super) out_of_order: u64,
 }
 
 /// Where in its response a stream is.
@@ -173,9 +173,9 @@ impl Stream {
             tally.lost += sequence - *due;
             *due = sequence + 1;
         } else if sequence + 1 == *due {
-            tally.doubled += 1;
+            tally.duplicated += 1;
         } else {
-            tally.disordered += 1;
+            tally.out_of_order += 1;
         }
         latency(time);
     }
@@ -280,17 +280,17 @@ mod tests {
         format!("data:{}\n\n", String::from_utf8(data).unwrap())
     }
 
-    fn tally(events: u64, lost: u64, doubled: u64, disordered: u64) -> Tally {
+    fn tally(events: u64, lost: u64, duplicated: u64, out_of_order: u64) -> Tally {
         Tally {
             events,
             lost,
-            doubled,
-            disordered,
+            duplicated,
+            out_of_order,
         }
     }
 
     #[test]
-    fn what_is_lost_doubled_or_out_of_order_is_counted() {
+    fn lost_duplicated_and_out_of_order_events_are_counted() {
         for (sequences, expected, missing) in [
             (
                 &[(0, 0), (0, 1), (1, 0), (0, 2)][..],

@@ -70,13 +70,13 @@ impl Interval {
         let Tally {
             events,
             lost,
-            doubled,
-            disordered,
+            duplicated,
+            out_of_order,
         } = std::mem::take(&mut other.tally);
         self.tally.events += events;
         self.tally.lost += lost;
-        self.tally.doubled += doubled;
-        self.tally.disordered += disordered;
+        self.tally.duplicated += duplicated;
+        self.tally.out_of_order += out_of_order;
         self.bytes += std::mem::take(&mut other.bytes);
         self.last_us = self.last_us.max(other.last_us);
     }
