@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = EventSource::builder(&url)
         .reconnection_time(Duration::from_secs(1))
         .build()?;
-    let closer = source.closer(); // closes it from any thread
+    let close_handle = source.close_handle(); // closes it from any thread
     for update in source {
         match update {
             Update::Open => {
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Update::Event(event) => {
                 writeln!(out, "{}: {}", event.event_type, event.data)?;
                 if event.data == "Husky" {
-                    closer.close();
+                    close_handle.close();
                 }
             }
             Update::Gap(gap) => writeln!(out, "events are gone for good: {:?}", gap.reason)?,

@@ -370,17 +370,17 @@ fn the_stream_sets_the_reconnection_time() {
         .max_backoff(Duration::ZERO)
         .build()
         .unwrap();
-    let closer = source.closer();
+    let close_handle = source.close_handle();
     let mut states = Vec::new();
     for update in source {
-        states.push(closer.state());
+        states.push(close_handle.state());
         if let Update::Lost { error, wait } = update {
             assert_eq!((error, wait), (Error::Ended, Duration::from_secs(3600)));
-            closer.close();
+            close_handle.close();
         }
     }
     assert_eq!(states, [State::Open, State::Connecting]);
-    assert_eq!(closer.state(), State::Closed);
+    assert_eq!(close_handle.state(), State::Closed);
 }
 
 #[test]
@@ -467,12 +467,12 @@ fn it_is_closed_at_once_while_it_reads() {
         .read_timeout(Duration::ZERO)
         .build()
         .unwrap();
-    let closer = source.closer();
+    let close_handle = source.close_handle();
     let (sender, open) = channel();
     let ended = on_a_thread(source, move |_| sender.send(()).unwrap());
     open.recv_timeout(PATIENCE).unwrap();
-    closer.close();
-    closer.close();
+    close_handle.close();
+    close_handle.close();
     assert_eq!(ended.recv_timeout(PATIENCE), Ok(1));
 }
 
@@ -483,10 +483,10 @@ fn it_is_closed_at_once_while_it_waits_for_a_head() {
         .read_timeout(Duration::ZERO)
         .build()
         .unwrap();
-    let closer = source.closer();
+    let close_handle = source.close_handle();
     let ended = on_a_thread(source, |_| {});
     server.next_request();
-    closer.close();
+    close_handle.close();
     assert_eq!(ended.recv_timeout(PATIENCE), Ok(0));
 }
 
@@ -512,9 +512,9 @@ fn it_is_closed_at_once_while_it_connects() {
     let (_listener, _queued, address) = deaf();
     let source = source(&format!("http://{address}/")).connect_timeout(Duration::ZERO);
     let source = source.build().unwrap();
-    let closer = source.closer();
+    let close_handle = source.close_handle();
     let ended = on_a_thread(source, |_| {});
-    closer.close();
+    close_handle.close();
     assert_eq!(ended.recv_timeout(PATIENCE), Ok(0));
 }
 
@@ -598,10 +598,10 @@ fn through_a_proxy_that_cuts_at_random_nothing_comes_twice_or_out_of_order() {
     // Cuts fall in heads, in events and between them.
     let proxy = CuttingProxy::start(server.address, |number| (number as u64 * 7919) % 997 + 1);
     let source = source(&proxy.url("/subscribe/a")).build().unwrap();
-    let (publisher, closer) = (server.publisher.clone(), source.closer());
+    let (publisher, close_handle) = (server.publisher.clone(), source.close_handle());
     let publishing = thread::spawn(move || {
         for number in 0_u64.. {
-            if closer.state() == State::Closed
+            if close_handle.state() == State::Closed
                 || publisher
                     .send(fanfare::Event::new("/a", number.to_string()))
                     .is_err()

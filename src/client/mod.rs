@@ -35,7 +35,7 @@ use std::time::Duration;
 pub use crate::event_stream::decode::StreamEvent;
 pub use error::Error;
 pub use gap::{Gap, GapReason};
-pub use source::{Closer, EventSource};
+pub use source::{CloseHandle, EventSource};
 pub use thread::EventSourceThread;
 
 use request::Template;

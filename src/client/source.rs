@@ -67,7 +67,7 @@ pub struct EventSource {
     template: Template,
     settings: Settings,
     agent: Agent,
-    closer: Closer,
+    close_handle: CloseHandle,
     /// Never carries anything: it ends when the event source is closed.
     closed: Receiver<()>,
     reconnect: Reconnect,
@@ -94,7 +94,7 @@ impl std::fmt::Debug for Stream {
 
 /// Closes an [`EventSource`] from any thread.
 #[derive(Debug, Clone)]
-pub struct Closer(Arc<Shared>);
+pub struct CloseHandle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -108,7 +108,7 @@ struct Shared {
     updates: OnceLock<Receiver<Update>>,
 }
 
-impl Closer {
+impl CloseHandle {
     /// Ends the event source at once: it hands out nothing more, and its connection is cut. The call waits for nothing.
     pub fn close(&self) {
         self.end();
@@ -117,7 +117,7 @@ impl Closer {
         }
     }
 
-    /// As [`Closer::close`], but for updates that a thread has handed out already.
+    /// As [`CloseHandle::close`], but for updates that a thread has handed out already.
     fn end(&self) {
         self.0.is_closed.store(true, Ordering::Release);
         if lock(&self.0.signal).take().is_some() {
@@ -172,7 +172,7 @@ impl EventSource {
             last_event_id: settings.last_event_id.clone(),
             settings,
             agent,
-            closer: Closer(Arc::new(shared)),
+            close_handle: CloseHandle(Arc::new(shared)),
             closed,
             stream: None,
             found: VecDeque::new(),
@@ -181,18 +181,18 @@ impl EventSource {
     }
 
     /// What closes it from another thread.
-    pub fn closer(&self) -> Closer {
-        self.closer.clone()
+    pub fn close_handle(&self) -> CloseHandle {
+        self.close_handle.clone()
     }
 
-    /// Ends it; see [`Closer::close`].
+    /// Ends it; see [`CloseHandle::close`].
     pub fn close(&self) {
-        self.closer.close();
+        self.close_handle.close();
     }
 
     /// Where it stands.
     pub fn state(&self) -> State {
-        self.closer.state()
+        self.close_handle.state()
     }
 
     /// Ends when the event source is closed.
@@ -206,9 +206,9 @@ impl EventSource {
             Step::Wait(time) => drop(self.closed.recv_timeout(time)),
             Step::Connect => self.attempt(),
             Step::Read => self.read(),
-            Step::Stop => self.closer.end(),
+            Step::Stop => self.close_handle.end(),
         }
-        *lock(&self.closer.0.state) = self.reconnect.state();
+        *lock(&self.close_handle.0.state) = self.reconnect.state();
     }
 
     /// Connects, as far as redirects lead.
@@ -322,7 +322,7 @@ impl Iterator for EventSource {
 
     fn next(&mut self) -> Option<Update> {
         loop {
-            if self.closer.is_closed() {
+            if self.close_handle.is_closed() {
                 return None;
             }
             if let Some(update) = self.found.pop_front() {
@@ -335,7 +335,7 @@ impl Iterator for EventSource {
 
 impl Drop for EventSource {
     fn drop(&mut self) {
-        self.closer.end();
+        self.close_handle.end();
     }
 }
 

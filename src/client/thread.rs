@@ -5,7 +5,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 
 use super::error::Error;
-use super::source::{Closer, EventSource};
+use super::source::{CloseHandle, EventSource};
 use super::{State, Update};
 
 /// An [`EventSource`] that reads on a thread of its own; its updates wait in a channel.
@@ -14,19 +14,22 @@ use super::{State, Update};
 #[derive(Debug)]
 pub struct EventSourceThread {
     updates: Receiver<Update>,
-    closer: Closer,
+    close_handle: CloseHandle,
 }
 
 impl EventSourceThread {
     pub(super) fn start(source: EventSource, buffer: usize) -> Result<Self, Error> {
         let (sender, updates) = bounded(buffer.max(1));
-        let closer = source.closer();
-        closer.set_updates(updates.clone());
+        let close_handle = source.close_handle();
+        close_handle.set_updates(updates.clone());
         thread::Builder::new()
             .name("event-source".into())
             .spawn(move || hand_out(source, &sender))
             .map_err(|error| Error::Network(error.to_string()))?;
-        Ok(Self { updates, closer })
+        Ok(Self {
+            updates,
+            close_handle,
+        })
     }
 
     /// The channel of updates, to select on; it ends when the event source does.
@@ -35,18 +38,18 @@ impl EventSourceThread {
     }
 
     /// What closes it from another thread.
-    pub fn closer(&self) -> Closer {
-        self.closer.clone()
+    pub fn close_handle(&self) -> CloseHandle {
+        self.close_handle.clone()
     }
 
-    /// Ends it; see [`Closer::close`].
+    /// Ends it; see [`CloseHandle::close`].
     pub fn close(&self) {
-        self.closer.close();
+        self.close_handle.close();
     }
 
     /// Where it stands.
     pub fn state(&self) -> State {
-        self.closer.state()
+        self.close_handle.state()
     }
 }
 
