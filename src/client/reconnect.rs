@@ -68,7 +68,7 @@ pub(super) struct Reconnect {
     /// Connections in a row that brought no event, failed ones included.
     failures: u32,
     /// The connection at hand brought an event.
-    fruitful: bool,
+    received_event: bool,
 }
 
 impl Reconnect {
@@ -79,7 +79,7 @@ impl Reconnect {
             reconnection_time: reconnection_time.min(MAX_RECONNECTION_TIME),
             max_backoff,
             failures: 0,
-            fruitful: false,
+            received_event: false,
         }
     }
 
@@ -89,7 +89,7 @@ impl Reconnect {
             Phase::Waiting { until } if now < until => Step::Wait(until - now),
             Phase::Waiting { .. } => {
                 self.phase = Phase::Connecting { redirects: 0 };
-                self.fruitful = false;
+                self.received_event = false;
                 Step::Connect
             }
             Phase::Connecting { .. } => Step::Connect,
@@ -144,7 +144,7 @@ impl Reconnect {
 
     /// A whole event came: the connection was worth its while.
     pub(super) fn event(&mut self) {
-        self.fruitful = true;
+        self.received_event = true;
     }
 
     /// The stream set the reconnection time.
@@ -157,7 +157,11 @@ impl Reconnect {
     /// That is the reconnection time, as specified, and a random time on top (full jitter): up to a second at first and twice as much
     /// after each failure, as far as the cap. Clients that lost a server together so come back spread out.
     pub(super) fn lost(&mut self, now: Instant, random: u64) -> Duration {
-        self.failures = if self.fruitful { 0 } else { self.failures + 1 };
+        self.failures = if self.received_event {
+            0
+        } else {
+            self.failures + 1
+        };
         let backoff = FIRST_BACKOFF
             .saturating_mul(2_u32.saturating_pow(self.failures))
             .min(self.max_backoff);

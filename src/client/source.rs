@@ -74,7 +74,7 @@ pub struct EventSource {
     stream: Option<Stream>,
     last_event_id: String,
     /// Updates that are due, in order.
-    found: VecDeque<Update>,
+    pending: VecDeque<Update>,
     buffer: Vec<u8>,
 }
 
@@ -175,7 +175,7 @@ impl EventSource {
             close_handle: CloseHandle(Arc::new(shared)),
             closed,
             stream: None,
-            found: VecDeque::new(),
+            pending: VecDeque::new(),
             buffer: vec![0; READ_BYTES],
         }
     }
@@ -263,7 +263,7 @@ impl EventSource {
             decoder: Decoder::with_limit(self.settings.max_event).resuming(&self.last_event_id),
             at_start: true,
         });
-        self.found.push_back(Update::Open);
+        self.pending.push_back(Update::Open);
     }
 
     fn read(&mut self) {
@@ -275,7 +275,7 @@ impl EventSource {
             Ok(count) => count,
             Err(error) => return self.lost(Error::of_read(error)),
         };
-        let (found, reconnect) = (&mut self.found, &mut self.reconnect);
+        let (pending, reconnect) = (&mut self.pending, &mut self.reconnect);
         let (at_start, gap_event) = (&mut stream.at_start, &self.settings.gap_event);
         let decoded = stream
             .decoder
@@ -284,7 +284,7 @@ impl EventSource {
                     reconnect.event();
                     let may_be_gap = std::mem::take(at_start) && event.event_type == *gap_event;
                     let gap = may_be_gap.then(|| Gap::of(&event)).flatten();
-                    found.push_back(gap.map_or(Update::Event(event), Update::Gap));
+                    pending.push_back(gap.map_or(Update::Event(event), Update::Gap));
                 }
                 Decoded::Retry(time) => reconnect.retry(time),
                 Decoded::Comment(_) => {}
@@ -306,14 +306,14 @@ impl EventSource {
                 .clone_into(&mut self.last_event_id);
         }
         let wait = self.reconnect.lost(now(), random());
-        self.found.push_back(Update::Lost { error, wait });
+        self.pending.push_back(Update::Lost { error, wait });
     }
 
     /// It is over.
     fn fail(&mut self, error: Error) {
         self.stream = None;
         self.reconnect.close();
-        self.found.push_back(Update::Closed(error));
+        self.pending.push_back(Update::Closed(error));
     }
 }
 
@@ -325,7 +325,7 @@ impl Iterator for EventSource {
             if self.close_handle.is_closed() {
                 return None;
             }
-            if let Some(update) = self.found.pop_front() {
+            if let Some(update) = self.pending.pop_front() {
                 return Some(update);
             }
             self.step();
