@@ -3,7 +3,7 @@
 
 pub(crate) mod files;
 pub(crate) mod histogram;
+pub(crate) mod json;
 pub(crate) mod listing;
 pub(crate) mod metrics;
 pub(crate) mod session;
-pub(crate) mod shown;

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 
+use crate::admin::json::{ShownConnection, ShownNamespace, json};
 use crate::admin::listing::{Page, Rank, Wanted};
 use crate::admin::metrics::Snapshot;
-use crate::admin::shown::{ShownConnection, ShownNamespace, json};
 use crate::http::request::{Reject, RequestHead, RequestReader, decimal};
 use crate::http::response::Answer;
 use crate::http::route::{decode_form, query_pairs};

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::access::{AdminAccess, PublishAccess, same_secret, shows_token};
+use crate::admin::json::{ShownLoop, ShownSession, ShownStatus, json};
 use crate::admin::metrics::{Measures, Series};
-use crate::admin::shown::{ShownLoop, ShownSession, ShownStatus, json};
 use crate::admin::{files, session};
 use crate::http::request::{RequestHead, RequestReader};
 use crate::http::response::{self, Answer};
