@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::access::{AdminAccess, PublishAccess, same_secret, shows_token};
 use crate::admin::json::{ShownLoop, ShownSession, ShownStatus, json};
 use crate::admin::metrics::{Measures, Series};
-use crate::admin::{files, session};
+use crate::admin::{assets, session};
 use crate::http::request::{RequestHead, RequestReader};
 use crate::http::response::{self, Answer};
 use crate::http::{proxy, route};
@@ -322,7 +322,7 @@ impl Engine {
             Endpoint::Redirect => Answer::new(308).header("Location", "admin/"),
             Endpoint::File => {
                 let name = head.path().strip_prefix("/admin/");
-                let answer = name.and_then(|name| files::answer(name, head));
+                let answer = name.and_then(|name| assets::answer(name, head));
                 answer.unwrap_or_else(not_found)
             }
             Endpoint::Session => self.session(head),
