@@ -4,6 +4,6 @@
 pub(crate) mod assets;
 pub(crate) mod histogram;
 pub(crate) mod json;
-pub(crate) mod listing;
 pub(crate) mod metrics;
+pub(crate) mod paging;
 pub(crate) mod session;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 
 use crate::admin::json::{ShownConnection, ShownNamespace, json};
-use crate::admin::listing::{Page, Rank, Wanted};
 use crate::admin::metrics::Snapshot;
+use crate::admin::paging::{Page, Rank, Wanted};
 use crate::http::request::{Reject, RequestHead, RequestReader, decimal};
 use crate::http::response::Answer;
 use crate::http::route::{decode_form, query_pairs};
