@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// The server: what `status.json` and the page's own events begin with.
 #[derive(Debug, Serialize)]
-pub(crate) struct ShownStatus<'a> {
+pub(crate) struct StatusJson<'a> {
     pub(crate) node: &'a str,
     pub(crate) status: &'static str,
     pub(crate) reported_at: u64,
@@ -31,19 +31,19 @@ pub(crate) struct ShownStatus<'a> {
     pub(crate) retained_limit: usize,
     pub(crate) disconnects: BTreeMap<&'static str, u64>,
     #[serde(rename = "loop")]
-    pub(crate) turns: ShownLoop,
+    pub(crate) turns: LoopJson,
 }
 
 /// The event loop.
 #[derive(Debug, Serialize)]
-pub(crate) struct ShownLoop {
+pub(crate) struct LoopJson {
     pub(crate) busy_ms: u64,
     pub(crate) longest_turn_us: u64,
 }
 
 /// One event stream.
 #[derive(Debug, Serialize)]
-pub(crate) struct ShownConnection<'a> {
+pub(crate) struct ConnectionJson<'a> {
     pub(crate) request_path: String,
     pub(crate) namespace: &'a str,
     pub(crate) created_at: u64,
@@ -60,7 +60,7 @@ pub(crate) struct ShownConnection<'a> {
 
 /// One namespace.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct ShownNamespace<'a> {
+pub(crate) struct NamespaceJson<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) subscribers: usize,
     pub(crate) subscribers_below: usize,
@@ -73,7 +73,7 @@ pub(crate) struct ShownNamespace<'a> {
 
 /// What the page has to know before it shows anything.
 #[derive(Debug, Serialize)]
-pub(crate) struct ShownSession {
+pub(crate) struct SessionJson {
     pub(crate) login: bool,
     pub(crate) signed_in: bool,
     pub(crate) publish: &'static str,

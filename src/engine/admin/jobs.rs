@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 
-use crate::admin::json::{ShownConnection, ShownNamespace, json};
+use crate::admin::json::{ConnectionJson, NamespaceJson, json};
 use crate::admin::metrics::Snapshot;
 use crate::admin::paging::{Page, Rank, Wanted};
 use crate::http::request::{Reject, RequestHead, RequestReader, decimal};
@@ -442,7 +442,7 @@ impl Engine {
             .namespaces_of(stream.place)
             .map(Namespace::as_str)
             .collect();
-        json(&ShownConnection {
+        json(&ConnectionJson {
             request_path: stream.told.path(self.namespaces_of(stream.place)),
             namespace: namespaces.first().copied().unwrap_or_default(),
             created_at: self.unix_ms(connection.since_ms as i64) / 1000,
@@ -554,7 +554,7 @@ impl Engine {
 
     fn namespace_json(&self, path: &str, row: &Row) -> String {
         let namespace = Namespace::parse_within(path, &self.config.namespace_limits);
-        json(&ShownNamespace {
+        json(&NamespaceJson {
             namespace: path,
             subscribers: row.subscribers,
             subscribers_below: row.below,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::access::{AdminAccess, PublishAccess, same_secret, shows_token};
-use crate::admin::json::{ShownLoop, ShownSession, ShownStatus, json};
+use crate::admin::json::{LoopJson, SessionJson, StatusJson, json};
 use crate::admin::metrics::{Measures, Series};
 use crate::admin::{assets, session};
 use crate::http::request::{RequestHead, RequestReader};
@@ -411,7 +411,7 @@ impl Engine {
             .admin
             .as_ref()
             .is_some_and(|admin| admin.setup.own_listener);
-        let session = ShownSession {
+        let session = SessionJson {
             login: self.config.admin_token.is_some(),
             signed_in: self.check_admin(head).is_ok(),
             publish: match self.access.publish {
@@ -555,7 +555,7 @@ impl Engine {
         };
         let status = self.counters();
         let reasons = DisconnectReason::ALL;
-        json(&ShownStatus {
+        json(&StatusJson {
             node: &admin.setup.node,
             status: if status.state == State::Draining {
                 "DRAINING"
@@ -589,7 +589,7 @@ impl Engine {
             disconnects: reasons
                 .map(|reason| (reason.as_str(), status.disconnects(reason)))
                 .into(),
-            turns: ShownLoop {
+            turns: LoopJson {
                 busy_ms: admin.measures.busy_us / 1000,
                 longest_turn_us: admin.longest_turn_us(),
             },
