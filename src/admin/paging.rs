@@ -9,24 +9,24 @@ use crate::http::route::{decode_form, query_pairs};
 /// Rows that one answer has at the most.
 const LIMIT_MOST: usize = 1_000;
 
-/// Which rows are wanted, in what order.
+/// The rows that a request asks for, and their order.
 #[derive(Debug)]
-pub(crate) struct Wanted<S> {
+pub(crate) struct ListQuery<S> {
     pub(crate) limit: usize,
     pub(crate) offset: usize,
     pub(crate) sort: S,
     pub(crate) descending: bool,
-    /// In lower case; empty when all rows are wanted.
+    /// In lower case; empty for all rows.
     pub(crate) filter: String,
 }
 
-impl<S: Copy> Wanted<S> {
+impl<S: Copy> ListQuery<S> {
     /// Reads a query. `sorts` are the columns there are, by name; the first is the order by default.
     ///
     /// # Errors
     /// 400 for what is no number, and for a column that is none.
     pub(crate) fn parse(query: &str, sorts: &[(&str, S)]) -> Result<Self, Reject> {
-        let mut wanted = Self {
+        let mut parsed = Self {
             limit: 100,
             offset: 0,
             sort: sorts[0].1,
@@ -37,30 +37,30 @@ impl<S: Copy> Wanted<S> {
             let (key, value) = pair?;
             match key.as_str() {
                 "limit" => {
-                    wanted.limit = number(value)
+                    parsed.limit = number(value)
                         .filter(|&limit| limit <= LIMIT_MOST)
                         .ok_or_else(|| {
                             Reject::bad(format!("limit is no number up to {LIMIT_MOST}"))
                         })?;
                 }
                 "offset" => {
-                    wanted.offset =
+                    parsed.offset =
                         number(value).ok_or_else(|| Reject::bad("offset is no number"))?;
                 }
                 "sort" => {
                     let value = decode_form(value)?;
                     let name = value.strip_prefix('-').unwrap_or(&value);
-                    wanted.descending = name.len() < value.len();
+                    parsed.descending = name.len() < value.len();
                     let found = sorts.iter().find(|(sort, _)| *sort == name);
-                    wanted.sort = found
+                    parsed.sort = found
                         .ok_or_else(|| Reject::bad("there is no such column to sort by"))?
                         .1;
                 }
-                "filter" => wanted.filter = decode_form(value)?.to_lowercase(),
+                "filter" => parsed.filter = decode_form(value)?.to_lowercase(),
                 _ => {}
             }
         }
-        Ok(wanted)
+        Ok(parsed)
     }
 
     /// Whether one of these texts has what is looked for, in whatever case.
@@ -105,7 +105,7 @@ pub(crate) struct Page<T> {
     pub(crate) matched: usize,
 }
 
-/// A row, in the order that is wanted; rows that are alike come by number.
+/// A row, in the order of the query; rows that are alike come by number.
 #[derive(Debug)]
 struct Row<T> {
     rank: Rank,
@@ -185,14 +185,14 @@ mod tests {
                 (7, usize::MAX),
                 (1000, 0),
             ] {
-                let wanted = Wanted {
+                let query = ListQuery {
                     limit,
                     offset,
                     sort: (),
                     descending,
                     filter: String::new(),
                 };
-                let mut page = wanted.page();
+                let mut page = query.page();
                 let mut all = Vec::new();
                 for number in 0..100u64 {
                     let rank = number * 37 % 11;
@@ -224,13 +224,13 @@ mod tests {
     #[test]
     fn a_query_is_read_or_refused() {
         let sorts = [("id", 1), ("lag", 2)];
-        let parse = |query| Wanted::parse(query, &sorts);
-        let wanted = parse("limit=5&offset=7&sort=-lag&filter=A+%C3%9C&other=%zz").unwrap();
-        assert_eq!((wanted.limit, wanted.offset, wanted.sort), (5, 7, 2));
-        assert_eq!((wanted.descending, wanted.filter.as_str()), (true, "a ü"));
-        let wanted = parse("").unwrap();
-        assert_eq!((wanted.limit, wanted.offset, wanted.sort), (100, 0, 1));
-        assert!(wanted.admits([]) && !wanted.descending);
+        let parse = |query| ListQuery::parse(query, &sorts);
+        let query = parse("limit=5&offset=7&sort=-lag&filter=A+%C3%9C&other=%zz").unwrap();
+        assert_eq!((query.limit, query.offset, query.sort), (5, 7, 2));
+        assert_eq!((query.descending, query.filter.as_str()), (true, "a ü"));
+        let query = parse("").unwrap();
+        assert_eq!((query.limit, query.offset, query.sort), (100, 0, 1));
+        assert!(query.admits([]) && !query.descending);
         for query in [
             "limit=1001",
             "limit=-1",

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::admin::json::{ConnectionJson, NamespaceJson, json};
 use crate::admin::metrics::Snapshot;
-use crate::admin::paging::{Page, Rank, Wanted};
+use crate::admin::paging::{ListQuery, Page, Rank};
 use crate::http::request::{Reject, RequestHead, RequestReader, decimal};
 use crate::http::response::Answer;
 use crate::http::route::{decode_form, query_pairs};
@@ -52,7 +52,7 @@ enum Work {
 
 /// Looking at connections, from a key on.
 struct Connections {
-    wanted: Wanted<ConnectionSort>,
+    query: ListQuery<ConnectionSort>,
     page: Page<ConnId>,
     next: usize,
     total: usize,
@@ -68,8 +68,8 @@ struct Rows {
 
 /// Looking at topics, from a key on.
 struct Topics {
-    wanted: Wanted<NamespaceSort>,
-    /// Only what is right below it is wanted, and itself.
+    query: ListQuery<NamespaceSort>,
+    /// Only what is right below it is asked for, and itself.
     under: Option<(Namespace, Row)>,
     rows: BTreeMap<Box<str>, Row>,
     next: usize,
@@ -222,17 +222,17 @@ impl Engine {
     ) -> Result<Job, Reject> {
         let work = match endpoint {
             Endpoint::Status => {
-                let wanted = Wanted::parse(head.query(), &CONNECTION_SORTS)?;
-                let page = wanted.page();
+                let query = ListQuery::parse(head.query(), &CONNECTION_SORTS)?;
+                let page = query.page();
                 Work::Connections(Connections {
-                    wanted,
+                    query,
                     page,
                     next: 0,
                     total: 0,
                 })
             }
             Endpoint::Namespaces => Work::Topics(Topics {
-                wanted: Wanted::parse(head.query(), &NAMESPACE_SORTS)?,
+                query: ListQuery::parse(head.query(), &NAMESPACE_SORTS)?,
                 under: self
                     .under(head.query())?
                     .map(|under| (under, Row::default())),
@@ -319,12 +319,12 @@ impl Engine {
             };
             work.total += 1;
             steps += self.namespaces_of(stream.place).count();
-            if self.admits(&work.wanted, connection, stream) {
-                let rank = self.rank(work.wanted.sort, connection, stream);
+            if self.admits(&work.query, connection, stream) {
+                let rank = self.rank(work.query.sort, connection, stream);
                 work.page.offer(rank, connection.id, key as ConnId);
             }
         }
-        let Wanted { limit, offset, .. } = work.wanted;
+        let ListQuery { limit, offset, .. } = work.query;
         let (total, matched) = (work.total, work.page.matched);
         let mut json = self.status_json();
         // The list goes where the status ends.
@@ -348,16 +348,16 @@ impl Engine {
 
     fn admits(
         &self,
-        wanted: &Wanted<ConnectionSort>,
+        query: &ListQuery<ConnectionSort>,
         connection: &Connection,
         stream: &Stream,
     ) -> bool {
-        if wanted.filter.is_empty() {
+        if query.filter.is_empty() {
             return true;
         }
         let (id, address) = (connection.id.to_string(), self.address_of(connection));
         let own = [id.as_str(), &address, stream.told.agent()];
-        wanted.admits(
+        query.admits(
             own.into_iter()
                 .chain(self.namespaces_of(stream.place).map(Namespace::as_str)),
         )
@@ -505,7 +505,7 @@ impl Engine {
         }
         let rows = std::mem::take(&mut work.rows);
         Work::Namespaces(Namespaces {
-            page: work.wanted.page(),
+            page: work.query.page(),
             total: rows.len(),
             rest: rows.into_iter(),
             topics: work,
@@ -513,23 +513,23 @@ impl Engine {
     }
 
     fn choose_namespaces(&self, mut work: Namespaces) -> Work {
-        let wanted = &work.topics.wanted;
+        let query = &work.topics.query;
         for _ in 0..STEPS {
             let Some((path, row)) = work.rest.next() else {
                 return Work::Done(self.namespaces_answer(work));
             };
-            if wanted.admits([&*path]) {
+            if query.admits([&*path]) {
                 // They come in order, so how many are left tells one from the other.
                 let number = (work.total - work.rest.len()) as u64;
                 work.page
-                    .offer(row.rank(&path, wanted.sort), number, (path, row));
+                    .offer(row.rank(&path, query.sort), number, (path, row));
             }
         }
         Work::Namespaces(work)
     }
 
     fn namespaces_answer(&self, work: Namespaces) -> Answer {
-        let Wanted { limit, offset, .. } = work.topics.wanted;
+        let ListQuery { limit, offset, .. } = work.topics.query;
         let (total, matched) = (work.total, work.page.matched);
         let mut text = format!(
             "{{\"total\":{total},\"matched\":{matched},\"limit\":{limit},\"offset\":{offset}"
