@@ -64,7 +64,7 @@ impl<S: Copy> ListQuery<S> {
     }
 
     /// Whether one of these texts has what is looked for, in whatever case.
-    pub(crate) fn admits<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> bool {
+    pub(crate) fn matches<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> bool {
         let has = |text: &str| text.to_lowercase().contains(&self.filter);
         self.filter.is_empty() || texts.into_iter().any(has)
     }
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!((query.descending, query.filter.as_str()), (true, "a ü"));
         let query = parse("").unwrap();
         assert_eq!((query.limit, query.offset, query.sort), (100, 0, 1));
-        assert!(query.admits([]) && !query.descending);
+        assert!(query.matches([]) && !query.descending);
         for query in [
             "limit=1001",
             "limit=-1",

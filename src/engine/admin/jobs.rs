@@ -319,7 +319,7 @@ impl Engine {
             };
             work.total += 1;
             steps += self.namespaces_of(stream.place).count();
-            if self.admits(&work.query, connection, stream) {
+            if self.matches(&work.query, connection, stream) {
                 let rank = self.rank(work.query.sort, connection, stream);
                 work.page.offer(rank, connection.id, key as ConnId);
             }
@@ -346,7 +346,7 @@ impl Engine {
         connection.ended.is_none().then_some((connection, stream))
     }
 
-    fn admits(
+    fn matches(
         &self,
         query: &ListQuery<ConnectionSort>,
         connection: &Connection,
@@ -357,7 +357,7 @@ impl Engine {
         }
         let (id, address) = (connection.id.to_string(), self.address_of(connection));
         let own = [id.as_str(), &address, stream.told.agent()];
-        query.admits(
+        query.matches(
             own.into_iter()
                 .chain(self.namespaces_of(stream.place).map(Namespace::as_str)),
         )
@@ -518,7 +518,7 @@ impl Engine {
             let Some((path, row)) = work.rest.next() else {
                 return Work::Done(self.namespaces_answer(work));
             };
-            if query.admits([&*path]) {
+            if query.matches([&*path]) {
                 // They come in order, so how many are left tells one from the other.
                 let number = (work.total - work.rest.len()) as u64;
                 work.page
