@@ -87,7 +87,7 @@ fn number(value: &str) -> Option<usize> {
 
 /// What rows are sorted by; in one list all of the same kind.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Rank {
+pub(crate) enum SortKey {
     Number(u64),
     Text(Box<str>),
 }
@@ -108,7 +108,7 @@ pub(crate) struct Page<T> {
 /// A row, in the order of the query; rows that are alike come by number.
 #[derive(Debug)]
 struct Row<T> {
-    rank: Rank,
+    sort_key: SortKey,
     number: u64,
     descending: bool,
     row: T,
@@ -116,7 +116,7 @@ struct Row<T> {
 
 impl<T> Ord for Row<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        let order = self.rank.cmp(&other.rank);
+        let order = self.sort_key.cmp(&other.sort_key);
         let order = if self.descending {
             order.reverse()
         } else {
@@ -142,10 +142,10 @@ impl<T> Eq for Row<T> {}
 
 impl<T> Page<T> {
     /// Offers a row; no two have the same number.
-    pub(crate) fn offer(&mut self, rank: Rank, number: u64, row: T) {
+    pub(crate) fn offer(&mut self, sort_key: SortKey, number: u64, row: T) {
         self.matched += 1;
         let row = Row {
-            rank,
+            sort_key,
             number,
             descending: self.descending,
             row,
@@ -171,7 +171,7 @@ impl<T> Page<T> {
 mod tests {
     use super::*;
 
-    /// Every page of lists with many equal ranks, beside sorting the whole.
+    /// Every page of lists with many equal sort keys, beside sorting the whole.
     #[test]
     fn a_page_is_a_part_of_the_sorted_list() {
         for descending in [false, true] {
@@ -195,9 +195,9 @@ mod tests {
                 let mut page = query.page();
                 let mut all = Vec::new();
                 for number in 0..100u64 {
-                    let rank = number * 37 % 11;
-                    page.offer(Rank::Number(rank), number, number);
-                    all.push((if descending { 10 - rank } else { rank }, number));
+                    let sort_key = number * 37 % 11;
+                    page.offer(SortKey::Number(sort_key), number, number);
+                    all.push((if descending { 10 - sort_key } else { sort_key }, number));
                 }
                 all.sort_unstable();
                 let expected: Vec<u64> = all

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::admin::json::{ConnectionJson, NamespaceJson, json};
 use crate::admin::metrics::Snapshot;
-use crate::admin::paging::{ListQuery, Page, Rank};
+use crate::admin::paging::{ListQuery, Page, SortKey};
 use crate::http::request::{Reject, RequestHead, RequestReader, decimal};
 use crate::http::response::Answer;
 use crate::http::route::{decode_form, query_pairs};
@@ -147,9 +147,9 @@ struct Row {
 }
 
 impl Row {
-    fn rank(&self, path: &str, sort: NamespaceSort) -> Rank {
-        Rank::Number(match sort {
-            NamespaceSort::Namespace => return Rank::Text(path.into()),
+    fn sort_key(&self, path: &str, sort: NamespaceSort) -> SortKey {
+        SortKey::Number(match sort {
+            NamespaceSort::Namespace => return SortKey::Text(path.into()),
             NamespaceSort::Subscribers => self.subscribers as u64,
             NamespaceSort::Below => self.below as u64,
             NamespaceSort::Events => self.events,
@@ -320,8 +320,8 @@ impl Engine {
             work.total += 1;
             steps += self.namespaces_of(stream.place).count();
             if self.matches(&work.query, connection, stream) {
-                let rank = self.rank(work.query.sort, connection, stream);
-                work.page.offer(rank, connection.id, key as ConnId);
+                let sort_key = self.sort_key(work.query.sort, connection, stream);
+                work.page.offer(sort_key, connection.id, key as ConnId);
             }
         }
         let ListQuery { limit, offset, .. } = work.query;
@@ -363,16 +363,16 @@ impl Engine {
         )
     }
 
-    fn rank(&self, sort: ConnectionSort, connection: &Connection, stream: &Stream) -> Rank {
+    fn sort_key(&self, sort: ConnectionSort, connection: &Connection, stream: &Stream) -> SortKey {
         let seat = self.seat(stream.place);
-        Rank::Number(match sort {
+        SortKey::Number(match sort {
             ConnectionSort::Id => connection.id,
             ConnectionSort::Namespace => {
                 let first = self.namespaces_of(stream.place).next();
-                return Rank::Text(first.map_or("", Namespace::as_str).into());
+                return SortKey::Text(first.map_or("", Namespace::as_str).into());
             }
-            ConnectionSort::ClientIp => return Rank::Text(self.address_of(connection).into()),
-            ConnectionSort::UserAgent => return Rank::Text(stream.told.agent().into()),
+            ConnectionSort::ClientIp => return SortKey::Text(self.address_of(connection).into()),
+            ConnectionSort::UserAgent => return SortKey::Text(stream.told.agent().into()),
             ConnectionSort::Events => seat.events,
             ConnectionSort::Bytes => connection.bytes + seat.bytes,
             ConnectionSort::Lag => self.lag(stream.place),
@@ -522,7 +522,7 @@ impl Engine {
                 // They come in order, so how many are left tells one from the other.
                 let number = (work.total - work.rest.len()) as u64;
                 work.page
-                    .offer(row.rank(&path, query.sort), number, (path, row));
+                    .offer(row.sort_key(&path, query.sort), number, (path, row));
             }
         }
         Work::Namespaces(work)
