@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fanfare::{Event, Forgotten, History, Namespace, Record, Recovered, Server};
+use fanfare::{Event, History, LastEvents, Namespace, Record, Recovered, Server};
 use serde_json::{Value, json};
 
 /// So many events that are no longer wanted may be in the file.
@@ -38,7 +38,7 @@ pub(crate) struct Journal {
     /// Bytes of the lines that count.
     bytes: u64,
     /// What is known of the events that are no longer in the file.
-    forgotten: Forgotten,
+    last_events: LastEvents,
 }
 
 impl Journal {
@@ -53,7 +53,7 @@ impl Journal {
             file,
             epoch: 0,
             bytes: 0,
-            forgotten: Forgotten::default(),
+            last_events: LastEvents::default(),
         })
     }
 }
@@ -65,23 +65,23 @@ impl History for Journal {
         BufReader::new(File::open(&self.path)?).read_line(&mut first)?;
         let value: Value = serde_json::from_str(&first).unwrap_or_default();
         self.epoch = value["epoch"].as_u64().unwrap_or(fresh);
-        self.forgotten = forgotten_from_json(&value).unwrap_or_default();
+        self.last_events = last_events_from_json(&value).unwrap_or_default();
         Ok(self.epoch)
     }
 
-    fn forgotten(&mut self) -> io::Result<Forgotten> {
-        Ok(self.forgotten.clone())
+    fn last_events(&mut self) -> io::Result<LastEvents> {
+        Ok(self.last_events.clone())
     }
 
     fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
-        let mut next = self.forgotten.until() + 1;
+        let mut next = self.last_events.last_seq() + 1;
         let mut lines = BufReader::new(&self.file);
         let mut line = String::new();
         while lines.read_line(&mut line)? > 0 && line.ends_with('\n') {
             let value: Value = serde_json::from_str(&line)?;
             self.bytes += line.len() as u64;
             line.clear();
-            if forgotten_from_json(&value).is_none() {
+            if last_events_from_json(&value).is_none() {
                 let (record, at) = from_json(&value).ok_or(io::ErrorKind::InvalidData)?;
                 next = record.seq() + 1;
                 each(record, at);
@@ -113,23 +113,23 @@ impl History for Journal {
 
     /// Writes the file anew when enough of it is not wanted. The first line then tells of that.
     fn forget(&mut self, before: u64) -> io::Result<()> {
-        if before < self.forgotten.until() + STALE {
+        if before < self.last_events.last_seq() + STALE {
             return Ok(());
         }
-        let mut forgotten = self.forgotten.clone();
+        let mut last_events = self.last_events.clone();
         let mut kept = Vec::new();
         let text = fs::read_to_string(&self.path)?;
         for line in text.lines() {
             let value: Value = serde_json::from_str(line)?;
             match from_json(&value) {
                 Some((record, _)) if record.seq() < before => {
-                    forgotten.note(record.seq(), record.namespaces())
+                    last_events.record(record.seq(), record.namespaces())
                 }
                 Some(_) => kept.push(line),
                 None => {}
             }
         }
-        let first = json!({ "epoch": self.epoch, "forgotten": forgotten.encode() }).to_string();
+        let first = json!({ "epoch": self.epoch, "last_events": last_events.encode() }).to_string();
         kept.insert(0, &first);
         let text: String = kept.iter().flat_map(|line| [line, "\n"]).collect();
         let fresh = self.path.with_extension("new");
@@ -137,7 +137,7 @@ impl History for Journal {
         let file = OpenOptions::new().read(true).append(true).open(&fresh)?;
         file.sync_all()?;
         fs::rename(&fresh, &self.path)?;
-        (self.file, self.bytes, self.forgotten) = (file, text.len() as u64, forgotten);
+        (self.file, self.bytes, self.last_events) = (file, text.len() as u64, last_events);
         Ok(())
     }
 }
@@ -167,8 +167,8 @@ fn from_json(value: &Value) -> Option<(Record, SystemTime)> {
     Some((record, at))
 }
 
-fn forgotten_from_json(value: &Value) -> Option<Forgotten> {
-    let bytes = value["forgotten"].as_array()?.iter();
+fn last_events_from_json(value: &Value) -> Option<LastEvents> {
+    let bytes = value["last_events"].as_array()?.iter();
     let bytes = bytes.map(|byte| u8::try_from(byte.as_u64()?).ok());
-    Forgotten::decode(&bytes.collect::<Option<Vec<_>>>()?)
+    LastEvents::decode(&bytes.collect::<Option<Vec<_>>>()?)
 }

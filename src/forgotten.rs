@@ -15,94 +15,90 @@ const MOST: usize = 1 << 16;
 /// It takes some megabytes at the most: it knows 65,536 namespaces, and beyond that one number for the half whose last events are the oldest, which is the largest
 /// of theirs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Forgotten {
-    /// The last event that was noted.
-    until: u64,
+pub struct LastEvents {
+    /// The last event that was recorded.
+    last_seq: u64,
     /// Of events up to this number nothing is known, in whatever namespace.
-    floor: u64,
+    watermark: u64,
     /// By the namespace's hash: a thousand bytes of a path are too much to keep of what is gone. Where two have the same, the later event counts for both.
-    last: HashMap<u64, u64>,
+    by_namespace: HashMap<u64, u64>,
 }
 
-impl Forgotten {
-    /// The number of the last event that a namespace may have had of those that were noted; 0 if it had none.
-    pub fn last(&self, namespace: &Namespace) -> u64 {
-        let last = self.last.get(&hash(namespace.as_str()));
-        last.map_or(self.floor, |&seq| seq.max(self.floor))
+impl LastEvents {
+    /// The number of the last event that a namespace may have had of those that were recorded; 0 if it had none.
+    pub fn last_seq_of(&self, namespace: &Namespace) -> u64 {
+        let last = self.by_namespace.get(&hash(namespace.as_str()));
+        last.map_or(self.watermark, |&seq| seq.max(self.watermark))
     }
 
-    /// The number of the last event that was noted.
-    pub fn until(&self) -> u64 {
-        self.until
+    /// The number of the last event that was recorded.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
     }
 
-    /// Notes the next event, in the order of their numbers. Those between this one and the last may have gone anywhere, and so may one without
+    /// Records the next event, in the order of their numbers. Those between this one and the last may have gone anywhere, and so may one without
     /// namespaces, which was broadcast.
-    pub fn note(&mut self, seq: u64, namespaces: &[Namespace]) {
-        if seq > self.until + 1 {
-            self.raise(seq - 1);
+    pub fn record(&mut self, seq: u64, namespaces: &[Namespace]) {
+        if seq > self.last_seq + 1 {
+            self.raise_watermark(seq - 1);
         }
-        self.until = seq;
+        self.last_seq = seq;
         if namespaces.is_empty() {
-            self.raise(seq);
+            self.raise_watermark(seq);
         }
         for namespace in namespaces {
-            self.note_hash(hash("/"), seq);
-            for_each_on_path(namespace.as_str(), |hash| self.note_hash(hash, seq));
+            self.record_hash(hash("/"), seq);
+            for_each_on_path(namespace.as_str(), |hash| self.record_hash(hash, seq));
         }
     }
 
-    /// Notes that an event may have gone to a namespace.
-    pub(crate) fn note_at(&mut self, namespace: &Namespace, seq: u64) {
-        self.note_hash(hash(namespace.as_str()), seq);
+    /// Records that an event may have gone to a namespace.
+    pub(crate) fn record_at(&mut self, namespace: &Namespace, seq: u64) {
+        self.record_hash(hash(namespace.as_str()), seq);
     }
 
-    fn note_hash(&mut self, hash: u64, seq: u64) {
-        if seq <= self.floor {
+    fn record_hash(&mut self, hash: u64, seq: u64) {
+        if seq <= self.watermark {
             return;
         }
-        let last = self.last.entry(hash).or_default();
+        let last = self.by_namespace.entry(hash).or_default();
         *last = seq.max(*last);
-        if self.last.len() > MOST {
-            let mut all: Vec<u64> = self.last.values().copied().collect();
+        if self.by_namespace.len() > MOST {
+            let mut all: Vec<u64> = self.by_namespace.values().copied().collect();
             let (_, &mut middle, _) = all.select_nth_unstable(MOST / 2);
-            self.raise_floor(middle);
+            self.raise_watermark(middle);
         }
     }
 
-    /// Notes that events up to this number may have gone anywhere.
-    pub fn raise(&mut self, seq: u64) {
-        self.until = self.until.max(seq);
-        self.raise_floor(seq);
+    /// Records that events up to this number may have gone anywhere.
+    pub fn raise_watermark(&mut self, seq: u64) {
+        self.last_seq = self.last_seq.max(seq);
+        self.watermark = self.watermark.max(seq);
+        self.by_namespace.retain(|_, seq| *seq > self.watermark);
     }
 
-    fn raise_floor(&mut self, floor: u64) {
-        self.floor = self.floor.max(floor);
-        self.last.retain(|_, seq| *seq > self.floor);
-    }
-
-    /// The bytes from which [`Forgotten::decode`] makes it again, a mebibyte and a few at the most.
+    /// The bytes from which [`LastEvents::decode`] makes it again, a mebibyte and a few at the most.
     pub fn encode(&self) -> Vec<u8> {
-        let mut last: Vec<_> = self.last.iter().collect();
+        let mut last: Vec<_> = self.by_namespace.iter().collect();
         last.sort_unstable();
         let pairs = last.into_iter().flat_map(|(&hash, &seq)| [hash, seq]);
-        let numbers = [self.until, self.floor].into_iter().chain(pairs);
+        let numbers = [self.last_seq, self.watermark].into_iter().chain(pairs);
         numbers.flat_map(u64::to_le_bytes).collect()
     }
 
-    /// Reads what [`Forgotten::encode`] made; `None` if these bytes are nothing of the kind.
+    /// Reads what [`LastEvents::encode`] made; `None` if these bytes are nothing of the kind.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks();
         let mut numbers = numbers.iter().copied().map(u64::from_le_bytes);
-        let mut forgotten = Self {
-            until: numbers.next()?,
-            floor: numbers.next()?,
-            last: HashMap::with_capacity(numbers.len() / 2),
+        let mut last_events = Self {
+            last_seq: numbers.next()?,
+            watermark: numbers.next()?,
+            by_namespace: HashMap::with_capacity(numbers.len() / 2),
         };
         while let Some(hash) = numbers.next() {
-            forgotten.last.insert(hash, numbers.next()?);
+            last_events.by_namespace.insert(hash, numbers.next()?);
         }
-        (rest.is_empty() && forgotten.last.len() <= MOST).then_some(forgotten)
+        (rest.is_empty() && last_events.by_namespace.len() <= MOST).then_some(last_events)
     }
 }
 
@@ -154,10 +150,10 @@ mod tests {
 
     #[test]
     fn an_event_is_the_last_of_its_namespaces_and_of_all_above() {
-        let mut forgotten = Forgotten::default();
-        forgotten.note(1, &names(&["/a/b", "/c"]));
-        forgotten.note(2, &names(&["/"]));
-        forgotten.note(3, &names(&["/a/d"]));
+        let mut last_events = LastEvents::default();
+        last_events.record(1, &names(&["/a/b", "/c"]));
+        last_events.record(2, &names(&["/"]));
+        last_events.record(3, &names(&["/a/d"]));
         for (path, last) in [
             ("/", 3),
             ("/a", 3),
@@ -167,66 +163,72 @@ mod tests {
             ("/a/b/e", 0),
             ("/ab", 0),
         ] {
-            assert_eq!(forgotten.last(&name(path)), last, "{path}");
+            assert_eq!(last_events.last_seq_of(&name(path)), last, "{path}");
         }
-        assert_eq!(forgotten.until(), 3);
+        assert_eq!(last_events.last_seq(), 3);
     }
 
     #[test]
     fn what_is_not_known_may_have_gone_anywhere() {
-        let mut forgotten = Forgotten::default();
-        forgotten.note(1, &names(&["/a"]));
-        forgotten.note(5, &names(&["/b"]));
+        let mut last_events = LastEvents::default();
+        last_events.record(1, &names(&["/a"]));
+        last_events.record(5, &names(&["/b"]));
         assert_eq!(
-            ["/a", "/b", "/c"].map(|path| forgotten.last(&name(path))),
+            ["/a", "/b", "/c"].map(|path| last_events.last_seq_of(&name(path))),
             [4, 5, 4]
         );
-        forgotten.note(6, &names(&[]));
+        last_events.record(6, &names(&[]));
         assert_eq!(
-            ["/a", "/b", "/c"].map(|path| forgotten.last(&name(path))),
+            ["/a", "/b", "/c"].map(|path| last_events.last_seq_of(&name(path))),
             [6; 3]
         );
-        forgotten.raise(9);
-        assert_eq!((forgotten.last(&name("/a")), forgotten.until()), (9, 9));
+        last_events.raise_watermark(9);
+        assert_eq!(
+            (last_events.last_seq_of(&name("/a")), last_events.last_seq()),
+            (9, 9)
+        );
     }
 
     #[test]
     fn of_too_many_namespaces_the_older_half_is_one_number() {
-        let mut forgotten = Forgotten::default();
+        let mut last_events = LastEvents::default();
         let name = |number: u64| name(&number.to_string());
         let most = MOST as u64;
         for number in 1..=most {
-            forgotten.note_at(&name(number), number);
+            last_events.record_at(&name(number), number);
         }
-        assert_eq!(forgotten.last(&name(1)), 1);
-        assert_eq!(forgotten.last(&name(most + 1)), 0);
-        forgotten.note_at(&name(most + 1), most + 1);
-        assert!(forgotten.last.len() <= MOST / 2 + 1);
+        assert_eq!(last_events.last_seq_of(&name(1)), 1);
+        assert_eq!(last_events.last_seq_of(&name(most + 1)), 0);
+        last_events.record_at(&name(most + 1), most + 1);
+        assert!(last_events.by_namespace.len() <= MOST / 2 + 1);
         // What is not known for sure counts as gone.
-        let floor = forgotten.last(&Namespace::root());
-        assert!((most / 2..=most / 2 + 1).contains(&floor));
+        let watermark = last_events.last_seq_of(&Namespace::root());
+        assert!((most / 2..=most / 2 + 1).contains(&watermark));
         for number in [1, most / 2, most, most + 1] {
-            assert_eq!(forgotten.last(&name(number)), number.max(floor));
+            assert_eq!(
+                last_events.last_seq_of(&name(number)),
+                number.max(watermark)
+            );
         }
     }
 
     #[test]
     fn it_is_read_as_it_was_written() {
-        let mut forgotten = Forgotten::default();
+        let mut last_events = LastEvents::default();
         assert_eq!(
-            Forgotten::decode(&forgotten.encode()),
-            Some(forgotten.clone())
+            LastEvents::decode(&last_events.encode()),
+            Some(last_events.clone())
         );
-        forgotten.note(3, &names(&["/a/b", "/c"]));
-        forgotten.note(4, &names(&["/d"]));
-        let bytes = forgotten.encode();
-        assert_eq!(Forgotten::decode(&bytes), Some(forgotten));
+        last_events.record(3, &names(&["/a/b", "/c"]));
+        last_events.record(4, &names(&["/d"]));
+        let bytes = last_events.encode();
+        assert_eq!(LastEvents::decode(&bytes), Some(last_events));
         assert_eq!(bytes.len(), 16 + 16 * 5);
         for end in 0..bytes.len() {
             let whole = end % 16 == 0 && end > 0;
-            assert_eq!(Forgotten::decode(&bytes[..end]).is_some(), whole, "{end}");
+            assert_eq!(LastEvents::decode(&bytes[..end]).is_some(), whole, "{end}");
         }
         let too_many = (0..=2 * MOST as u64 + 3).flat_map(u64::to_le_bytes);
-        assert_eq!(Forgotten::decode(&too_many.collect::<Vec<u8>>()), None);
+        assert_eq!(LastEvents::decode(&too_many.collect::<Vec<u8>>()), None);
     }
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::event_stream::encode::{Frame, Target};
-use crate::forgotten::Forgotten;
+use crate::forgotten::LastEvents;
 use crate::namespace::Namespace;
 
 /// One event as a store keeps it: its number in the total order, where it was published, and its bytes.
@@ -86,12 +86,12 @@ pub trait History: Send {
     ///
     /// # Errors
     /// As those of [`epoch`](Self::epoch).
-    fn forgotten(&mut self) -> io::Result<Forgotten> {
-        Ok(Forgotten::default())
+    fn last_events(&mut self) -> io::Result<LastEvents> {
+        Ok(LastEvents::default())
     }
 
     /// Hands out the events that it has, in the order of their numbers, each with the time when it was appended. Called once, after
-    /// [`forgotten`](Self::forgotten). Numbers may be missing between them.
+    /// [`last_events`](Self::forgotten). Numbers may be missing between them.
     ///
     /// # Errors
     /// As those of [`epoch`](Self::epoch).

@@ -83,7 +83,7 @@ pub use config::{Config, ConfigError, Fsync};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
-pub use forgotten::Forgotten;
+pub use forgotten::LastEvents;
 pub use history::{History, Record, Recovered};
 pub use http::custom::Response;
 pub use http::request::RequestHead;

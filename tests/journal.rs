@@ -76,10 +76,11 @@ fn what_is_forgotten_goes_and_the_count_stays() {
     journal.forget(40_000).unwrap();
     let (mut journal, recovered, numbers) = recover(&path, 6);
     assert_eq!((recovered.next, numbers), (20_003, vec![]));
-    let forgotten = journal.forgotten().unwrap();
-    let last = ["/a", "/b", "/c"].map(|path| forgotten.last(&Namespace::parse(path).unwrap()));
+    let last_events = journal.last_events().unwrap();
+    let last =
+        ["/a", "/b", "/c"].map(|path| last_events.last_seq_of(&Namespace::parse(path).unwrap()));
     assert_eq!(
-        (forgotten.until(), last),
+        (last_events.last_seq(), last),
         (20_002, [20_002, 20_001, 20_001])
     );
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use crate::forgotten::Forgotten;
+use crate::forgotten::LastEvents;
 use crate::history::Record;
 use crate::namespace::{Namespace, NamespaceLimits};
 
@@ -158,8 +158,8 @@ fn too_large() -> io::Error {
 }
 
 /// What follows the header of a segment: what is known of the events before it.
-pub(super) fn encode_forgotten(forgotten: &Forgotten) -> Vec<u8> {
-    let body = forgotten.encode();
+pub(super) fn encode_last_events(last_events: &LastEvents) -> Vec<u8> {
+    let body = last_events.encode();
     let numbers = [body.len() as u32, crc32fast::hash(&body)].map(u32::to_le_bytes);
     let mut bytes = seal(numbers.concat());
     bytes.extend_from_slice(&body);
@@ -167,19 +167,19 @@ pub(super) fn encode_forgotten(forgotten: &Forgotten) -> Vec<u8> {
 }
 
 /// Reads what follows the header of a segment: what is known of the events before it, if that is sound, and its records.
-pub(super) fn decode_content(bytes: &[u8]) -> Result<(Option<Forgotten>, Records<'_>), NoHeader> {
+pub(super) fn decode_content(bytes: &[u8]) -> Result<(Option<LastEvents>, Records<'_>), NoHeader> {
     let (numbers, mut rest) = bytes.split_at_checked(12).ok_or(NoHeader::Short)?;
     let mut numbers = sealed(numbers).ok_or(NoHeader::Damaged)?;
     let mut next = || take_u32(&mut numbers).ok_or(NoHeader::Damaged);
     let (length, checksum) = (next()?, next()?);
     let body = take(&mut rest, length as usize).ok_or(NoHeader::Short)?;
     let sound = crc32fast::hash(body) == checksum;
-    let forgotten = sound.then(|| Forgotten::decode(body)).flatten();
+    let last_events = sound.then(|| LastEvents::decode(body)).flatten();
     let records = Records {
         rest,
         namespace: Namespace::root(),
     };
-    Ok((forgotten, records))
+    Ok((last_events, records))
 }
 
 /// Reads records one after the other, as far as they are sound.
@@ -327,11 +327,11 @@ mod tests {
 
     #[test]
     fn what_is_known_of_events_before_is_read_as_it_was_written_or_not_at_all() {
-        let mut forgotten = Forgotten::default();
+        let mut last_events = LastEvents::default();
         three()
             .iter()
-            .for_each(|record| forgotten.note(record.seq(), record.namespaces()));
-        let mut bytes = encode_forgotten(&forgotten);
+            .for_each(|record| last_events.record(record.seq(), record.namespaces()));
+        let mut bytes = encode_last_events(&last_events);
         for end in 0..bytes.len() {
             assert_eq!(decode_content(&bytes[..end]).err(), Some(NoHeader::Short));
         }
@@ -340,13 +340,13 @@ mod tests {
             let read = decode_content(&flipped(&bytes, bit)).err();
             assert_eq!(read, Some(NoHeader::Damaged), "bit {bit}");
         }
-        for bit in 12 * 8..encode_forgotten(&forgotten).len() * 8 {
+        for bit in 12 * 8..encode_last_events(&last_events).len() * 8 {
             let bytes = flipped(&bytes, bit);
             let (read, records) = decode_content(&bytes).unwrap();
             assert_eq!((read, records.count()), (None, 3), "bit {bit}");
         }
         let (read, records) = decode_content(&bytes).unwrap();
-        assert_eq!((read, records.count()), (Some(forgotten), 3));
+        assert_eq!((read, records.count()), (Some(last_events), 3));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use files::{Files, Folder};
 use format::{Header, Mark, NoHeader, State};
 
 use crate::config::Fsync;
-use crate::forgotten::Forgotten;
+use crate::forgotten::LastEvents;
 use crate::history::{History, Record, Recovered};
 
 /// How far numbers go on after a power cut that may have taken the last ones: more than are published between two syncs.
@@ -70,7 +70,7 @@ pub struct Disk<F: Files = Folder> {
     /// What the last owner left.
     mark: Option<Mark>,
     /// Of each namespace, the last event that counted.
-    forgotten: Forgotten,
+    last_events: LastEvents,
     /// What was there has been read, so the mark is ours to set.
     recovered: bool,
     buffer: Vec<u8>,
@@ -141,7 +141,7 @@ impl<F: Files> Disk<F> {
             unsynced: false,
             failing: false,
             mark: None,
-            forgotten: Forgotten::default(),
+            last_events: LastEvents::default(),
             recovered: false,
             buffer: Vec::new(),
         }
@@ -245,7 +245,7 @@ impl<F: Files> Disk<F> {
             }
             self.next = record.seq() + 1;
             left = records.left();
-            self.forgotten.note(record.seq(), record.namespaces());
+            self.last_events.record(record.seq(), record.namespaces());
             each(record, at);
         }
         let from = bytes.len() - left;
@@ -306,7 +306,7 @@ impl<F: Files> Disk<F> {
             first: self.next,
         };
         let mut bytes = header.encode();
-        bytes.extend_from_slice(&format::encode_forgotten(&self.forgotten));
+        bytes.extend_from_slice(&format::encode_last_events(&self.last_events));
         let begun = self
             .files
             .create(&name)
@@ -412,7 +412,7 @@ impl<F: Files> Disk<F> {
         self.tail = Some(good + self.buffer.len() as u64);
         records
             .iter()
-            .for_each(|record| self.forgotten.note(record.seq(), record.namespaces()));
+            .for_each(|record| self.last_events.record(record.seq(), record.namespaces()));
         self.unsynced = self.fsync != Fsync::Always;
         if !self.unsynced {
             self.roll();
@@ -444,16 +444,16 @@ impl<F: Files> History for Disk<F> {
     }
 
     /// The oldest segment tells.
-    fn forgotten(&mut self) -> io::Result<Forgotten> {
+    fn last_events(&mut self) -> io::Result<LastEvents> {
         let oldest = self.segments.iter().find(|it| it.head == Head::Sound);
         if let Some(oldest) = oldest {
             let bytes = self.files.read(&segment_name(oldest.ordinal), u64::MAX)?;
             let content = bytes.get(Header::BYTES..).map(format::decode_content);
             if let Some(Ok((Some(before), _))) = content {
-                self.forgotten = before;
+                self.last_events = before;
             }
         }
-        Ok(self.forgotten.clone())
+        Ok(self.last_events.clone())
     }
 
     fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::event_log::EventLog;
-use crate::forgotten::Forgotten;
+use crate::forgotten::LastEvents;
 use crate::namespace::Namespace;
 use crate::status::Status;
 
@@ -51,7 +51,7 @@ pub(super) struct Retention {
     /// Topics by the binary logarithm of the memory they take.
     by_size: Vec<Vec<u32>>,
     /// The last events of namespaces that are not in use.
-    forgotten: Forgotten,
+    last_events: LastEvents,
     /// How many logs there ever were.
     logs: u64,
     /// Events up to this number may be missing anywhere.
@@ -134,7 +134,7 @@ impl Retention {
             aged: 0,
             oldest: BinaryHeap::new(),
             by_size: vec![Vec::new(); usize::BITS as usize + 1],
-            forgotten: Forgotten::default(),
+            last_events: LastEvents::default(),
             logs: 0,
             lost: 0,
             now: 0,
@@ -150,7 +150,7 @@ impl Retention {
 
     /// The last event that is gone of a namespace which is not in use, or may be.
     pub(super) fn last_gone(&self, namespace: &Namespace) -> u64 {
-        self.forgotten.last(namespace).max(self.lost)
+        self.last_events.last_seq_of(namespace).max(self.lost)
     }
 
     /// Whether a stream of these topics would miss an event behind this one, as one of them has dropped it, and no other retains it.
@@ -168,7 +168,7 @@ impl Retention {
         if !self.history {
             return;
         }
-        self.forgotten.note_at(namespace, seq);
+        self.last_events.record_at(namespace, seq);
     }
 
     /// Events up to this number may be missing anywhere.
@@ -178,12 +178,12 @@ impl Retention {
 
     /// Events up to this number may have gone to any namespace that is not in use now.
     pub(super) fn forget_unused(&mut self, seq: u64) {
-        self.forgotten.raise(seq);
+        self.last_events.raise_watermark(seq);
     }
 
     /// Goes on from what a store knows of the events that it has no longer.
-    pub(super) fn remember(&mut self, forgotten: Forgotten) {
-        self.forgotten = forgotten;
+    pub(super) fn remember(&mut self, last_events: LastEvents) {
+        self.last_events = last_events;
     }
 
     /// The time of a replay that looks past what is missing now.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event_stream::encode::{Frame, FrameRef, Target};
-use crate::forgotten::Forgotten;
+use crate::forgotten::LastEvents;
 use crate::history::Record;
 use crate::status::StoreState;
 
@@ -111,9 +111,9 @@ impl Engine {
     }
 
     /// Goes on behind the events that a store has no longer, of which it knows this. Called before anything is restored.
-    pub fn set_forgotten(&mut self, forgotten: Forgotten) {
-        self.seq = forgotten.until();
-        self.retention.remember(forgotten);
+    pub fn set_last_events(&mut self, last_events: LastEvents) {
+        self.seq = last_events.last_seq();
+        self.retention.remember(last_events);
     }
 
     /// Has every event stored before it is delivered, and goes on with this number.

@@ -154,7 +154,7 @@ impl Server {
         if let Some(history) = &mut history {
             let now = SystemTime::now();
             engine.set_epoch(history.epoch(epoch)?);
-            engine.set_forgotten(history.forgotten()?);
+            engine.set_last_events(history.last_events()?);
             let recovered = history.recover(&mut |record, at| {
                 engine.restore(&record, now.duration_since(at).unwrap_or_default());
             })?;

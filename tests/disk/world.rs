@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanfare::internals::{Disk, SKIP};
-use fanfare::{Forgotten, Fsync, History, Namespace, Record, Recovered};
+use fanfare::{Fsync, History, LastEvents, Namespace, Record, Recovered};
 
 use crate::dice::Dice;
 use crate::machine::Machine;
@@ -41,7 +41,7 @@ pub(crate) struct World {
     unstored: BTreeMap<u64, Record>,
     /// What was tried and did not count, by number.
     refused: BTreeMap<u64, Vec<String>>,
-    forgotten: u64,
+    pruned_before: u64,
     /// Something failed at some time, ended in the middle or lay damaged.
     rough: bool,
     /// Something failed at some time, lay damaged or lost power: so much may be gone that nobody knows of.
@@ -86,7 +86,7 @@ impl World {
             gone: BTreeSet::new(),
             unstored: BTreeMap::new(),
             refused: BTreeMap::new(),
-            forgotten: 0,
+            pruned_before: 0,
             rough: false,
             blurred: false,
             next: 1,
@@ -161,8 +161,8 @@ impl World {
             _ => {
                 let back = *self.dice.pick(&[0, 1, 5, 30]);
                 let before = self.next.saturating_sub(back);
-                self.forgotten = self.forgotten.max(before);
-                let _ = disk.forget(self.forgotten);
+                self.pruned_before = self.pruned_before.max(before);
+                let _ = disk.forget(self.pruned_before);
             }
         }
     }
@@ -251,8 +251,8 @@ impl World {
         let mut each = |record, at| records.push((record, at));
         let begun = disk
             .epoch(fresh)
-            .and_then(|epoch| Ok((epoch, disk.forgotten()?, disk.recover(&mut each)?)));
-        let (epoch, forgotten, recovered) = match begun {
+            .and_then(|epoch| Ok((epoch, disk.last_events()?, disk.recover(&mut each)?)));
+        let (epoch, last_events, recovered) = match begun {
             Ok(begun) => begun,
             Err(_) if self.machine.state().is_rough() => return Ok(false),
             Err(error) => return Err(format!("nothing fails, but recovery does: {error}")),
@@ -267,7 +267,7 @@ impl World {
         self.unstored.retain(|seq, _| !found.contains(seq));
         self.check_lost(&found, &recovered)?;
         self.check_next(&found, &recovered)?;
-        self.check_forgotten(&found, &forgotten, recovered.next)?;
+        self.check_last_events(&found, &last_events, recovered.next)?;
         for (record, _) in &records {
             self.seen.insert(record.seq(), record.clone());
         }
@@ -318,7 +318,7 @@ impl World {
 
     fn check_lost(&self, found: &BTreeSet<u64>, recovered: &Recovered) -> Outcome {
         let past = self.past;
-        let lost = |seq: &&u64| **seq >= self.forgotten && !found.contains(seq);
+        let lost = |seq: &&u64| **seq >= self.pruned_before && !found.contains(seq);
         let lost = if past.power {
             self.durable.iter().find(lost)
         } else {
@@ -340,8 +340,13 @@ impl World {
     }
 
     /// Every event that is gone is known to be, and nothing else is if nothing happened.
-    fn check_forgotten(&self, found: &BTreeSet<u64>, forgotten: &Forgotten, next: u64) -> Outcome {
-        let until = forgotten.until();
+    fn check_last_events(
+        &self,
+        found: &BTreeSet<u64>,
+        last_events: &LastEvents,
+        next: u64,
+    ) -> Outcome {
+        let until = last_events.last_seq();
         let first = *found.first().unwrap_or(&next);
         if until >= first || until + 1 < first && !self.blurred {
             return Err(format!(
@@ -360,7 +365,7 @@ impl World {
                 .chain(self.unstored.range(..=until));
             let gone = gone.filter(|(_, record)| is_there(record));
             let last = gone.map(|(&seq, _)| seq).max().unwrap_or(0);
-            let told = forgotten.last(&namespace);
+            let told = last_events.last_seq_of(&namespace);
             if told < last || told > last && !self.blurred {
                 return Err(format!("{path} has lost {last}, told is {told}"));
             }

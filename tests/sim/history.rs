@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fanfare::internals::{
     Access, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, ReadInterest, Slices,
 };
-use fanfare::{Config, Decoded, Decoder, DisconnectReason as Reason, Event, Forgotten, Record};
+use fanfare::{Config, Decoded, Decoder, DisconnectReason as Reason, Event, LastEvents, Record};
 
 use crate::dice::Dice;
 use crate::model::{covers, reduce, show};
@@ -50,7 +50,7 @@ struct Store {
     records: Vec<(Record, u64)>,
     synced: usize,
     /// What it knows of those that it has deleted.
-    forgotten: Forgotten,
+    last_events: LastEvents,
     /// Each append is safe at once.
     always: bool,
     /// What is with the store.
@@ -480,7 +480,7 @@ impl World {
             store.out = Some(batch);
             for (record, _) in &records {
                 let store = self.store.as_mut().expect("as before");
-                store.forgotten.note(record.seq(), record.namespaces());
+                store.last_events.record(record.seq(), record.namespaces());
                 let event = record.seq() as usize - 1;
                 if NAMES.iter().any(|name| self.must_retain(name, event)) {
                     return Err(format!("the store is to forget {}", self.told[event].id));
@@ -568,7 +568,7 @@ impl World {
         self.engine = engine(&self.config, self.epoch, self.instant());
         self.engine.set_epoch(self.epoch.into());
         let store = self.store.as_ref().expect("as before");
-        self.engine.set_forgotten(store.forgotten.clone());
+        self.engine.set_last_events(store.last_events.clone());
         for (record, at) in &records {
             self.engine
                 .restore(record, Duration::from_millis(self.now - at));
