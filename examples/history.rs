@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fanfare::{Event, History, LastEvents, Namespace, Record, Recovered, Server};
+use fanfare::{Event, EventStore, LastEvents, Namespace, Record, Recovered, Server};
 use serde_json::{Value, json};
 
 /// So many events that are no longer wanted may be in the file.
@@ -14,7 +14,7 @@ const STALE: u64 = 10_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let journal = Journal::open(Path::new("events.json"))?;
-    let server = Server::builder().history(journal).build()?;
+    let server = Server::builder().event_store(journal).build()?;
     let publisher = server.publisher();
     std::thread::spawn(move || {
         let ticks = crossbeam_channel::tick(Duration::from_secs(1));
@@ -58,7 +58,7 @@ impl Journal {
     }
 }
 
-impl History for Journal {
+impl EventStore for Journal {
     /// Any line says it.
     fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
         let mut first = String::new();

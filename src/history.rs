@@ -1,6 +1,6 @@
 //! What keeps events beyond the end of the process: what it is given, and what it must hold to.
 //!
-//! Owns the words between the engine's memory and a store. Knows neither files nor threads: a driver calls a [`History`] on a thread of
+//! Owns the words between the engine's memory and a store. Knows neither files nor threads: a driver calls an [`EventStore`] on a thread of
 //! its own, so that a store may take its time.
 
 use std::io;
@@ -73,7 +73,7 @@ pub struct Recovered {
 ///
 /// It is called on a thread of its own, one call at a time, and may block. An event is delivered to subscribers only after
 /// [`append`](Self::append) returned `Ok` for it. The store's end is its [`Drop`]; before that comes a last [`sync`](Self::sync).
-pub trait History: Send {
+pub trait EventStore: Send {
     /// The epoch of its events' ids: `fresh` if it is empty. Called once, before everything else.
     ///
     /// # Errors

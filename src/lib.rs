@@ -20,7 +20,7 @@
 //! Start with [`Server`]; [`Publisher`] sends events and [`Rollup`] merges many small changes into few of them, [`Handle`] controls a running server, [`Subscription`] receives
 //! events in the same process, and with the feature `client`, a `client::EventSource` does so from any server. How it works inside, and why, is told in the repository's `ARCHITECTURE.md`.
 //!
-//! Events have IDs and are retained for those who come back; [`History`] keeps them beyond the end of the process.
+//! Events have IDs and are retained for those who come back; [`EventStore`] keeps them beyond the end of the process.
 //!
 //! # Features
 //! - `admin` (default): the status page, its data and the metrics.
@@ -84,7 +84,7 @@ pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
 pub use forgotten::LastEvents;
-pub use history::{History, Record, Recovered};
+pub use history::{EventStore, Record, Recovered};
 pub use http::custom::Response;
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use fanfare::{DisconnectReason, Event, History, Record, Recovered, Server, Status, StoreState};
+use fanfare::{DisconnectReason, Event, EventStore, Record, Recovered, Server, Status, StoreState};
 
 use support::{Client, Running, body, header, request, start, status};
 
@@ -591,7 +591,7 @@ struct Moody {
     fails: Arc<AtomicBool>,
 }
 
-impl History for Moody {
+impl EventStore for Moody {
     fn epoch(&mut self, _: u64) -> io::Result<u64> {
         Ok(35)
     }
@@ -622,7 +622,7 @@ impl History for Moody {
 #[test]
 fn what_cannot_be_stored_is_refused_to_requests_and_told_to_streams() {
     let store = Moody::default();
-    let it = remember(with_history().history(store.clone()));
+    let it = remember(with_history().event_store(store.clone()));
     assert_eq!(it.epoch, "z");
     assert_eq!(
         it.publish("/publish/a?id=own", "one"),
@@ -673,7 +673,7 @@ fn what_cannot_be_stored_is_refused_to_requests_and_told_to_streams() {
         .collect();
     assert_eq!(stored, [1, 3, 4]);
     // What the store never had is missing after a restart, and that is told.
-    let it = remember(with_history().history(store));
+    let it = remember(with_history().event_store(store));
     it.expect(
         "/subscribe/a",
         "z-3",
@@ -688,7 +688,7 @@ fn what_cannot_be_stored_is_refused_to_requests_and_told_to_streams() {
 #[test]
 fn lines_that_cannot_be_stored_are_named() {
     let store = Moody::default();
-    let it = remember(with_history().history(store.clone()));
+    let it = remember(with_history().event_store(store.clone()));
     let lines = "\n{\"namespace\":\"/a\"}\n\n{\"namespace\":\"/a\"}\n";
     let ndjson = "Content-Type: application/x-ndjson\r\n";
     let post = |body: &str| {
@@ -735,7 +735,7 @@ fn empty() -> (Empty, Sender<()>, Receiver<u64>) {
     (Empty { waits, forgets }, go_on, told)
 }
 
-impl History for Empty {
+impl EventStore for Empty {
     fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
         Ok(fresh)
     }
@@ -761,7 +761,7 @@ impl History for Empty {
 #[test]
 fn a_slow_store_makes_publishers_wait_and_nobody_else() {
     let (store, go_on, _told) = empty();
-    let it = remember(with_history().history(store));
+    let it = remember(with_history().event_store(store));
     // Whatever goes wrong here, the store goes on before the server ends.
     let go_on = go_on;
     let mut stream = it.server.ask("GET /subscribe", "");
@@ -793,7 +793,7 @@ fn a_slow_store_makes_publishers_wait_and_nobody_else() {
 fn a_store_hears_what_expired_though_nothing_else_happens() {
     let (store, _, told) = empty();
     let builder = with_history().history_age(Duration::from_millis(200));
-    let server = start(builder.history(store));
+    let server = start(builder.event_store(store));
     server.publisher.send(Event::new("/a", "text")).unwrap();
     // It is told at intervals, whether there is news or not.
     let mut told = std::iter::from_fn(|| told.recv_timeout(support::PATIENCE).ok());
@@ -804,7 +804,7 @@ fn a_store_hears_what_expired_though_nothing_else_happens() {
 #[test]
 fn no_event_waits_for_the_next_one() {
     let (store, ..) = empty();
-    let server = start(with_history().history(store));
+    let server = start(with_history().event_store(store));
     let mut stream = server.ask("GET /subscribe", "");
     stream.read_through("\n\n");
     for number in 0..30_000 {

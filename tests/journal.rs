@@ -1,4 +1,4 @@
-//! The store that `examples/history.rs` shows does what the documentation of `History` asks for.
+//! The store that `examples/history.rs` shows does what the documentation of `EventStore` asks for.
 #![allow(
     clippy::unwrap_used,
     reason = "what fails in a test's helper fails the test"
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use example::Journal;
-use fanfare::{History, Namespace, Record, Recovered};
+use fanfare::{EventStore, Namespace, Record, Recovered};
 
 fn event(seq: u64) -> Record {
     let namespaces = ["/a", "/b/ü"].map(|path| Namespace::parse(path).unwrap());

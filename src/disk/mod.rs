@@ -40,7 +40,7 @@ use format::{Header, Mark, NoHeader, State};
 
 use crate::config::Fsync;
 use crate::forgotten::LastEvents;
-use crate::history::{History, Record, Recovered};
+use crate::history::{EventStore, Record, Recovered};
 
 /// How far numbers go on after a power cut that may have taken the last ones: more than are published between two syncs.
 pub const SKIP: u64 = 1 << 32;
@@ -435,7 +435,7 @@ impl<F: Files> Disk<F> {
     }
 }
 
-impl<F: Files> History for Disk<F> {
+impl<F: Files> EventStore for Disk<F> {
     fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
         self.mark = Mark::decode(&self.files.mark()?);
         let epoch = self.survey()?.or(self.mark.map(|mark| mark.epoch));

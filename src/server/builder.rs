@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cidr::Cidr;
 use crate::config::{Config, ConfigError};
 use crate::engine::Routing;
-use crate::history::History;
+use crate::history::EventStore;
 use crate::http::request::RequestHead;
 use crate::status::{ConnectionInfo, DisconnectReason};
 
@@ -194,9 +194,9 @@ impl Builder {
         self
     }
 
-    /// Keeps events in a store of the application's own, beyond the end of the process; see [`History`]. `data_dir` is for the server's own.
-    pub fn history(mut self, history: impl History + 'static) -> Self {
-        self.hooks.history = Some(Box::new(history));
+    /// Keeps events in a store of the application's own, beyond the end of the process; see [`EventStore`]. `data_dir` is for the server's own.
+    pub fn event_store(mut self, event_store: impl EventStore + 'static) -> Self {
+        self.hooks.event_store = Some(Box::new(event_store));
         self
     }
 

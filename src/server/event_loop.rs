@@ -99,7 +99,7 @@ impl EventLoop {
     ) -> io::Result<Self> {
         let Recovered {
             mut engine,
-            history,
+            event_store,
         } = recovered;
         let poll = Poll::new()?;
         intake.shared.set_waker(Waker::new(poll.registry(), WAKER)?);
@@ -122,9 +122,9 @@ impl EventLoop {
         #[cfg(feature = "admin")]
         set_admin(&mut engine, &config, &addresses, listeners.len() > common);
         engine.set_access(config.access(&addresses));
-        let store = history.map(|history| {
+        let store = event_store.map(|event_store| {
             let shared = Arc::clone(&intake.shared);
-            Store::spawn(history, move || shared.wake())
+            Store::spawn(event_store, move || shared.wake())
         });
         run.set_at_rest(None);
         Ok(Self {

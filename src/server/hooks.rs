@@ -1,7 +1,7 @@
 //! The application's hooks and its own store.
 
 use crate::engine::RouteHook;
-use crate::history::History;
+use crate::history::EventStore;
 use crate::status::{ConnectionInfo, DisconnectReason};
 
 type ConnectHook = Box<dyn FnMut(&ConnectionInfo) + Send>;
@@ -15,7 +15,7 @@ pub(crate) struct Hooks {
     pub(crate) on_connect: Option<ConnectHook>,
     pub(crate) on_disconnect: Option<DisconnectHook>,
     pub(crate) on_warning: Option<WarningHook>,
-    pub(crate) history: Option<Box<dyn History>>,
+    pub(crate) event_store: Option<Box<dyn EventStore>>,
 }
 
 impl Hooks {

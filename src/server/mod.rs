@@ -23,7 +23,7 @@ use crate::config::Config;
 #[cfg(feature = "disk")]
 use crate::disk::Disk;
 use crate::engine::Engine;
-use crate::history::History;
+use crate::history::EventStore;
 use crate::publisher::{self, Intake, Publisher};
 use crate::status::Status;
 
@@ -62,7 +62,7 @@ pub struct Server {
 /// What a server begins with: its engine, and the store of its events, if there is one.
 struct Recovered {
     engine: Engine,
-    history: Option<Box<dyn History>>,
+    event_store: Option<Box<dyn EventStore>>,
 }
 
 impl fmt::Debug for Server {
@@ -120,7 +120,7 @@ impl Server {
     ///
     /// # Errors
     /// The store cannot be used: `data_dir` cannot be made, written or read, or another process has it; or whatever the application's own
-    /// [`History`] says.
+    /// [`EventStore`] says.
     #[expect(
         clippy::disallowed_methods,
         reason = "the ages of events are counted from now on"
@@ -142,20 +142,20 @@ impl Server {
             epoch,
             Instant::now(),
         );
-        let mut history = self.hooks.history.take();
+        let mut event_store = self.hooks.event_store.take();
         #[cfg(feature = "disk")]
-        if history.is_none() {
+        if event_store.is_none() {
             let open = |path: &std::path::PathBuf| {
                 Disk::open(path, self.config.fsync, Disk::SEGMENT_BYTES)
             };
             let disk = self.config.data_dir.as_ref().map(open).transpose()?;
-            history = disk.map(|disk| Box::new(disk) as Box<dyn History>);
+            event_store = disk.map(|disk| Box::new(disk) as Box<dyn EventStore>);
         }
-        if let Some(history) = &mut history {
+        if let Some(event_store) = &mut event_store {
             let now = SystemTime::now();
-            engine.set_epoch(history.epoch(epoch)?);
-            engine.set_last_events(history.last_events()?);
-            let recovered = history.recover(&mut |record, at| {
+            engine.set_epoch(event_store.epoch(epoch)?);
+            engine.set_last_events(event_store.last_events()?);
+            let recovered = event_store.recover(&mut |record, at| {
                 engine.restore(&record, now.duration_since(at).unwrap_or_default());
             })?;
             engine.use_store(recovered.next, Instant::now());
@@ -164,7 +164,10 @@ impl Server {
                 self.hooks.warn(&warning);
             }
         }
-        self.recovered = Some(Recovered { engine, history });
+        self.recovered = Some(Recovered {
+            engine,
+            event_store,
+        });
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 
-use crate::history::{History, Record};
+use crate::history::{EventStore, Record};
 
 /// How long after an append it is synced, at the latest.
 const SYNC_AFTER: Duration = Duration::from_millis(100);
@@ -55,13 +55,13 @@ impl Store {
     /// # Errors
     /// The thread cannot be started.
     pub(crate) fn spawn(
-        history: Box<dyn History>,
+        event_store: Box<dyn EventStore>,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let (batches, to_do) = bounded(1);
         let (sender, replies) = unbounded();
         let mut keeper = Keeper {
-            history,
+            event_store,
             replies: sender,
             forget: 0,
             sync_at: None,
@@ -128,7 +128,7 @@ impl Drop for Store {
 
 /// The thread's own.
 struct Keeper<W: Fn()> {
-    history: Box<dyn History>,
+    event_store: Box<dyn EventStore>,
     replies: Sender<Reply>,
     /// Events before this number are no longer wanted.
     forget: u64,
@@ -177,7 +177,7 @@ impl<W: Fn()> Keeper<W> {
     fn store(&mut self, batch: Batch, at: SystemTime, now: Instant) {
         self.forget = batch.forget;
         self.sync_at.get_or_insert(now + SYNC_AFTER);
-        let reply = match self.history.append(&batch.records, at) {
+        let reply = match self.event_store.append(&batch.records, at) {
             Ok(()) => Reply::Stored,
             Err(error) => Reply::Failed(error.to_string()),
         };
@@ -188,8 +188,8 @@ impl<W: Fn()> Keeper<W> {
 
     /// Syncs and deletes. A store that is full may need the one for the other, so an error of one keeps nobody from the other.
     fn settle(&mut self, now: Instant) {
-        let synced = self.history.sync();
-        let forgot = self.history.forget(self.forget);
+        let synced = self.event_store.sync();
+        let forgot = self.event_store.forget(self.forget);
         match synced.and(forgot) {
             Ok(()) => {
                 self.sync_at = None;
@@ -226,7 +226,7 @@ mod tests {
         syncs: Receiver<io::Result<()>>,
     }
 
-    impl History for Scripted {
+    impl EventStore for Scripted {
         fn epoch(&mut self, _: u64) -> io::Result<u64> {
             unreachable!("the thread starts with a store that was recovered")
         }
@@ -269,14 +269,14 @@ mod tests {
         let (sender, calls) = unbounded();
         let (appends, answers) = unbounded();
         let (wake, woken) = unbounded();
-        let history = Scripted {
+        let event_store = Scripted {
             calls: sender,
             appends: answers,
             syncs,
         };
         let wake = move || wake.send(()).unwrap_or_default();
         Script {
-            store: Store::spawn(Box::new(history), wake).unwrap(),
+            store: Store::spawn(Box::new(event_store), wake).unwrap(),
             woken,
             calls,
             appends,

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanfare::internals::{Disk, SKIP};
-use fanfare::{Fsync, History, Namespace, Record, Recovered};
+use fanfare::{EventStore, Fsync, Namespace, Record, Recovered};
 
 /// What a child is to do, and where.
 const TASK: &str = "FANFARE_TEST_TASK";

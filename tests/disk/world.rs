@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanfare::internals::{Disk, SKIP};
-use fanfare::{Fsync, History, LastEvents, Namespace, Record, Recovered};
+use fanfare::{EventStore, Fsync, LastEvents, Namespace, Record, Recovered};
 
 use crate::dice::Dice;
 use crate::machine::Machine;
