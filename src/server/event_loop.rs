@@ -19,11 +19,11 @@ use crate::engine::AdminSetup;
 use crate::engine::{ConnId, Engine, ReadInterest};
 use crate::namespace::Namespace;
 use crate::publisher::Intake;
-use crate::server::Recovered;
+use crate::server::Startup;
 use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
 use crate::server::hooks::Hooks;
 use crate::server::socket::{Peer, Peers, Remote};
-use crate::server::store::{Batch, Reply, Store};
+use crate::server::store::{Batch, Reply, StoreThread};
 use crate::status::{DisconnectReason, State, Status, StoreState};
 use crate::subscription::Pipe;
 
@@ -60,7 +60,7 @@ pub(super) struct EventLoop {
     /// Accepting waits until then.
     accept_again: Option<Instant>,
     draining: Option<Draining>,
-    store: Option<Store>,
+    store: Option<StoreThread>,
     /// It was said that the store fails.
     store_fails: bool,
 }
@@ -95,12 +95,12 @@ impl EventLoop {
         commands: Receiver<Command>,
         hooks: Hooks,
         run: Arc<Run>,
-        recovered: Recovered,
+        startup: Startup,
     ) -> io::Result<Self> {
-        let Recovered {
+        let Startup {
             mut engine,
             event_store,
-        } = recovered;
+        } = startup;
         let poll = Poll::new()?;
         intake.shared.set_waker(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
@@ -124,7 +124,7 @@ impl EventLoop {
         engine.set_access(config.access(&addresses));
         let store = event_store.map(|event_store| {
             let shared = Arc::clone(&intake.shared);
-            Store::spawn(event_store, move || shared.wake())
+            StoreThread::spawn(event_store, move || shared.wake())
         });
         run.set_at_rest(None);
         Ok(Self {
@@ -205,7 +205,7 @@ impl EventLoop {
         if !self.engine.intake_paused() {
             let enough = self.intake.prepare_to_sleep(self.engine.gathers());
             let events = enough && self.engine.takes_events();
-            let reply = self.store.as_ref().is_some_and(Store::has_reply);
+            let reply = self.store.as_ref().is_some_and(StoreThread::has_reply);
             if events || reply || !self.commands.is_empty() {
                 return Some(Duration::ZERO);
             }
@@ -378,11 +378,11 @@ impl EventLoop {
                     self.engine.stored(Err(problem.clone()), now);
                     Some(problem)
                 }
-                Reply::Trouble(problem) => {
+                Reply::SyncFailed(problem) => {
                     self.engine.synced(false, now);
                     Some(problem)
                 }
-                Reply::TroubleOver => {
+                Reply::SyncRecovered => {
                     self.engine.synced(true, now);
                     None
                 }

@@ -56,11 +56,11 @@ pub struct Server {
     intake: Intake,
     handle: Handle,
     commands: Receiver<Command>,
-    recovered: Option<Recovered>,
+    startup: Option<Startup>,
 }
 
 /// What a server begins with: its engine, and the store of its events, if there is one.
-struct Recovered {
+struct Startup {
     engine: Engine,
     event_store: Option<Box<dyn EventStore>>,
 }
@@ -111,7 +111,7 @@ impl Server {
             intake,
             handle,
             commands,
-            recovered: None,
+            startup: None,
         }
     }
 
@@ -126,7 +126,7 @@ impl Server {
         reason = "the ages of events are counted from now on"
     )]
     pub fn recover(&mut self) -> io::Result<()> {
-        if self.recovered.is_some() {
+        if self.startup.is_some() {
             return Ok(());
         }
         let random = RandomState::new();
@@ -164,7 +164,7 @@ impl Server {
                 self.hooks.warn(&warning);
             }
         }
-        self.recovered = Some(Recovered {
+        self.startup = Some(Startup {
             engine,
             event_store,
         });
@@ -241,9 +241,9 @@ impl Server {
             handle,
             commands,
             publisher,
-            recovered,
+            startup,
         } = self;
-        let recovered = recovered.expect("it has just been done");
+        let startup = startup.expect("it has just been done");
         // Others may hold publishers and handles; the event loop needs none.
         drop(publisher);
         let listeners = Listeners {
@@ -251,7 +251,7 @@ impl Server {
             admin: admin_listener,
         };
         EventLoop::new(
-            config, listeners, intake, commands, hooks, handle.run, recovered,
+            config, listeners, intake, commands, hooks, handle.run, startup,
         )?
         .run()
     }

@@ -34,14 +34,14 @@ pub(crate) enum Reply {
     /// None of the batch in flight counts, and why.
     Failed(String),
     /// What was stored may not survive a power cut, or what is no longer wanted could not be deleted. Told once, until it is over.
-    Trouble(String),
+    SyncFailed(String),
     /// The trouble is over.
-    TroubleOver,
+    SyncRecovered,
 }
 
 /// A store on its thread.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct StoreThread {
     /// `None` when no more batches may come.
     batches: Option<Sender<Batch>>,
     replies: Receiver<Reply>,
@@ -49,7 +49,7 @@ pub(crate) struct Store {
     in_flight: bool,
 }
 
-impl Store {
+impl StoreThread {
     /// Starts the thread. The store was recovered before; `wake` is called after each reply, and when the thread ends.
     ///
     /// # Errors
@@ -60,17 +60,17 @@ impl Store {
     ) -> io::Result<Self> {
         let (batches, to_do) = bounded(1);
         let (sender, replies) = unbounded();
-        let mut keeper = Keeper {
+        let mut worker = Worker {
             event_store,
             replies: sender,
             forget: 0,
             sync_at: None,
-            troubled: false,
+            sync_failed: false,
             wake: Wake(wake),
         };
         let thread = std::thread::Builder::new()
             .name("fanfare-store".into())
-            .spawn(move || keeper.run(&to_do))?;
+            .spawn(move || worker.run(&to_do))?;
         Ok(Self {
             batches: Some(batches),
             replies,
@@ -115,7 +115,7 @@ impl Store {
     }
 }
 
-impl Drop for Store {
+impl Drop for StoreThread {
     /// Waits until the batch in flight is dealt with and everything is synced.
     fn drop(&mut self) {
         self.batches = None;
@@ -127,14 +127,14 @@ impl Drop for Store {
 }
 
 /// The thread's own.
-struct Keeper<W: Fn()> {
+struct Worker<W: Fn()> {
     event_store: Box<dyn EventStore>,
     replies: Sender<Reply>,
     /// Events before this number are no longer wanted.
     forget: u64,
     /// When to sync what was appended, or to try again.
     sync_at: Option<Instant>,
-    troubled: bool,
+    sync_failed: bool,
     /// Dropped behind `replies`, so that whoever is woken by it sees that they have ended.
     wake: Wake<W>,
 }
@@ -148,7 +148,7 @@ impl<W: Fn()> Drop for Wake<W> {
     }
 }
 
-impl<W: Fn()> Keeper<W> {
+impl<W: Fn()> Worker<W> {
     #[expect(
         clippy::disallowed_methods,
         reason = "a store's thread has a clock of its own: the event loop does not wait for it"
@@ -166,11 +166,11 @@ impl<W: Fn()> Keeper<W> {
             }
             let now = Instant::now();
             if self.sync_at.is_some_and(|at| now >= at) {
-                self.settle(now);
+                self.sync_and_prune(now);
             }
         }
         if self.sync_at.is_some() {
-            self.settle(Instant::now());
+            self.sync_and_prune(Instant::now());
         }
     }
 
@@ -187,20 +187,20 @@ impl<W: Fn()> Keeper<W> {
     }
 
     /// Syncs and deletes. A store that is full may need the one for the other, so an error of one keeps nobody from the other.
-    fn settle(&mut self, now: Instant) {
+    fn sync_and_prune(&mut self, now: Instant) {
         let synced = self.event_store.sync();
         let forgot = self.event_store.forget(self.forget);
         match synced.and(forgot) {
             Ok(()) => {
                 self.sync_at = None;
-                if std::mem::take(&mut self.troubled) {
-                    self.reply(Reply::TroubleOver);
+                if std::mem::take(&mut self.sync_failed) {
+                    self.reply(Reply::SyncRecovered);
                 }
             }
             Err(error) => {
                 self.sync_at = Some(now + RETRY_AFTER);
-                if !std::mem::replace(&mut self.troubled, true) {
-                    self.reply(Reply::Trouble(error.to_string()));
+                if !std::mem::replace(&mut self.sync_failed, true) {
+                    self.reply(Reply::SyncFailed(error.to_string()));
                 }
             }
         }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     struct Script {
-        store: Store,
+        store: StoreThread,
         woken: Receiver<()>,
         calls: Receiver<String>,
         appends: Sender<io::Result<()>>,
@@ -276,7 +276,7 @@ mod tests {
         };
         let wake = move || wake.send(()).unwrap_or_default();
         Script {
-            store: Store::spawn(Box::new(event_store), wake).unwrap(),
+            store: StoreThread::spawn(Box::new(event_store), wake).unwrap(),
             woken,
             calls,
             appends,
@@ -335,8 +335,8 @@ mod tests {
         script.appends.send(Ok(())).unwrap();
         script.store.send(batch(&[1], 0));
         assert_eq!(script.next_reply(), Reply::Stored);
-        assert_eq!(script.next_reply(), Reply::Trouble("bad".into()));
-        assert_eq!(script.next_reply(), Reply::TroubleOver);
+        assert_eq!(script.next_reply(), Reply::SyncFailed("bad".into()));
+        assert_eq!(script.next_reply(), Reply::SyncRecovered);
         let calls: Vec<String> = script.calls.try_iter().collect();
         assert_eq!(calls.iter().filter(|call| *call == "sync").count(), 3);
     }
