@@ -112,7 +112,7 @@ impl EventStore for Journal {
     }
 
     /// Writes the file anew when enough of it is not wanted. The first line then tells of that.
-    fn forget(&mut self, before: u64) -> io::Result<()> {
+    fn prune(&mut self, before: u64) -> io::Result<()> {
         if before < self.last_events.last_seq() + STALE {
             return Ok(());
         }

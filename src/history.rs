@@ -118,7 +118,7 @@ pub trait EventStore: Send {
     ///
     /// # Errors
     /// Whatever went wrong. It is called again until it works.
-    fn forget(&mut self, before: u64) -> io::Result<()> {
+    fn prune(&mut self, before: u64) -> io::Result<()> {
         let _ = before;
         Ok(())
     }

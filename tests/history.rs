@@ -723,16 +723,16 @@ fn lines_that_cannot_be_stored_are_named() {
     assert_eq!((status(&response), body(&response)), (507, expected));
 }
 
-/// A store that keeps nothing, waits while somebody may tell it to go on, and tells what it is to forget.
+/// A store that keeps nothing, waits while somebody may tell it to go on, and reports the numbers that it is to prune up to.
 struct Empty {
     waits: Receiver<()>,
-    forgets: Sender<u64>,
+    prunes: Sender<u64>,
 }
 
 fn empty() -> (Empty, Sender<()>, Receiver<u64>) {
     let (go_on, waits) = channel();
-    let (forgets, told) = channel();
-    (Empty { waits, forgets }, go_on, told)
+    let (prunes, told) = channel();
+    (Empty { waits, prunes }, go_on, told)
 }
 
 impl EventStore for Empty {
@@ -751,9 +751,9 @@ impl EventStore for Empty {
         Ok(())
     }
 
-    fn forget(&mut self, before: u64) -> io::Result<()> {
+    fn prune(&mut self, before: u64) -> io::Result<()> {
         // A test that has heard enough does not care.
-        let _ = self.forgets.send(before);
+        let _ = self.prunes.send(before);
         Ok(())
     }
 }

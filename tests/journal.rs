@@ -63,17 +63,17 @@ fn what_is_appended_is_there_and_half_a_line_is_not() {
 }
 
 #[test]
-fn what_is_forgotten_goes_and_the_count_stays() {
+fn what_is_pruned_goes_and_the_count_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.json");
     let (mut journal, ..) = recover(&path, 5);
     append(&mut journal, 1..=20_000);
-    journal.forget(19_999).unwrap();
+    journal.prune(19_999).unwrap();
     append(&mut journal, 20_001..=20_002);
     let (_, _, numbers) = recover(&path, 5);
     assert_eq!(numbers, [19_999, 20_000, 20_001, 20_002]);
     // What is left is what is known of them: every third one was broadcast, and may have gone anywhere.
-    journal.forget(40_000).unwrap();
+    journal.prune(40_000).unwrap();
     let (mut journal, recovered, numbers) = recover(&path, 6);
     assert_eq!((recovered.next, numbers), (20_003, vec![]));
     let last_events = journal.last_events().unwrap();

@@ -475,7 +475,7 @@ impl<F: Files> EventStore for Disk<F> {
             Err(error) if has_no_room(&error) => {}
             begun => begun?,
         }
-        self.forget(0)?;
+        self.prune(0)?;
         Ok(Recovered {
             next: self.next,
             dropped: (!dropped.is_empty()).then(|| dropped.join("; ")),
@@ -509,7 +509,7 @@ impl<F: Files> EventStore for Disk<F> {
     }
 
     /// Deletes the segments in which nothing is wanted.
-    fn forget(&mut self, before: u64) -> io::Result<()> {
+    fn prune(&mut self, before: u64) -> io::Result<()> {
         if before >= self.next && self.tail != Some(self.empty) {
             self.begin_anew()?;
         }

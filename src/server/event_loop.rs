@@ -402,9 +402,12 @@ impl EventLoop {
     fn feed_store(&mut self) {
         if let Some(store) = &mut self.store
             && !store.is_busy()
-            && let Some((records, forget)) = self.engine.take_batch()
+            && let Some((records, prune_before)) = self.engine.take_batch()
         {
-            store.send(Batch { records, forget });
+            store.send(Batch {
+                records,
+                prune_before,
+            });
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct Batch {
     /// Events to append, in the order of their numbers; there may be none.
     pub(crate) records: Arc<Vec<Record>>,
     /// Events before this number are no longer wanted.
-    pub(crate) forget: u64,
+    pub(crate) prune_before: u64,
 }
 
 /// What a store has to say.
@@ -63,7 +63,7 @@ impl StoreThread {
         let mut worker = Worker {
             event_store,
             replies: sender,
-            forget: 0,
+            prune_before: 0,
             sync_at: None,
             sync_failed: false,
             wake: Wake(wake),
@@ -131,7 +131,7 @@ struct Worker<W: Fn()> {
     event_store: Box<dyn EventStore>,
     replies: Sender<Reply>,
     /// Events before this number are no longer wanted.
-    forget: u64,
+    prune_before: u64,
     /// When to sync what was appended, or to try again.
     sync_at: Option<Instant>,
     sync_failed: bool,
@@ -175,7 +175,7 @@ impl<W: Fn()> Worker<W> {
     }
 
     fn store(&mut self, batch: Batch, at: SystemTime, now: Instant) {
-        self.forget = batch.forget;
+        self.prune_before = batch.prune_before;
         self.sync_at.get_or_insert(now + SYNC_AFTER);
         let reply = match self.event_store.append(&batch.records, at) {
             Ok(()) => Reply::Stored,
@@ -189,8 +189,8 @@ impl<W: Fn()> Worker<W> {
     /// Syncs and deletes. A store that is full may need the one for the other, so an error of one keeps nobody from the other.
     fn sync_and_prune(&mut self, now: Instant) {
         let synced = self.event_store.sync();
-        let forgot = self.event_store.forget(self.forget);
-        match synced.and(forgot) {
+        let pruned = self.event_store.prune(self.prune_before);
+        match synced.and(pruned) {
             Ok(()) => {
                 self.sync_at = None;
                 if std::mem::take(&mut self.sync_failed) {
@@ -246,8 +246,8 @@ mod tests {
             self.syncs.recv().unwrap_or(Ok(()))
         }
 
-        fn forget(&mut self, before: u64) -> io::Result<()> {
-            self.calls.send(format!("forget {before}")).unwrap();
+        fn prune(&mut self, before: u64) -> io::Result<()> {
+            self.calls.send(format!("prune {before}")).unwrap();
             Ok(())
         }
     }
@@ -283,11 +283,11 @@ mod tests {
         }
     }
 
-    fn batch(numbers: &[u64], forget: u64) -> Batch {
+    fn batch(numbers: &[u64], prune_before: u64) -> Batch {
         let record = |&seq| Record::new(seq, vec![], &b"data\n\n"[..]);
         Batch {
             records: Arc::new(numbers.iter().map(record).collect()),
-            forget,
+            prune_before,
         }
     }
 
@@ -322,7 +322,7 @@ mod tests {
         drop(script.store);
         let calls: Vec<String> = script.calls.iter().collect();
         assert_eq!(calls.first().unwrap(), "append [1, 2]");
-        assert_eq!(calls[calls.len() - 3..], ["sync", "forget 2", "end"]);
+        assert_eq!(calls[calls.len() - 3..], ["sync", "prune 2", "end"]);
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn a_run_goes_on_where_the_last_one_ended() {
     drop(disk);
     let (mut disk, _, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=11).collect::<Vec<u64>>());
-    disk.forget(12).unwrap();
+    disk.prune(12).unwrap();
     drop(disk);
     // Nothing is left but the count; and runs in which nothing happens leave no files behind.
     for _ in 0..3 {
@@ -247,10 +247,10 @@ fn a_damaged_segment_stays_until_it_is_forgotten() {
         let told = recovered.dropped.unwrap();
         assert!(told.starts_with("0000000001.log: all of it"), "{told}");
         assert_eq!((recovered.next, numbers), (11, vec![]));
-        disk.forget(10).unwrap();
+        disk.prune(10).unwrap();
         assert!(path.exists());
     }
-    open(folder.path()).unwrap().0.forget(11).unwrap();
+    open(folder.path()).unwrap().0.prune(11).unwrap();
     assert!(!path.exists());
 }
 
@@ -352,9 +352,9 @@ fn fill(folder: &Path) {
         // The last ones were refused, and may have been seen under their numbers all the same.
         assert!(recovered.next > next + SKIP / 2);
         (disk, next) = (reopened, recovered.next);
-        disk.forget(numbers[numbers.len() / 2]).unwrap();
+        disk.prune(numbers[numbers.len() / 2]).unwrap();
     }
-    disk.forget(next).unwrap();
+    disk.prune(next).unwrap();
     append(&mut disk, next).unwrap();
 }
 

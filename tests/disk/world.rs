@@ -162,7 +162,7 @@ impl World {
                 let back = *self.dice.pick(&[0, 1, 5, 30]);
                 let before = self.next.saturating_sub(back);
                 self.pruned_before = self.pruned_before.max(before);
-                let _ = disk.forget(self.pruned_before);
+                let _ = disk.prune(self.pruned_before);
             }
         }
     }
