@@ -150,8 +150,8 @@ pub struct Status {
     pub retained_bytes: u64,
     /// Bytes of memory that they take, index and namespaces included: what [`history_total`](crate::Config::history_total) bounds.
     pub retained_memory: u64,
-    /// Retained events that gave way to that bound.
-    pub gave_way: u64,
+    /// Retained events that were evicted to stay within that bound.
+    pub evicted: u64,
     /// How the store of events is.
     pub store: StoreState,
     /// Events waiting between publishers and the event loop.

@@ -449,7 +449,7 @@ fn namespaces_retain_by_count_bytes_and_age() {
 }
 
 #[test]
-fn all_together_are_within_the_total_and_the_noisy_give_way() {
+fn all_together_are_within_the_total_and_the_noisy_are_evicted() {
     let total = 8 << 20;
     let it = remember(
         with_history()
@@ -468,7 +468,7 @@ fn all_together_are_within_the_total_and_the_noisy_give_way() {
     it.wait_until(|status| status.events == 6_005);
     let status = it.server.handle.status();
     assert!(
-        status.gave_way > 0 && status.retained_memory <= total as u64,
+        status.evicted > 0 && status.retained_memory <= total as u64,
         "{status:?}"
     );
     assert!(status.retained_memory > total as u64 / 2, "{status:?}");

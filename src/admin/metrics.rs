@@ -346,10 +346,10 @@ impl Snapshot {
             self.retained_limit as i64,
         )?;
         out.counter(
-            "gave_way_events",
+            "evicted_events",
             "Events that were dropped before their time as memory was full",
             None,
-            status.gave_way,
+            status.evicted,
         )?;
         out.gauge(
             "store_failing",

@@ -576,7 +576,7 @@ impl Engine {
             self.ids.release(self.seq);
         }
         self.prefix = append.prefix;
-        self.give_way();
+        self.evict();
         Published {
             seq: self.seq,
             subscribers: append.reached.count(),

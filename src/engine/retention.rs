@@ -40,8 +40,8 @@ pub(super) struct Retention {
     events: usize,
     bytes: u64,
     memory: usize,
-    /// Events that gave way to the bound of all memory.
-    gave_way: u64,
+    /// Events that were evicted to stay within the bound of all memory.
+    evicted: u64,
     /// When events were published that are not yet too old, oldest first.
     ages: VecDeque<Age>,
     /// Events up to this number are too old.
@@ -129,7 +129,7 @@ impl Retention {
             events: 0,
             bytes: 0,
             memory: 0,
-            gave_way: 0,
+            evicted: 0,
             ages: VecDeque::new(),
             aged: 0,
             oldest: BinaryHeap::new(),
@@ -354,7 +354,7 @@ impl Retention {
         status.retained_events = self.events;
         status.retained_bytes = self.bytes;
         status.retained_memory = (self.memory + ids.memory()) as u64;
-        status.gave_way = self.gave_way;
+        status.evicted = self.evicted;
     }
 
     /// A log that holds about as much as any other, if all together hold too much.
@@ -421,13 +421,13 @@ impl Engine {
     }
 
     /// Makes the largest logs drop their oldest events until all together are within the total again.
-    pub(super) fn give_way(&mut self) {
+    pub(super) fn evict(&mut self) {
         while let Some(key) = self.retention.largest_of_too_much(&self.ids) {
             let events = self.retention.events;
             let offset = self.topics[key as usize].log.first_chunk_end();
             self.retention
                 .drop_before(offset, key, &mut self.topics, &mut self.ids);
-            self.retention.gave_way += (events - self.retention.events) as u64;
+            self.retention.evicted += (events - self.retention.events) as u64;
             // Whoever lacks what went is cut in the next pass.
             self.make_due(Audience::Topic(key));
             for index in 0..self.topics[key as usize].selections.len() {

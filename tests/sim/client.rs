@@ -51,7 +51,7 @@ pub(crate) struct Client {
     pub(crate) follower: Option<Follower>,
     /// It must end for this reason and no other.
     pub(crate) must_end: Option<Reason>,
-    /// Logs gave way to the limit of all memory while it was behind.
+    /// Events were evicted for the limit of all memory while it lagged.
     pub(crate) excused: bool,
     pub(crate) ended: Option<Ended>,
     pub(crate) judged: bool,

@@ -147,8 +147,8 @@ pub(crate) struct World {
     born: Instant,
     now: u64,
     told: Vec<Told>,
-    /// Logs may have given way to the bound of all memory up to this event.
-    gave_way: usize,
+    /// Events up to this one may have been evicted for the bound of all memory.
+    evicted: usize,
     clients: Vec<Client>,
     next: usize,
     store: Option<Store>,
@@ -207,7 +207,7 @@ impl World {
             born,
             now: 0,
             told: Vec::new(),
-            gave_way: 0,
+            evicted: 0,
             next: 0,
             store: None,
             coming: VecDeque::new(),
@@ -368,7 +368,7 @@ impl World {
         let frame = frame.expect("an event that may be");
         let bytes = frame.bytes.len() as u64 + 3 + "id:1-\n".len() as u64;
         let used = if broadcast { self.used() } else { Vec::new() };
-        let before = self.engine.status(self.instant()).gave_way;
+        let before = self.engine.status(self.instant()).evicted;
         let published = self.engine.publish(&frame, self.instant());
         for (data, own) in pieces {
             self.coming.push_back(Told {
@@ -400,8 +400,8 @@ impl World {
             self.told.len() as u64,
             "events are counted from 1 without gaps"
         );
-        if self.engine.status(self.instant()).gave_way > before {
-            self.gave_way = self.told.len();
+        if self.engine.status(self.instant()).evicted > before {
+            self.evicted = self.told.len();
         }
     }
 
@@ -461,8 +461,8 @@ impl World {
                 .rev()
                 .any(|(record, _)| record.seq() == seq);
             self.delivered(Some(stored));
-            if self.engine.status(now).gave_way > before.gave_way {
-                self.gave_way = self.told.len();
+            if self.engine.status(now).evicted > before.evicted {
+                self.evicted = self.told.len();
             }
         }
         let store = self.store.as_mut().expect("as before");
@@ -575,7 +575,7 @@ impl World {
         }
         self.engine
             .use_store(self.told.len() as u64 + 1, self.instant());
-        self.gave_way = if self.engine.status(self.instant()).gave_way > 0 {
+        self.evicted = if self.engine.status(self.instant()).evicted > 0 {
             self.told.len()
         } else {
             0
@@ -626,7 +626,7 @@ impl World {
     /// Whether the log of a namespace must still retain an event.
     fn must_retain(&self, name: &str, event: usize) -> bool {
         let told = &self.told[event];
-        if event < self.gave_way
+        if event < self.evicted
             || told.lost
             || told.forgotten
             || self.is_in(name, event) != Some(true)
@@ -827,7 +827,7 @@ impl World {
         self.net.streams.clear();
         self.net.taken.clear();
         self.told.clear();
-        self.gave_way = 0;
+        self.evicted = 0;
         for client in &mut self.clients {
             client.stream = None;
         }

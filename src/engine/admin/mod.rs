@@ -613,7 +613,7 @@ impl Engine {
             }
             _ => "",
         };
-        let gave_way = match status.gave_way {
+        let evicted = match status.evicted {
             0 => String::new(),
             count => format!(
                 "{count} retained events were dropped before their time as history-total was reached"
@@ -623,7 +623,7 @@ impl Engine {
             StoreState::Failing => "events cannot be stored, so publishing over HTTP is refused",
             StoreState::Working | StoreState::None => "",
         };
-        let all = [store.into(), publish.into(), admin.into(), gave_way];
+        let all = [store.into(), publish.into(), admin.into(), evicted];
         all.into_iter()
             .filter(|warning: &String| !warning.is_empty())
             .collect()

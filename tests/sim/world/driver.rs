@@ -329,16 +329,16 @@ impl World {
             .count()
     }
 
-    /// Logs may have given way to the limit of all memory when events came to them: then whoever is behind may be cut.
+    /// Events may be evicted for the limit of all memory when new ones come; lagging subscribers may then be cut.
     pub(super) fn note_pressure(&mut self, before: &Status, bytes: usize) -> Result<(), String> {
         let after = self.engine.status(self.instant());
-        if after.gave_way == before.gave_way {
+        if after.evicted == before.evicted {
             return Ok(());
         }
         // A log takes a new piece of memory for an event, which is no larger than this, if the event is not.
         let most = NAMESPACES.len() * (3 * bytes + (100 << 10));
         if before.retained_memory + (most as u64) < self.config.history_total as u64 {
-            return Err(format!("logs gave way without need: {before:?}"));
+            return Err(format!("logs were evicted without need: {before:?}"));
         }
         for index in 0..self.live.len() {
             self.clients[self.live[index]].excused = true;
