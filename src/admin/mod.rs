@@ -2,6 +2,7 @@
 //! the engine brings what there is to tell.
 
 pub(crate) mod assets;
+pub(crate) mod endpoint;
 pub(crate) mod histogram;
 pub(crate) mod json;
 pub(crate) mod metrics;

@@ -8,6 +8,8 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::access::{PublishAccess, shows_token};
+#[cfg(feature = "admin")]
+use crate::admin::endpoint::AdminAction;
 use crate::event::{Event, EventError};
 use crate::event_stream::encode::{Frame, own_id};
 use crate::http::body::BodyReader;
@@ -18,7 +20,7 @@ use crate::http::route::{self, PublishQuery};
 use crate::namespace::Namespace;
 
 #[cfg(feature = "admin")]
-use super::admin::{ACTION_MOST, AdminAction};
+use super::admin::ACTION_MOST;
 use super::connection::Phase;
 use super::storing::Origin;
 use super::{ConnId, Engine, Published};

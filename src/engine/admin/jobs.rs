@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 
+use crate::admin::endpoint::Endpoint;
 use crate::admin::json::{ConnectionJson, NamespaceJson, json};
 use crate::admin::metrics::Snapshot;
 use crate::admin::paging::{ListQuery, Page, SortKey};
@@ -17,7 +18,7 @@ use super::super::audience::Audience;
 use super::super::connection::{Connection, Phase, Place, Stream};
 use super::super::topic::Topic;
 use super::super::{ConnId, Engine};
-use super::{Endpoint, guarded};
+use super::guarded;
 
 /// Steps of a job in one slice: a few tenths of a millisecond.
 const STEPS: usize = 1_000;

@@ -9,13 +9,12 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
 use crate::access::{AdminAccess, PublishAccess, same_secret, shows_token};
+use crate::admin::endpoint::{AdminAction, DisconnectRequest, Endpoint, LoginRequest};
 use crate::admin::json::{LoopJson, SessionJson, StatusJson, json};
 use crate::admin::metrics::{Measures, Series};
 use crate::admin::{assets, session};
-use crate::http::request::{RequestHead, RequestReader};
+use crate::http::request::{Reject, RequestHead, RequestReader};
 use crate::http::response::{self, Answer};
 use crate::http::{proxy, route};
 use crate::namespace::Namespace;
@@ -112,62 +111,6 @@ fn usual_path<'a>(mut namespaces: impl Iterator<Item = &'a Namespace>) -> String
 /// The beginning of a text, so many bytes at the most.
 fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
-}
-
-/// What is asked for.
-#[derive(Debug, Clone, Copy)]
-enum Endpoint {
-    Redirect,
-    File,
-    Session,
-    Status,
-    Connection,
-    Namespaces,
-    Events,
-    Metrics,
-    Act(AdminAction),
-}
-
-/// What an administrator does by a request with a body.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum AdminAction {
-    Disconnect,
-    Login {
-        /// The client speaks HTTPS, to a proxy.
-        secure: bool,
-    },
-    Logout,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Whom {
-    id: Option<u64>,
-    namespace: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Login {
-    token: String,
-}
-
-fn endpoint(path: &str) -> Option<Endpoint> {
-    Some(match path {
-        "/admin" => Endpoint::Redirect,
-        "/metrics" => Endpoint::Metrics,
-        path => match path.strip_prefix("/admin/")? {
-            "session.json" => Endpoint::Session,
-            "status.json" => Endpoint::Status,
-            "connection.json" => Endpoint::Connection,
-            "namespaces.json" => Endpoint::Namespaces,
-            "events" => Endpoint::Events,
-            "disconnect" => Endpoint::Act(AdminAction::Disconnect),
-            "login" => Endpoint::Act(AdminAction::Login { secure: false }),
-            "logout" => Endpoint::Act(AdminAction::Logout),
-            _ => Endpoint::File,
-        },
-    })
 }
 
 /// An answer that no page of another origin may read, and that is what it says it is.
@@ -304,7 +247,7 @@ impl Engine {
             // Whoever watches over a server asks each of its listeners whether it is there.
             (true, true) => !matches!(head.path(), "/healthz" | "/readyz"),
             (true, false) => false,
-            (false, _) => endpoint(head.path()).is_some(),
+            (false, _) => Endpoint::at(head.path()).is_some(),
         }
     }
 
@@ -320,7 +263,7 @@ impl Engine {
         };
         let answer = match endpoint {
             Endpoint::Redirect => Answer::new(308).header("Location", "admin/"),
-            Endpoint::File => {
+            Endpoint::Asset => {
                 let name = head.path().strip_prefix("/admin/");
                 let answer = name.and_then(|name| assets::answer(name, head));
                 answer.unwrap_or_else(not_found)
@@ -328,14 +271,14 @@ impl Engine {
             Endpoint::Session => self.session(head),
             Endpoint::Connection => self.connection(head.query()),
             Endpoint::Events => return self.begin_watching(key, head),
-            Endpoint::Act(action) => {
+            Endpoint::Action(action) => {
                 let action = self.with_scheme(key, head, action);
                 return self.receive_action(key, reader, head, action);
             }
             Endpoint::Status | Endpoint::Namespaces | Endpoint::Metrics => {
                 match self.job(endpoint, key, head) {
                     Ok(job) => return self.begin_job(job, reader),
-                    Err(reject) => Answer::error(reject.status, &reject.message),
+                    Err(reject) => rejection(&reject),
                 }
             }
         };
@@ -344,17 +287,14 @@ impl Engine {
 
     /// What a request asks for, if it may.
     fn admit(&self, head: &RequestHead) -> Result<Endpoint, Answer> {
-        let endpoint = endpoint(head.path()).ok_or_else(not_found)?;
-        let methods: (&[&str], _) = match endpoint {
-            Endpoint::Act(_) => (&["POST"], "POST, OPTIONS"),
-            _ => (&["GET", "HEAD"], "GET, HEAD, OPTIONS"),
-        };
+        let endpoint = Endpoint::at(head.path()).ok_or_else(not_found)?;
+        let allow = endpoint.allow();
         if head.method() == "OPTIONS" {
-            return Err(Answer::new(204).header("Allow", methods.1));
+            return Err(Answer::new(204).header("Allow", allow));
         }
-        if !methods.0.contains(&head.method()) {
-            let answer = Answer::error(405, &format!("this path takes {}", methods.1));
-            return Err(answer.header("Allow", methods.1));
+        if !endpoint.takes(head.method()) {
+            let answer = Answer::error(405, &format!("this path takes {allow}"));
+            return Err(answer.header("Allow", allow));
         }
         if self.admin_access() == AdminAccess::Off {
             return Err(Answer::error(
@@ -363,10 +303,12 @@ impl Engine {
             ));
         }
         match endpoint {
-            Endpoint::Redirect | Endpoint::File => {}
+            Endpoint::Redirect | Endpoint::Asset => {}
             Endpoint::Session => refuse_foreign(head)?,
             // Whoever is about to show the token, or no longer wants to.
-            Endpoint::Act(AdminAction::Login { .. } | AdminAction::Logout) => refuse_foreign(head)?,
+            Endpoint::Action(AdminAction::Login { .. } | AdminAction::Logout) => {
+                refuse_foreign(head)?
+            }
             _ => self.check_admin(head)?,
         }
         Ok(endpoint)
@@ -444,40 +386,26 @@ impl Engine {
     }
 
     fn act_disconnect(&mut self, body: &[u8]) -> Answer {
-        let whom = match serde_json::from_slice(body) {
-            Ok(Whom {
-                id: Some(id),
-                namespace: None,
-            }) => Ok(id),
-            Ok(Whom {
-                id: None,
-                namespace: Some(namespace),
-            }) => Err(namespace),
-            _ => {
-                return Answer::error(
-                    400,
-                    r#"the body is neither {"id":N} nor {"namespace":"/a"}"#,
-                );
+        let request = DisconnectRequest::parse(body, &self.config.namespace_limits);
+        let count = match request {
+            Ok(DisconnectRequest::Connection(id)) => {
+                usize::from(self.disconnect_id(id, DisconnectReason::Kicked))
             }
-        };
-        let count = match whom {
-            Ok(id) => usize::from(self.disconnect_id(id, DisconnectReason::Kicked)),
-            Err(path) => match Namespace::parse_within(&path, &self.config.namespace_limits) {
-                Ok(namespace) => self.kick_namespace(&namespace),
-                Err(error) => return Answer::error(400, &error.to_string()),
-            },
+            Ok(DisconnectRequest::Namespace(namespace)) => self.kick_namespace(&namespace),
+            Err(reject) => return rejection(&reject),
         };
         Answer::json(200, format!("{{\"disconnected\":{count}}}"))
     }
 
     fn act_login(&self, body: &[u8], secure: bool) -> Answer {
-        let Ok(Login { token: shown }) = serde_json::from_slice(body) else {
-            return Answer::error(400, r#"the body is not {"token":"…"}"#);
+        let token = match LoginRequest::parse(body) {
+            Ok(request) => request.token,
+            Err(reject) => return rejection(&reject),
         };
         match &self.config.admin_token {
             None => Answer::error(409, "there is no admin token to sign in with"),
-            Some(token) if same_secret(&shown, token) => {
-                Answer::new(204).header("Set-Cookie", session::sign_in(token, secure))
+            Some(expected) if same_secret(&token, expected) => {
+                Answer::new(204).header("Set-Cookie", session::sign_in(expected, secure))
             }
             Some(_) => Answer::error(401, "this is not the admin token"),
         }
@@ -628,6 +556,10 @@ impl Engine {
             .filter(|warning: &String| !warning.is_empty())
             .collect()
     }
+}
+
+fn rejection(reject: &Reject) -> Answer {
+    Answer::error(reject.status, &reject.message)
 }
 
 fn not_found() -> Answer {
