@@ -39,14 +39,14 @@ pub(crate) struct Part {
 
 /// A frame to be put in.
 #[derive(Debug)]
-pub(crate) enum Parcel<'a> {
+pub(crate) enum EncodedEvent<'a> {
     /// To be copied.
     Text(&'a str, Part),
     /// To be held as it is.
     Whole(Frame),
 }
 
-impl Parcel<'_> {
+impl EncodedEvent<'_> {
     /// Checks an event and encodes it, into `scratch` if it is to be copied.
     ///
     /// # Errors
@@ -55,9 +55,9 @@ impl Parcel<'_> {
         event: &Event,
         limits: &EventLimits,
         scratch: &'s mut String,
-    ) -> Result<Parcel<'s>, EventError> {
+    ) -> Result<EncodedEvent<'s>, EventError> {
         if !event.also.is_empty() || event.content.bytes() >= SHARE_FROM {
-            return Frame::new(event, limits).map(Parcel::Whole);
+            return Frame::new(event, limits).map(EncodedEvent::Whole);
         }
         let path = namespace::normal_form(&event.namespace, &limits.namespace)?;
         scratch.clear();
@@ -68,7 +68,7 @@ impl Parcel<'_> {
             event_bytes: (scratch.len() - path.len()) as u32,
             encoded: event.content.is_encoded(),
         };
-        Ok(Parcel::Text(scratch, part))
+        Ok(EncodedEvent::Text(scratch, part))
     }
 
     /// How many bytes the event takes on the wire.
@@ -82,13 +82,13 @@ impl Parcel<'_> {
 
 impl FrameRun {
     /// Puts a frame in behind the others.
-    pub(crate) fn push(&mut self, parcel: Parcel<'_>) {
-        self.parts.push(match parcel {
-            Parcel::Text(text, part) => {
+    pub(crate) fn push(&mut self, encoded: EncodedEvent<'_>) {
+        self.parts.push(match encoded {
+            EncodedEvent::Text(text, part) => {
                 self.text.push_str(text);
                 Some(part)
             }
-            Parcel::Whole(frame) => {
+            EncodedEvent::Whole(frame) => {
                 self.whole.push_back(frame);
                 None
             }
@@ -161,13 +161,13 @@ mod tests {
             let mut frames = Vec::new();
             for event in &events {
                 let frame = Frame::new(event, &limits).unwrap();
-                let parcel = Parcel::new(event, &limits, &mut scratch).unwrap();
-                assert_eq!(parcel.event_bytes(), frame.bytes.len());
-                run.push(parcel);
+                let encoded = EncodedEvent::new(event, &limits, &mut scratch).unwrap();
+                assert_eq!(encoded.event_bytes(), frame.bytes.len());
+                run.push(encoded);
                 frames.push(frame);
             }
             let everyone = Frame::broadcast(&data(1), &limits).unwrap();
-            run.push(Parcel::Whole(everyone.clone()));
+            run.push(EncodedEvent::Whole(everyone.clone()));
             frames.push(everyone);
             for (place, frame) in (1..).zip(&frames) {
                 let (lent, last) = run.next().unwrap();
@@ -193,11 +193,11 @@ mod tests {
             Event::new("/a", "x".repeat((1 << 20) + 1)),
         ] {
             let error = Frame::new(&refused, &limits).unwrap_err();
-            let parcel = Parcel::new(&refused, &limits, &mut scratch);
-            assert_eq!(parcel.unwrap_err(), error);
+            let encoded = EncodedEvent::new(&refused, &limits, &mut scratch);
+            assert_eq!(encoded.unwrap_err(), error);
         }
         let mut run = FrameRun::default();
-        run.push(Parcel::new(&Event::new("/a", "1"), &limits, &mut scratch).unwrap());
+        run.push(EncodedEvent::new(&Event::new("/a", "1"), &limits, &mut scratch).unwrap());
         assert_eq!(&*run.next().unwrap().0.bytes, b"data:1\n\n");
     }
 
@@ -207,11 +207,11 @@ mod tests {
         let event = Event::new("/a", "x".repeat(1000));
         let mut run = FrameRun::default();
         for _ in 0..100_000 {
-            run.push(Parcel::new(&event, &limits, &mut scratch).unwrap());
+            run.push(EncodedEvent::new(&event, &limits, &mut scratch).unwrap());
         }
         run.clear();
         assert!(run.text.capacity() >= 100_000_000 && run.parts.capacity() >= 100_000);
-        run.push(Parcel::new(&event, &limits, &mut scratch).unwrap());
+        run.push(EncodedEvent::new(&event, &limits, &mut scratch).unwrap());
         run.clear();
         assert_eq!(run.text.capacity(), KEEP_BYTES);
         assert_eq!(run.parts.capacity(), KEEP_PARTS);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventError};
 use crate::event_stream::encode::{EventLimits, Frame, FrameRef};
-use crate::frame_run::{FrameRun, Parcel};
+use crate::frame_run::{EncodedEvent, FrameRun};
 
 /// How long what is in the queue is to last under load, if those who put it in can wait.
 const QUEUED_FOR: Duration = Duration::from_millis(2);
@@ -82,7 +82,7 @@ impl Publisher {
     /// # Errors
     /// [`SendError::Refused`] or [`SendError::Closed`].
     pub fn send(&self, event: Event) -> Result<(), SendError> {
-        self.enqueue(event, Parcel::new, Patience::Endless)
+        self.enqueue(event, EncodedEvent::new, Patience::Endless)
     }
 
     /// Sends an event if there is room for it now.
@@ -90,7 +90,7 @@ impl Publisher {
     /// # Errors
     /// [`SendError::Full`] gives the event back; or as [`Publisher::send`].
     pub fn try_send(&self, event: Event) -> Result<(), SendError> {
-        self.enqueue(event, Parcel::new, Patience::None)
+        self.enqueue(event, EncodedEvent::new, Patience::None)
     }
 
     /// Sends an event, and waits for room no longer than `timeout`.
@@ -105,7 +105,7 @@ impl Publisher {
         let patience = Instant::now()
             .checked_add(timeout)
             .map_or(Patience::Endless, Patience::Until);
-        self.enqueue(event, Parcel::new, patience)
+        self.enqueue(event, EncodedEvent::new, patience)
     }
 
     /// Sends an event to every subscriber of every namespace, whatever its own namespace; waits while the queue is full.
@@ -113,15 +113,16 @@ impl Publisher {
     /// # Errors
     /// As [`Publisher::send`].
     pub fn broadcast(&self, event: Event) -> Result<(), SendError> {
-        let encode: Encode = |event, limits, _| Frame::broadcast(event, limits).map(Parcel::Whole);
+        let encode: Encode =
+            |event, limits, _| Frame::broadcast(event, limits).map(EncodedEvent::Whole);
         self.enqueue(event, encode, Patience::Endless)
     }
 
     fn enqueue(&self, event: Event, encode: Encode, patience: Patience) -> Result<(), SendError> {
         // A thread that is ending has no memory of its own any more.
         let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        let parcel = encode(&event, &self.limits, &mut scratch).map_err(SendError::Refused)?;
-        let bytes = parcel.event_bytes();
+        let encoded = encode(&event, &self.limits, &mut scratch).map_err(SendError::Refused)?;
+        let bytes = encoded.event_bytes();
         let mut queued = match self.shared.lock_with_room(bytes, patience) {
             Ok(queued) => queued,
             Err(NoRoom::Full) => return Err(SendError::Full(Box::new(event))),
@@ -129,7 +130,7 @@ impl Publisher {
         };
         queued.events += 1;
         queued.bytes += bytes;
-        queued.run.push(parcel);
+        queued.run.push(encoded);
         let wake = queued.bytes >= queued.wake_at && queued.rouse();
         drop(queued);
         if wake {
@@ -140,8 +141,9 @@ impl Publisher {
     }
 }
 
-/// Makes a parcel of an event, with memory to encode it in.
-type Encode = for<'s> fn(&Event, &EventLimits, &'s mut String) -> Result<Parcel<'s>, EventError>;
+/// Encodes an event, with memory to encode it in.
+type Encode =
+    for<'s> fn(&Event, &EventLimits, &'s mut String) -> Result<EncodedEvent<'s>, EventError>;
 
 thread_local! {
     /// Where a thread encodes its small events, so that each is copied under the lock in one go.
