@@ -1,4 +1,4 @@
-//! Frames on their way from publishers to the event loop: a run of text, not a list of what each was allocated in.
+//! Frames on their way from publishers to the event loop: one piece of text, not a list of what each was allocated in.
 //!
 //! Memory that one thread allocates and another frees costs more than all else about a small event, and is scattered. Here
 //! whoever puts frames in owns their memory, and whoever takes them out walks through one piece of it. Frames that are large, or go
@@ -11,16 +11,16 @@ use crate::event_log::SHARE_FROM;
 use crate::event_stream::encode::{BytesRef, EventLimits, Frame, FrameRef, TargetRef, encode_into};
 use crate::namespace::{self, NamespaceRef};
 
-/// Memory that an emptied run keeps, whatever it held: bursts would have to find it again.
+/// Memory that an emptied buffer keeps, whatever it held: bursts would have to find it again.
 const KEEP_BYTES: usize = 1 << 20;
-const KEEP_PARTS: usize = KEEP_BYTES / 64;
+const KEEP_ITEMS: usize = KEEP_BYTES / 64;
 
 /// Frames in the order in which they were put in.
 #[derive(Debug, Default)]
-pub(crate) struct FrameRun {
+pub(crate) struct EventBuffer {
     text: String,
-    /// Which part of the text each frame is; nothing for one that is held as it is.
-    parts: Vec<Option<Part>>,
+    /// What of the text each frame is; nothing for one that is held as it is.
+    items: Vec<Option<Item>>,
     whole: VecDeque<Frame>,
     /// How many frames were taken out, and how much of the text.
     taken: usize,
@@ -31,7 +31,7 @@ pub(crate) struct FrameRun {
 
 /// A frame as text: the path of its namespace and, behind it, the event.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Part {
+pub(crate) struct Item {
     path_bytes: u32,
     event_bytes: u32,
     encoded: bool,
@@ -41,7 +41,7 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) enum EncodedEvent<'a> {
     /// To be copied.
-    Text(&'a str, Part),
+    Text(&'a str, Item),
     /// To be held as it is.
     Whole(Frame),
 }
@@ -63,30 +63,30 @@ impl EncodedEvent<'_> {
         scratch.clear();
         scratch.push_str(&path);
         encode_into(event, limits.max_event, scratch)?;
-        let part = Part {
+        let item = Item {
             path_bytes: path.len() as u32,
             event_bytes: (scratch.len() - path.len()) as u32,
             encoded: event.content.is_encoded(),
         };
-        Ok(EncodedEvent::Text(scratch, part))
+        Ok(EncodedEvent::Text(scratch, item))
     }
 
     /// How many bytes the event takes on the wire.
     pub(crate) fn event_bytes(&self) -> usize {
         match self {
-            Self::Text(_, part) => part.event_bytes as usize,
+            Self::Text(_, item) => item.event_bytes as usize,
             Self::Whole(frame) => frame.bytes.len(),
         }
     }
 }
 
-impl FrameRun {
+impl EventBuffer {
     /// Puts a frame in behind the others.
     pub(crate) fn push(&mut self, encoded: EncodedEvent<'_>) {
-        self.parts.push(match encoded {
-            EncodedEvent::Text(text, part) => {
+        self.items.push(match encoded {
+            EncodedEvent::Text(text, item) => {
                 self.text.push_str(text);
-                Some(part)
+                Some(item)
             }
             EncodedEvent::Whole(frame) => {
                 self.whole.push_back(frame);
@@ -97,35 +97,35 @@ impl FrameRun {
 
     /// Whether all are taken out.
     pub(crate) fn is_empty(&self) -> bool {
-        self.taken == self.parts.len()
+        self.taken == self.items.len()
     }
 
     /// Takes the next frame out, and says whether it was the last.
     pub(crate) fn next(&mut self) -> Option<(FrameRef<'_>, bool)> {
-        let part = *self.parts.get(self.taken)?;
+        let item = *self.items.get(self.taken)?;
         self.taken += 1;
         let last = self.is_empty();
-        let Some(part) = part else {
+        let Some(item) = item else {
             self.lent = self.whole.pop_front();
             return self.lent.as_ref().map(|frame| (frame.by_ref(), last));
         };
-        let (path, rest) = self.text[self.taken_text..].split_at(part.path_bytes as usize);
-        let event = &rest[..part.event_bytes as usize];
+        let (path, rest) = self.text[self.taken_text..].split_at(item.path_bytes as usize);
+        let event = &rest[..item.event_bytes as usize];
         self.taken_text += path.len() + event.len();
         let frame = FrameRef {
             target: TargetRef::One(NamespaceRef::of_normal(path)),
             bytes: BytesRef::Slice(event.as_bytes()),
-            encoded: part.encoded,
+            encoded: item.encoded,
         };
         Some((frame, last))
     }
 
     /// Makes room when all is taken out. Memory that was hardly needed goes.
     pub(crate) fn clear(&mut self) {
-        let parts = KEEP_PARTS.max(4 * self.parts.len());
+        let items = KEEP_ITEMS.max(4 * self.items.len());
         let text_bytes = KEEP_BYTES.max(4 * self.text.len());
-        self.parts.clear();
-        self.parts.shrink_to(parts);
+        self.items.clear();
+        self.items.shrink_to(items);
         self.text.clear();
         self.text.shrink_to(text_bytes);
         self.whole.clear();
@@ -156,29 +156,29 @@ mod tests {
             data(1).also("/b").also("/c"),
             data(2),
         ];
-        let (mut run, mut scratch) = (FrameRun::default(), String::new());
+        let (mut buffer, mut scratch) = (EventBuffer::default(), String::new());
         for _ in 0..2 {
             let mut frames = Vec::new();
             for event in &events {
                 let frame = Frame::new(event, &limits).unwrap();
                 let encoded = EncodedEvent::new(event, &limits, &mut scratch).unwrap();
                 assert_eq!(encoded.event_bytes(), frame.bytes.len());
-                run.push(encoded);
+                buffer.push(encoded);
                 frames.push(frame);
             }
             let everyone = Frame::broadcast(&data(1), &limits).unwrap();
-            run.push(EncodedEvent::Whole(everyone.clone()));
+            buffer.push(EncodedEvent::Whole(everyone.clone()));
             frames.push(everyone);
             for (place, frame) in (1..).zip(&frames) {
-                let (lent, last) = run.next().unwrap();
+                let (lent, last) = buffer.next().unwrap();
                 assert_eq!(last, place == frames.len());
                 assert_eq!(&*lent.bytes, &frame.bytes[..]);
                 let target = format!("{:?}", lent.target.to_target());
                 assert_eq!(target, format!("{:?}", frame.target));
                 assert_eq!(lent.encoded, frame.encoded);
             }
-            assert!(run.next().is_none());
-            run.clear();
+            assert!(buffer.next().is_none());
+            buffer.clear();
         }
     }
 
@@ -196,24 +196,24 @@ mod tests {
             let encoded = EncodedEvent::new(&refused, &limits, &mut scratch);
             assert_eq!(encoded.unwrap_err(), error);
         }
-        let mut run = FrameRun::default();
-        run.push(EncodedEvent::new(&Event::new("/a", "1"), &limits, &mut scratch).unwrap());
-        assert_eq!(&*run.next().unwrap().0.bytes, b"data:1\n\n");
+        let mut buffer = EventBuffer::default();
+        buffer.push(EncodedEvent::new(&Event::new("/a", "1"), &limits, &mut scratch).unwrap());
+        assert_eq!(&*buffer.next().unwrap().0.bytes, b"data:1\n\n");
     }
 
     #[test]
     fn memory_that_was_hardly_needed_goes() {
         let (limits, mut scratch) = (EventLimits::default(), String::new());
         let event = Event::new("/a", "x".repeat(1000));
-        let mut run = FrameRun::default();
+        let mut buffer = EventBuffer::default();
         for _ in 0..100_000 {
-            run.push(EncodedEvent::new(&event, &limits, &mut scratch).unwrap());
+            buffer.push(EncodedEvent::new(&event, &limits, &mut scratch).unwrap());
         }
-        run.clear();
-        assert!(run.text.capacity() >= 100_000_000 && run.parts.capacity() >= 100_000);
-        run.push(EncodedEvent::new(&event, &limits, &mut scratch).unwrap());
-        run.clear();
-        assert_eq!(run.text.capacity(), KEEP_BYTES);
-        assert_eq!(run.parts.capacity(), KEEP_PARTS);
+        buffer.clear();
+        assert!(buffer.text.capacity() >= 100_000_000 && buffer.items.capacity() >= 100_000);
+        buffer.push(EncodedEvent::new(&event, &limits, &mut scratch).unwrap());
+        buffer.clear();
+        assert_eq!(buffer.text.capacity(), KEEP_BYTES);
+        assert_eq!(buffer.items.capacity(), KEEP_ITEMS);
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventError};
 use crate::event_stream::encode::{EventLimits, Frame, FrameRef};
-use crate::frame_run::{EncodedEvent, FrameRun};
+use crate::frame_run::{EncodedEvent, EventBuffer};
 
 /// How long what is in the queue is to last under load, if those who put it in can wait.
 const QUEUED_FOR: Duration = Duration::from_millis(2);
@@ -66,7 +66,7 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {}
 
 /// The event loop tells publishers of room when it has worked off this part of the queue, and at the end of a run.
-const RELEASE_PARTS: usize = 64;
+const RELEASES_PER_QUEUE: usize = 64;
 
 /// How long a publisher waits for room.
 #[derive(Clone, Copy)]
@@ -130,7 +130,7 @@ impl Publisher {
         };
         queued.events += 1;
         queued.bytes += bytes;
-        queued.run.push(encoded);
+        queued.buffer.push(encoded);
         let wake = queued.bytes >= queued.wake_at && queued.rouse();
         drop(queued);
         if wake {
@@ -160,7 +160,7 @@ enum NoRoom {
 #[derive(Debug, Default)]
 struct Queued {
     /// What the event loop has not taken away.
-    run: FrameRun,
+    buffer: EventBuffer,
     /// Events and their bytes, those included that the event loop has taken away and not yet worked off.
     events: usize,
     bytes: usize,
@@ -310,7 +310,7 @@ impl Shared {
 /// The event loop's end of the queue.
 pub(crate) struct Intake {
     /// What it has taken away.
-    run: FrameRun,
+    buffer: EventBuffer,
     /// What it has worked off of that, and the publishers do not know of yet.
     taken: Taken,
     /// What there was to do lately.
@@ -349,7 +349,7 @@ pub(crate) fn queue(events: usize, bytes: usize, limits: EventLimits) -> (Publis
         waker: OnceLock::new(),
     });
     let intake = Intake {
-        run: FrameRun::default(),
+        buffer: EventBuffer::default(),
         taken: Taken::default(),
         lately: Lately::default(),
         shared: Arc::clone(&shared),
@@ -360,18 +360,18 @@ pub(crate) fn queue(events: usize, bytes: usize, limits: EventLimits) -> (Publis
 impl Intake {
     /// The next event, if there is one.
     pub(crate) fn next(&mut self) -> Option<FrameRef<'_>> {
-        if self.run.is_empty() {
-            self.run.clear();
-            std::mem::swap(&mut self.run, &mut self.shared.lock().run);
+        if self.buffer.is_empty() {
+            self.buffer.clear();
+            std::mem::swap(&mut self.buffer, &mut self.shared.lock().buffer);
         }
-        let Some((frame, last)) = self.run.next() else {
+        let Some((frame, last)) = self.buffer.next() else {
             self.lately.ran_empty = true;
             return None;
         };
         self.taken.events += 1;
         self.taken.bytes += frame.bytes.len();
         self.lately.bytes += frame.bytes.len();
-        if last || self.taken.bytes >= self.shared.most_bytes / RELEASE_PARTS {
+        if last || self.taken.bytes >= self.shared.most_bytes / RELEASES_PER_QUEUE {
             self.lately.waited |= self.shared.release(std::mem::take(&mut self.taken));
         }
         Some(frame)
