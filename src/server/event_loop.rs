@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::engine::AdminSetup;
 use crate::engine::{ConnId, Engine, ReadInterest};
 use crate::namespace::Namespace;
-use crate::publisher::Intake;
+use crate::publisher::QueueReader;
 use crate::server::Startup;
 use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
 use crate::server::hooks::Hooks;
@@ -50,7 +50,7 @@ pub(super) struct EventLoop {
     listeners: Vec<Listener>,
     peers: Peers,
     engine: Engine,
-    intake: Intake,
+    queue: QueueReader,
     commands: Receiver<Command>,
     hooks: Hooks,
     run: Arc<Run>,
@@ -91,7 +91,7 @@ impl EventLoop {
     pub(super) fn new(
         config: Config,
         sockets: Listeners,
-        intake: Intake,
+        queue: QueueReader,
         commands: Receiver<Command>,
         hooks: Hooks,
         run: Arc<Run>,
@@ -102,7 +102,7 @@ impl EventLoop {
             event_store,
         } = startup;
         let poll = Poll::new()?;
-        intake.shared.set_waker(Waker::new(poll.registry(), WAKER)?);
+        queue.queue.set_waker(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         let common = sockets.common.len();
@@ -123,8 +123,8 @@ impl EventLoop {
         set_admin(&mut engine, &config, &addresses, listeners.len() > common);
         engine.set_access(config.access(&addresses));
         let store = event_store.map(|event_store| {
-            let shared = Arc::clone(&intake.shared);
-            StoreThread::spawn(event_store, move || shared.wake())
+            let queue = Arc::clone(&queue.queue);
+            StoreThread::spawn(event_store, move || queue.wake())
         });
         run.set_at_rest(None);
         Ok(Self {
@@ -132,7 +132,7 @@ impl EventLoop {
             listeners,
             peers: Peers::default(),
             engine,
-            intake,
+            queue,
             commands,
             hooks,
             run,
@@ -161,7 +161,7 @@ impl EventLoop {
                 Err(_) => readiness.clear(),
                 Ok(()) => {}
             }
-            self.intake.awake();
+            self.queue.awake();
             now = Instant::now();
             for ready in &readiness {
                 self.note(ready, now);
@@ -170,8 +170,8 @@ impl EventLoop {
             self.read_backlog(now);
             self.carry_out_commands(now);
             let idle = self.take_events(now);
-            self.intake.pace(now);
-            self.engine.settle(idle && !self.intake.is_refilled(), now);
+            self.queue.pace(now);
+            self.engine.settle(idle && !self.queue.is_refilled(), now);
             self.drain(now);
             self.engine.tick(now);
             let unfinished = self.engine.flush(&mut self.peers, now);
@@ -182,7 +182,7 @@ impl EventLoop {
             self.reap();
             #[cfg(feature = "admin")]
             {
-                let queued = (self.intake.len(), self.intake.bytes());
+                let queued = (self.queue.len(), self.queue.bytes());
                 self.engine.note_turn(now, Instant::now(), queued);
             }
             let events = (!idle || self.engine.has_stored()) && !self.engine.intake_paused();
@@ -203,7 +203,7 @@ impl EventLoop {
         }
         // In a pause, which is short, nobody wakes the loop.
         if !self.engine.intake_paused() {
-            let enough = self.intake.prepare_to_sleep(self.engine.gathers());
+            let enough = self.queue.prepare_to_sleep(self.engine.gathers());
             let events = enough && self.engine.takes_events();
             let reply = self.store.as_ref().is_some_and(StoreThread::has_reply);
             if events || reply || !self.commands.is_empty() {
@@ -431,7 +431,7 @@ impl EventLoop {
                     // With all there is on the way to the store, its reply will wake the loop.
                     return self.store.is_some() && !self.engine.has_stored();
                 }
-                let Some(frame) = self.intake.next() else {
+                let Some(frame) = self.queue.next() else {
                     break;
                 };
                 self.engine.publish_ref(frame, now);
@@ -491,7 +491,7 @@ impl EventLoop {
                     // Centuries of grace are as good as one.
                     let until = now + grace.min(Duration::from_secs(100 * 365 * 86_400));
                     self.draining = Some(Draining {
-                        queued: self.intake.len(),
+                        queued: self.queue.len(),
                         until,
                     });
                 }
@@ -518,7 +518,7 @@ impl EventLoop {
 
     fn status(&self, now: Instant) -> Status {
         Status {
-            queued: self.intake.len(),
+            queued: self.queue.len(),
             ..self.engine.status(now)
         }
     }

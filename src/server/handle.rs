@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::event_stream::encode::max_frame_bytes;
 use crate::namespace::Namespace;
-use crate::publisher::Shared;
+use crate::publisher::Queue;
 use crate::status::{State, Status};
 use crate::subscription::{Pipe, Subscription};
 
@@ -53,7 +53,7 @@ impl From<Namespace> for Disconnect {
 #[derive(Clone)]
 pub(crate) struct Control {
     sender: Sender<Command>,
-    shared: Arc<Shared>,
+    queue: Arc<Queue>,
 }
 
 impl std::fmt::Debug for Control {
@@ -63,15 +63,15 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    pub(crate) fn new(shared: Arc<Shared>) -> (Self, Receiver<Command>) {
+    pub(crate) fn new(queue: Arc<Queue>) -> (Self, Receiver<Command>) {
         let (sender, receiver) = unbounded();
-        (Self { sender, shared }, receiver)
+        (Self { sender, queue }, receiver)
     }
 
     /// Does nothing when the server has ended.
     pub(crate) fn send(&self, command: Command) {
         if self.sender.send(command).is_ok() {
-            self.shared.wake();
+            self.queue.wake();
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::history::EventStore;
-use crate::publisher::{self, Intake, Publisher};
+use crate::publisher::{self, Publisher, QueueReader};
 use crate::status::Status;
 
 use event_loop::{EventLoop, Listeners};
@@ -53,7 +53,7 @@ pub struct Server {
     /// Where nothing but the status page and its like is served.
     admin_listener: Option<mio::net::TcpListener>,
     publisher: Publisher,
-    intake: Intake,
+    queue: QueueReader,
     handle: Handle,
     commands: Receiver<Command>,
     startup: Option<Startup>,
@@ -86,9 +86,9 @@ impl Server {
     }
 
     fn with(config: Config, hooks: Hooks) -> Self {
-        let (publisher, intake) =
+        let (publisher, queue) =
             publisher::queue(config.queue, config.queue_bytes, config.event_limits());
-        let (control, commands) = Control::new(Arc::clone(&intake.shared));
+        let (control, commands) = Control::new(Arc::clone(&queue.queue));
         let run = Arc::new(Run::default());
         run.set_at_rest(Some(Status::default()));
         let pipe_bytes = if config.send_buffer > 0 {
@@ -108,7 +108,7 @@ impl Server {
             listeners: Vec::new(),
             admin_listener: None,
             publisher,
-            intake,
+            queue,
             handle,
             commands,
             startup: None,
@@ -237,7 +237,7 @@ impl Server {
             hooks,
             listeners,
             admin_listener,
-            intake,
+            queue,
             handle,
             commands,
             publisher,
@@ -251,7 +251,7 @@ impl Server {
             admin: admin_listener,
         };
         EventLoop::new(
-            config, listeners, intake, commands, hooks, handle.run, startup,
+            config, listeners, queue, commands, hooks, handle.run, startup,
         )?
         .run()
     }
