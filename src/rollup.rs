@@ -1,6 +1,6 @@
 //! Roll-ups: many small changes, one event an interval.
 //!
-//! Owns the thread that publishes and its clock; what gathers in between is a [`Tally`](crate::tally::Tally).
+//! Owns the thread that publishes and its clock; what gathers in between is a [`PendingCounts`](crate::tally::PendingCounts).
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::publisher::{Publisher, SendError};
-use crate::tally::{Tally, json_object};
+use crate::tally::{PendingCounts, json_object};
 
 /// Merges changes by key and publishes what has gathered as one event an interval, from a thread of its own.
 ///
@@ -88,12 +88,12 @@ impl Rollup<u64> {
         max_keys: usize,
         event: impl FnMut(String) -> Event + Send + 'static,
     ) -> io::Result<Self> {
-        let tally = Tally::new(
+        let pending = PendingCounts::new(
             |total: &mut u64, more| *total = total.saturating_add(more),
             interval,
             max_keys,
         );
-        Self::start(publisher, tally, event)
+        Self::start(publisher, pending, event)
     }
 }
 
@@ -109,18 +109,18 @@ impl Rollup<String> {
         max_keys: usize,
         event: impl FnMut(String) -> Event + Send + 'static,
     ) -> io::Result<Self> {
-        let tally = Tally::new(|held, value| *held = value, interval, max_keys);
-        Self::start(publisher, tally, event)
+        let pending = PendingCounts::new(|held, value| *held = value, interval, max_keys);
+        Self::start(publisher, pending, event)
     }
 }
 
 impl<V: Display + Send + 'static> Rollup<V> {
     fn start(
         publisher: Publisher,
-        tally: Tally<V>,
+        pending: PendingCounts<V>,
         mut event: impl FnMut(String) -> Event + Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(tally));
+        let shared = Arc::new(Shared::new(pending));
         let ending = Ending(Arc::clone(&shared));
         std::thread::Builder::new()
             .name("fanfare-rollup".into())
@@ -176,7 +176,7 @@ impl<V> Rollup<V> {
     pub fn flush(&self) -> Result<(), RollupError> {
         let mut state = self.shared.lock();
         let mut target = state.taken;
-        if state.tally.due().is_some() {
+        if state.pending.due().is_some() {
             target += 1;
             state.hurry = true;
             self.shared.work.notify_one();
@@ -192,14 +192,14 @@ impl<V> Rollup<V> {
 /// What those who add and the thread that publishes share.
 struct Shared<V> {
     state: Mutex<State<V>>,
-    /// Something gathered in an empty tally, or cannot wait.
+    /// Something gathered in an empty pending, or cannot wait.
     work: Condvar,
-    /// The tally was taken or published, or nothing will be any more.
+    /// The pending was taken or published, or nothing will be any more.
     progress: Condvar,
 }
 
 struct State<V> {
-    tally: Tally<V>,
+    pending: PendingCounts<V>,
     /// What has gathered is published now.
     hurry: bool,
     /// Nobody is left to add anything.
@@ -217,10 +217,10 @@ impl<V> State<V> {
 }
 
 impl<V> Shared<V> {
-    fn new(tally: Tally<V>) -> Self {
+    fn new(pending: PendingCounts<V>) -> Self {
         Self {
             state: Mutex::new(State {
-                tally,
+                pending,
                 hurry: false,
                 closed: false,
                 ended: None,
@@ -241,8 +241,8 @@ impl<V> Shared<V> {
         reason = "a change is dated by the thread that makes it"
     )]
     fn add(&self, state: &mut State<V>, key: &str, value: V) -> Result<(), V> {
-        let first = state.tally.due().is_none();
-        state.tally.add(key, value, Instant::now())?;
+        let first = state.pending.due().is_none();
+        state.pending.add(key, value, Instant::now())?;
         if first {
             self.work.notify_one();
         }
@@ -254,7 +254,7 @@ impl<V> Shared<V> {
     fn next(&self) -> Option<BTreeMap<String, V>> {
         let mut state = self.lock();
         loop {
-            let Some(due) = state.tally.due() else {
+            let Some(due) = state.pending.due() else {
                 if state.closed {
                     return None;
                 }
@@ -266,7 +266,7 @@ impl<V> Shared<V> {
                 state.hurry = false;
                 state.taken += 1;
                 self.progress.notify_all();
-                return Some(state.tally.take());
+                return Some(state.pending.take());
             }
             let waited = self.work.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;

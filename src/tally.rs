@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::http::response::json_string;
 
-/// No interval is longer, so that the time at which a tally is due always exists.
+/// No interval is longer, so that the time at which a pending is due always exists.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// Changes that have gathered, in the order of their keys.
 #[derive(Debug)]
-pub(crate) struct Tally<V> {
+pub(crate) struct PendingCounts<V> {
     entries: BTreeMap<String, V>,
     merge: fn(&mut V, V),
     interval: Duration,
@@ -22,8 +22,8 @@ pub(crate) struct Tally<V> {
     since: Option<Instant>,
 }
 
-impl<V> Tally<V> {
-    /// An empty tally that is due `interval` after its first change.
+impl<V> PendingCounts<V> {
+    /// An empty pending that is due `interval` after its first change.
     pub(crate) fn new(merge: fn(&mut V, V), interval: Duration, max_keys: usize) -> Self {
         Self {
             entries: BTreeMap::new(),
@@ -84,8 +84,8 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(17);
 
-    fn counts(max_keys: usize) -> Tally<u64> {
-        Tally::new(|total, more| *total += more, INTERVAL, max_keys)
+    fn counts(max_keys: usize) -> PendingCounts<u64> {
+        PendingCounts::new(|total, more| *total += more, INTERVAL, max_keys)
     }
 
     #[expect(
@@ -99,17 +99,18 @@ mod tests {
     #[test]
     fn changes_of_one_key_merge_and_keys_are_sorted() {
         let now = start();
-        let mut tally = counts(10);
+        let mut pending = counts(10);
         for (key, count) in [("b", 1), ("a", 2), ("b", 3), ("\"", 1), ("1F604", 1)] {
-            assert_eq!(tally.add(key, count, now), Ok(()));
+            assert_eq!(pending.add(key, count, now), Ok(()));
         }
         assert_eq!(
-            json_object(&tally.take()),
+            json_object(&pending.take()),
             r#"{"\"":1,"1F604":1,"a":2,"b":4}"#
         );
-        assert_eq!(tally.add("b", 5, now), Ok(()));
-        assert_eq!(json_object(&tally.take()), r#"{"b":5}"#);
-        let mut latest: Tally<String> = Tally::new(|held, new| *held = new, INTERVAL, 2);
+        assert_eq!(pending.add("b", 5, now), Ok(()));
+        assert_eq!(json_object(&pending.take()), r#"{"b":5}"#);
+        let mut latest: PendingCounts<String> =
+            PendingCounts::new(|held, new| *held = new, INTERVAL, 2);
         for value in ["1", "[2]", "{\"x\":3}"] {
             assert_eq!(latest.add("a", value.to_owned(), now), Ok(()));
         }
@@ -120,26 +121,26 @@ mod tests {
     fn it_is_due_an_interval_after_its_first_change_and_never_while_empty() {
         let now = start();
         let ms = |ms| now + Duration::from_millis(ms);
-        let mut tally = counts(10);
-        assert_eq!(tally.due(), None);
-        tally.add("a", 1, ms(5)).unwrap();
-        tally.add("b", 1, ms(9)).unwrap();
-        assert_eq!(tally.due(), Some(ms(22)));
-        tally.take();
-        assert_eq!(tally.due(), None);
-        tally.add("a", 1, ms(100)).unwrap();
-        assert_eq!(tally.due(), Some(ms(117)));
+        let mut pending = counts(10);
+        assert_eq!(pending.due(), None);
+        pending.add("a", 1, ms(5)).unwrap();
+        pending.add("b", 1, ms(9)).unwrap();
+        assert_eq!(pending.due(), Some(ms(22)));
+        pending.take();
+        assert_eq!(pending.due(), None);
+        pending.add("a", 1, ms(100)).unwrap();
+        assert_eq!(pending.due(), Some(ms(117)));
     }
 
     #[test]
     fn a_key_too_many_is_refused_and_changes_nothing() {
         let now = start();
-        let mut tally = counts(2);
-        tally.add("a", 1, now).unwrap();
-        tally.add("b", 1, now).unwrap();
-        assert_eq!(tally.add("c", 7, now), Err(7));
-        assert_eq!(tally.add("a", 1, now), Ok(()));
-        assert_eq!(json_object(&tally.take()), r#"{"a":2,"b":1}"#);
-        assert_eq!(tally.add("c", 7, now), Ok(()));
+        let mut pending = counts(2);
+        pending.add("a", 1, now).unwrap();
+        pending.add("b", 1, now).unwrap();
+        assert_eq!(pending.add("c", 7, now), Err(7));
+        assert_eq!(pending.add("a", 1, now), Ok(()));
+        assert_eq!(json_object(&pending.take()), r#"{"a":2,"b":1}"#);
+        assert_eq!(pending.add("c", 7, now), Ok(()));
     }
 }
