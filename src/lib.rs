@@ -45,9 +45,7 @@ mod http;
 
 mod event_log;
 mod forgotten;
-mod frame_run;
 mod history;
-mod tally;
 mod trie;
 
 mod access;
@@ -61,6 +59,7 @@ mod engine;
 #[cfg(feature = "disk")]
 mod disk;
 mod publisher;
+mod queue;
 mod rollup;
 mod server;
 mod subscription;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventError};
 use crate::event_stream::encode::{EventLimits, Frame, FrameRef};
-use crate::frame_run::{EncodedEvent, EventBuffer};
+use crate::queue::buffer::{EncodedEvent, EventBuffer};
 
 /// How long what is in the queue is to last under load, if those who put it in can wait.
 const TARGET_WAIT: Duration = Duration::from_millis(2);

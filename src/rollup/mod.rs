@@ -1,6 +1,8 @@
 //! Roll-ups: many small changes, one event an interval.
 //!
-//! Owns the thread that publishes and its clock; what gathers in between is a [`PendingCounts`](crate::tally::PendingCounts).
+//! Owns the thread that publishes and its clock; what gathers in between is a [`PendingCounts`](pending::PendingCounts).
+
+mod pending;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -10,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::event::Event;
 use crate::publisher::{Publisher, SendError};
-use crate::tally::{PendingCounts, json_object};
+
+use pending::{PendingCounts, json_object};
 
 /// Merges changes by key and publishes what has gathered as one event an interval, from a thread of its own.
 ///
