@@ -28,13 +28,15 @@ enum Layer {
 fn layer(path: &str) -> Option<Layer> {
     let module = path.trim_end_matches(".rs").trim_end_matches("/mod");
     Some(match module {
-        "rollup/pending" | "store" | "store/last_events" => Layer::Parts,
+        "queue/buffer" | "rollup/pending" | "store" | "store/last_events" => Layer::Parts,
         _ => match module.split('/').next().unwrap_or(module) {
             "cidr" | "config" | "event" | "json" | "namespace" | "status" => Layer::Words,
-            "access" | "admin" | "event_log" | "event_stream" | "forgotten" | "frame_run"
-            | "history" | "http" | "log" | "queue" | "tally" | "trie" => Layer::Parts,
+            "access" | "admin" | "event_log" | "event_stream" | "forgotten" | "history"
+            | "http" | "log" | "trie" => Layer::Parts,
             "engine" => Layer::Engine,
-            "disk" | "publisher" | "rollup" | "server" | "store" | "subscription" => Layer::Drivers,
+            "disk" | "publisher" | "queue" | "rollup" | "server" | "store" | "subscription" => {
+                Layer::Drivers
+            }
             "cli" | "client" | "lib" | "main" => Layer::Edges,
             _ => return None,
         },
