@@ -67,10 +67,15 @@ mod subscription;
 #[cfg(feature = "client")]
 pub mod client;
 
-/// Compiles and runs what README.md shows.
+/// Compiles and runs the Rust blocks of the documents.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/embedding.md")]
+    struct Embedding;
+}
 
 #[cfg(feature = "admin")]
 pub use access::AdminAccess;
