@@ -180,7 +180,7 @@ impl<'a> Slices<'a> {
     }
 
     /// What is left of them behind so many bytes.
-    pub fn behind(&self, bytes: usize) -> Slices<'_> {
+    pub fn after(&self, bytes: usize) -> Slices<'_> {
         let mut rest = Slices::new();
         let mut skip = bytes;
         for slice in self.as_slice() {
@@ -288,10 +288,10 @@ impl EventLog {
     }
 
     /// Offset from which on there are at most so many frames and so many bytes, all behind a sequence number.
-    pub fn newest(&self, frames: usize, bytes: u64, behind: u64) -> u64 {
+    pub fn newest(&self, frames: usize, bytes: u64, after: u64) -> u64 {
         let mut first = self.entries.len().saturating_sub(frames);
-        if self.dropped_seq < behind {
-            first = first.max(self.entries.partition_point(|entry| entry.seq <= behind));
+        if self.dropped_seq < after {
+            first = first.max(self.entries.partition_point(|entry| entry.seq <= after));
         }
         if self.retained() > bytes {
             // A frame starts where the one before it ends.
@@ -345,7 +345,7 @@ impl EventLog {
     }
 
     /// Offset of the first retained byte of a frame behind a sequence number, or the end.
-    pub fn offset_behind(&self, seq: u64) -> u64 {
+    pub fn offset_after(&self, seq: u64) -> u64 {
         let next = self.position(self.after_or_first(seq));
         next.map_or(self.end, |next| next.start)
     }
@@ -528,7 +528,7 @@ mod tests {
                 let (start, end) = (ends[ordinal as usize], ends[ordinal as usize + 1]);
                 if start >= log.start() {
                     assert_eq!(log.after(ordinal), Some(ordinal));
-                    assert_eq!(log.offset_behind(ordinal), start);
+                    assert_eq!(log.offset_after(ordinal), start);
                     assert_eq!(
                         log.position(ordinal),
                         Some(Position {
@@ -549,7 +549,7 @@ mod tests {
                     );
                 } else {
                     assert_eq!((log.position(ordinal), log.after(ordinal)), (None, None));
-                    assert_eq!(log.offset_behind(ordinal), log.start());
+                    assert_eq!(log.offset_after(ordinal), log.start());
                 }
             }
         }
@@ -569,7 +569,7 @@ mod tests {
         log.drop_before(log.end(), 0);
         assert!(log.entries.capacity() <= *KEEP_ENTRIES.start());
         assert_eq!((log.after(10_001), log.after(9_999)), (Some(10_001), None));
-        assert_eq!(log.offset_behind(10_001), 1_000_100);
+        assert_eq!(log.offset_after(10_001), 1_000_100);
     }
 
     #[test]

@@ -179,7 +179,7 @@ pub(super) struct Report {
     /// Whose connection is to end.
     pub(super) ended: Vec<(ConnId, DisconnectReason)>,
     /// Who was left with something to write though its socket would take more.
-    pub(super) behind: Vec<ConnId>,
+    pub(super) lagging: Vec<ConnId>,
     /// How many events each write completed, from the start on: the others are handed on after each pass.
     #[cfg(feature = "admin")]
     pub(super) write_events: crate::admin::histogram::Histogram,
@@ -243,7 +243,7 @@ impl<O: Outlet> Writer<'_, O> {
             if !all {
                 subscriber.seat.direct = false;
             } else if subscriber.place < cohort.end {
-                self.report.behind.push(subscriber.seat.conn);
+                self.report.lagging.push(subscriber.seat.conn);
             }
         }
         let lag = cohort.source.lag() - taken as u64;

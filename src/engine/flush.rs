@@ -79,7 +79,7 @@ impl Engine {
         self.flush_listed(|engine| &mut engine.ready, outlet, &mut budget);
         // New connections and answers take nothing from what events may cost.
         let mut budget = self.slice;
-        self.flush_listed(|engine| &mut engine.behind, outlet, &mut budget);
+        self.flush_listed(|engine| &mut engine.lagging, outlet, &mut budget);
         while budget > 0
             && let Some(&audience) = self.due.front()
         {
@@ -103,7 +103,7 @@ impl Engine {
         if !self.uploads.is_empty() && !self.intake_paused() {
             return true;
         }
-        let listed = [&self.ready, &self.behind, &self.replaying];
+        let listed = [&self.ready, &self.lagging, &self.replaying];
         !(self.due.is_empty() && listed.iter().all(|list| list.is_empty()))
     }
 
@@ -240,13 +240,13 @@ impl Engine {
         for (conn, reason) in report.ended.drain(..) {
             self.disconnect(conn, reason);
         }
-        for conn in report.behind.drain(..) {
-            self.list_behind(conn);
+        for conn in report.lagging.drain(..) {
+            self.list_lagging(conn);
         }
         report
     }
 
-    fn list_behind(&mut self, key: ConnId) {
+    fn list_lagging(&mut self, key: ConnId) {
         let connection = &mut self.connections[key as usize];
         if std::mem::replace(&mut connection.listed, true) {
             return;
@@ -255,7 +255,7 @@ impl Engine {
         if place.is_some_and(|place| self.seat(place).is_replaying(&self.limits)) {
             self.replaying.push_back(key);
         } else {
-            self.behind.push_back(key);
+            self.lagging.push_back(key);
         }
     }
 
@@ -350,7 +350,7 @@ impl Engine {
                 if written.all && !(written.events && self.lacks_events(key)) {
                     self.caught_up(key, outlet);
                 } else if written.all {
-                    self.list_behind(key);
+                    self.list_lagging(key);
                 }
             }
             Err(reason) => self.disconnect(key, reason),

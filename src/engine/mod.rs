@@ -148,7 +148,7 @@ pub struct Engine {
     /// Connections with something to write that is not a pass's to give.
     ready: VecDeque<ConnId>,
     /// Streams left with something to write though their sockets would take more.
-    behind: VecDeque<ConnId>,
+    lagging: VecDeque<ConnId>,
     /// Those of them that are given what they asked to be replayed.
     replaying: VecDeque<ConnId>,
     #[cfg(feature = "publish")]
@@ -229,7 +229,7 @@ impl Engine {
             gathers: false,
             due: VecDeque::new(),
             ready: VecDeque::new(),
-            behind: VecDeque::new(),
+            lagging: VecDeque::new(),
             replaying: VecDeque::new(),
             #[cfg(feature = "publish")]
             uploads: VecDeque::new(),
@@ -349,13 +349,13 @@ impl Engine {
                 }
             }
         }
-        let (behind, first) = self.behind(&topics, resume.start);
+        let (after, first) = self.start_after(&topics, resume.start);
         let begin = match &resume.gap {
             Some((reason, asked)) => self.gap_event(*reason, asked, &topics, first),
             None if first.is_none() && self.retention.history => self.ids.line(self.seq).to_vec(),
             None => Vec::new(),
         };
-        let place = self.join(key, topics, behind, resume);
+        let place = self.join(key, topics, after, resume);
         let stream = Stream {
             place,
             ignored: 0,
@@ -379,11 +379,11 @@ impl Engine {
     }
 
     /// Adds a connection to those who listen to these topics, behind an event.
-    fn join(&mut self, key: ConnId, topics: Vec<u32>, behind: u64, resume: &Resume) -> Place {
+    fn join(&mut self, key: ConnId, topics: Vec<u32>, after: u64, resume: &Resume) -> Place {
         let connection = &self.connections[key as usize];
         let lacks = |&topic: &u32| {
             let log = &self.topics[topic as usize].log;
-            log.end() - log.offset_behind(behind)
+            log.end() - log.offset_after(after)
         };
         let seat = Seat {
             active_at: self.now_ms,
@@ -400,7 +400,7 @@ impl Engine {
             } = &mut self.topics[topic as usize];
             return Place {
                 audience: Audience::Topic(topic),
-                index: subscribers.join(log.offset_behind(behind), seat),
+                index: subscribers.join(log.offset_after(after), seat),
             };
         }
         // What one of the logs has dropped is known to be missing, or is in another.
@@ -412,7 +412,7 @@ impl Engine {
         let Selection { subscribers, .. } = &mut self.selections[selection as usize];
         Place {
             audience: Audience::Selection(selection),
-            index: subscribers.join(selection::Point::behind(behind, since), seat),
+            index: subscribers.join(selection::Point::after(after, since), seat),
         }
     }
 
@@ -485,7 +485,7 @@ impl Engine {
     /// Whether events may be published now. Not while subscribers are still being given what came before, nor in a pause: a publisher
     /// waits so that whoever can keep up is never cut.
     pub fn intake_open(&self) -> bool {
-        self.due.is_empty() && self.behind.is_empty() && !self.intake_paused()
+        self.due.is_empty() && self.lagging.is_empty() && !self.intake_paused()
     }
 
     /// Whether events have to wait, until [`Engine::next_deadline`] at the latest, as some subscribers are held back.

@@ -201,7 +201,7 @@ fn base_36(mut number: u64) -> String {
 }
 
 /// The number behind which the last `count` events of some logs stand, each event once.
-fn behind_last(keys: &[u32], topics: &Slab<Topic>, count: u64) -> u64 {
+fn seq_before_last(keys: &[u32], topics: &Slab<Topic>, count: u64) -> u64 {
     let retained = |&topic: &u32| topics[topic as usize].log.len() as u64;
     if keys.iter().map(retained).sum::<u64>() <= count {
         return 0;
@@ -282,18 +282,17 @@ impl Engine {
     }
 
     /// The number behind which a stream of these topics begins, and whether something is there for it.
-    pub(super) fn behind(&self, topics: &[u32], start: Start) -> (u64, Option<u64>) {
-        let behind = match start {
+    pub(super) fn start_after(&self, topics: &[u32], start: Start) -> (u64, Option<u64>) {
+        let after = match start {
             Start::End => self.seq,
             Start::After(seq) => seq,
-            Start::Last(count) => behind_last(topics, &self.topics, count),
+            Start::Last(count) => seq_before_last(topics, &self.topics, count),
         };
         let first = |&key: &u32| {
             let log = &self.topics[key as usize].log;
-            log.position(log.after_or_first(behind))
-                .map(|next| next.seq)
+            log.position(log.after_or_first(after)).map(|next| next.seq)
         };
-        (behind, topics.iter().filter_map(first).min())
+        (after, topics.iter().filter_map(first).min())
     }
 
     /// The event that tells of a gap, and what follows it.

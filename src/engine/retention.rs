@@ -154,12 +154,12 @@ impl Retention {
     }
 
     /// Whether a stream of these topics would miss an event behind this one, as one of them has dropped it, and no other retains it.
-    pub(super) fn is_missing(&self, topic: &Topic, behind: u64, others: &[&Topic]) -> bool {
+    pub(super) fn is_missing(&self, topic: &Topic, after: u64, others: &[&Topic]) -> bool {
         let gone = topic.log.dropped().0;
         let retained = |seq: u64| others.iter().any(|other| other.log.retains(seq));
         let several = topic.share.several.iter();
-        let mut several = several.skip_while(|seq| **seq <= behind);
-        topic.share.alone.max(self.lost) > behind
+        let mut several = several.skip_while(|seq| **seq <= after);
+        topic.share.alone.max(self.lost) > after
             || several.any(|&seq| seq <= gone && !retained(seq))
     }
 
@@ -400,7 +400,7 @@ impl Engine {
             let passed = topic.selections.iter().filter_map(passed).min();
             let needed = [
                 topic.subscribers.least(),
-                passed.map(|point| topic.log.offset_behind(point.passed)),
+                passed.map(|point| topic.log.offset_after(point.passed)),
             ];
             let needed = needed.into_iter().flatten().min().unwrap_or(u64::MAX);
             // Counted though nothing may be dropped: it may have to be looked at again when more is too old.

@@ -48,7 +48,7 @@ pub(super) struct Point {
 
 impl Point {
     /// Behind an event that was given in full.
-    pub(super) fn behind(passed: u64, since: u64) -> Self {
+    pub(super) fn after(passed: u64, since: u64) -> Self {
         Self {
             passed,
             partial: 0,
@@ -88,7 +88,7 @@ pub(super) struct Merge<'a> {
 pub(super) fn end_of(keys: &[(u32, u32)], topics: &Slab<Topic>) -> Point {
     let last = |&(topic, _): &(u32, u32)| topics[topic as usize].log.last_seq();
     let passed = keys.iter().map(last).max().unwrap_or(0);
-    Point::behind(passed, 0)
+    Point::after(passed, 0)
 }
 
 impl<'a> Merge<'a> {

@@ -216,7 +216,7 @@ fn send(stream: &mut TcpStream, pages: &Pages, slices: &Slices<'_>) -> io::Resul
         return Ok(sent.bytes);
     }
     // What went out counts; an error will come again.
-    let rest = write(stream, &slices.behind(sent.bytes));
+    let rest = write(stream, &slices.after(sent.bytes));
     Ok(sent.bytes + rest.unwrap_or_default())
 }
 

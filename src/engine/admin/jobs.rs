@@ -407,7 +407,7 @@ impl Engine {
                 let passed = selection.subscribers.list[index as usize].place.passed;
                 let lacks = |&(topic, _): &(u32, u32)| {
                     let log = &self.topics[topic as usize].log;
-                    log.end() - log.offset_behind(passed)
+                    log.end() - log.offset_after(passed)
                 };
                 selection.topics.iter().map(lacks).sum()
             }
