@@ -14,7 +14,7 @@ use core::net::SocketAddr;
 use crate::http::request::RequestReader;
 use crate::status::DisconnectReason;
 
-use super::audience::Audience;
+use super::groups::GroupId;
 #[cfg(feature = "publish")]
 use super::upload::Upload;
 
@@ -40,7 +40,7 @@ pub(super) struct Connection {
     /// Milliseconds of the engine's time.
     pub(super) since_ms: u64,
     /// When it last took bytes other than events, or when its socket last became full of them; of events
-    /// a subscriber's [`Seat`](super::audience::Seat) tells.
+    /// a subscriber's [`Seat`](super::groups::Seat) tells.
     pub(super) active_at: u64,
     /// Bytes it took other than events.
     pub(super) bytes: u64,
@@ -76,7 +76,7 @@ pub(super) enum Phase {
 /// One event stream.
 #[derive(Debug)]
 pub(super) struct Stream {
-    pub(super) place: Place,
+    pub(super) membership: Membership,
     /// Bytes received after the request, which mean nothing.
     pub(super) ignored: u32,
     pub(super) farewell: Farewell,
@@ -98,9 +98,9 @@ pub(super) enum Farewell {
 
 /// Where a subscriber is kept.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) audience: Audience,
-    /// In the audience's list.
+pub(super) struct Membership {
+    pub(super) group: GroupId,
+    /// In the group's list.
     pub(super) index: u32,
 }
 
@@ -166,8 +166,8 @@ impl Connection {
         }
     }
 
-    pub(super) fn place(&self) -> Option<Place> {
-        self.stream().map(|stream| stream.place)
+    pub(super) fn membership(&self) -> Option<Membership> {
+        self.stream().map(|stream| stream.membership)
     }
 
     /// Whether it is a stream that may still be given events: none follows a farewell.

@@ -8,8 +8,8 @@ use std::time::Instant;
 use crate::event_log::Slices;
 use crate::status::DisconnectReason;
 
-use super::audience::{Audience, Gone, Report, Source, Subscribers, Turn, WRITE_COST, Writer};
-use super::connection::{Connection, Farewell, Phase, Place};
+use super::connection::{Connection, Farewell, Membership, Phase};
+use super::groups::{Gone, GroupId, Report, Source, Subscribers, Turn, WRITE_COST, Writer};
 use super::selection::{Merge, Selection, end_of};
 use super::topic::{Reader, Topic};
 use super::{ConnId, Engine, Outlet, Pause, ReadInterest};
@@ -33,23 +33,23 @@ impl Engine {
         let coalesces = !self.config.coalesce.is_zero();
         let all = !coalesces && (idle || self.intake_paused());
         for _ in 0..self.dirty.len() {
-            let Some((audience, due_at)) = self.dirty.pop_front() else {
+            let Some((group, due_at)) = self.dirty.pop_front() else {
                 break;
             };
             let now_ms = self.now_ms;
             let Some(pass) = self
-                .pass_of(audience)
+                .pass_of(group)
                 .filter(|pass| pass.turn == Turn::Dirty && pass.due_at == due_at)
             else {
                 continue;
             };
             if all || now_ms >= due_at {
                 pass.turn = Turn::Due;
-                self.due.push_back(audience);
+                self.due.push_back(group);
             } else if coalesces {
-                self.dirty.push_back((audience, due_at));
+                self.dirty.push_back((group, due_at));
             } else {
-                self.dirty.push_front((audience, due_at));
+                self.dirty.push_front((group, due_at));
                 break;
             }
         }
@@ -81,9 +81,9 @@ impl Engine {
         let mut budget = self.slice;
         self.flush_listed(|engine| &mut engine.lagging, outlet, &mut budget);
         while budget > 0
-            && let Some(&audience) = self.due.front()
+            && let Some(&group) = self.due.front()
         {
-            if self.pass(audience, outlet, &mut budget) {
+            if self.pass(group, outlet, &mut budget) {
                 self.due.pop_front();
             }
         }
@@ -111,9 +111,9 @@ impl Engine {
     fn publish_replayed_pages(&self, outlet: &mut impl Outlet) {
         let first = self.replaying.front();
         let first = first.and_then(|&key| self.connections.get(key as usize));
-        let place = first.and_then(Connection::place);
-        if let Some(Place {
-            audience: Audience::Topic(key),
+        let place = first.and_then(Connection::membership);
+        if let Some(Membership {
+            group: GroupId::Topic(key),
             index,
         }) = place
             && self.replaying.len() > 1
@@ -121,7 +121,7 @@ impl Engine {
             let Topic {
                 log, subscribers, ..
             } = &self.topics[key as usize];
-            let from = subscribers.list[index as usize].place;
+            let from = subscribers.list[index as usize].cursor;
             let mut slices = Slices::new();
             log.gather(from.max(log.start()), self.limits.write_most, &mut slices);
             outlet.publish_pages(&slices, self.replaying.len());
@@ -149,9 +149,9 @@ impl Engine {
         }
     }
 
-    /// Goes on with the pass over an audience; returns whether it is over.
-    fn pass(&mut self, audience: Audience, outlet: &mut impl Outlet, budget: &mut usize) -> bool {
-        match self.pass_of(audience).map(|pass| pass.turn) {
+    /// Goes on with the pass over an group; returns whether it is over.
+    fn pass(&mut self, group: GroupId, outlet: &mut impl Outlet, budget: &mut usize) -> bool {
+        match self.pass_of(group).map(|pass| pass.turn) {
             Some(Turn::Due | Turn::Passing(_)) => {}
             _ => return true,
         }
@@ -164,8 +164,8 @@ impl Engine {
             budget: *budget,
             report: std::mem::take(&mut self.report),
         };
-        match audience {
-            Audience::Topic(key) => {
+        match group {
+            GroupId::Topic(key) => {
                 let Topic {
                     log, subscribers, ..
                 } = &mut self.topics[key as usize];
@@ -177,7 +177,7 @@ impl Engine {
                 }
                 subscribers.visit(Reader::new(log), &mut writer);
             }
-            Audience::Selection(key) => {
+            GroupId::Selection(key) => {
                 let selection = &mut self.selections[key as usize];
                 let merge = Merge::new(&selection.topics, &self.topics, &mut self.scratch);
                 selection.subscribers.visit(merge, &mut writer);
@@ -185,7 +185,7 @@ impl Engine {
         }
         *budget = writer.budget;
         self.report = self.take_report(writer.report);
-        let pass = self.pass_of(audience).expect("nobody has left in between");
+        let pass = self.pass_of(group).expect("nobody has left in between");
         if pass.unvisited > 0 {
             return false;
         }
@@ -197,14 +197,14 @@ impl Engine {
             let times = (pass.carried_since_us, pass.began_us);
             self.note_pass(times);
         }
-        let blocked = self.blocked_of(audience);
+        let blocked = self.blocked_of(group);
         if blocked > 0 {
             self.pause_for(blocked, began_at, carried);
         }
         if again {
-            self.mark(audience, 0);
+            self.mark(group, 0);
         }
-        self.list_untrimmed(audience);
+        self.list_untrimmed(group);
         true
     }
 
@@ -221,10 +221,10 @@ impl Engine {
         }
     }
 
-    fn blocked_of(&self, audience: Audience) -> usize {
-        match audience {
-            Audience::Topic(key) => self.topics[key as usize].subscribers.blocked,
-            Audience::Selection(key) => self.selections[key as usize].subscribers.blocked,
+    fn blocked_of(&self, group: GroupId) -> usize {
+        match group {
+            GroupId::Topic(key) => self.topics[key as usize].subscribers.blocked,
+            GroupId::Selection(key) => self.selections[key as usize].subscribers.blocked,
         }
     }
 
@@ -251,7 +251,7 @@ impl Engine {
         if std::mem::replace(&mut connection.listed, true) {
             return;
         }
-        let place = connection.place();
+        let place = connection.membership();
         if place.is_some_and(|place| self.seat(place).is_replaying(&self.limits)) {
             self.replaying.push_back(key);
         } else {
@@ -272,7 +272,7 @@ impl Engine {
     pub(super) fn push_outgoing(&mut self, key: ConnId, bytes: &[u8]) {
         let connection = &mut self.connections[key as usize];
         connection.outgoing.push(bytes);
-        if let Some(place) = connection.place() {
+        if let Some(place) = connection.membership() {
             self.seat_mut(place).direct = false;
         }
         self.wake(key);
@@ -290,7 +290,7 @@ impl Engine {
         };
         connection.writable = true;
         let nothing_first = connection.outgoing.is_empty();
-        if let Some(place) = connection.place() {
+        if let Some(place) = connection.membership() {
             self.seat_mut(place).direct = nothing_first;
         }
         if !nothing_first || self.lacks_events(key) {
@@ -303,7 +303,7 @@ impl Engine {
         let Some(connection) = self.connections.get(key as usize) else {
             return;
         };
-        let place = connection.place();
+        let place = connection.membership();
         // A pass that finds a socket full tells the seat, not the connection.
         let full = place.is_some_and(|place| !self.seat(place).direct);
         if connection.ended.is_some()
@@ -323,15 +323,15 @@ impl Engine {
         };
         let connection = &mut self.connections[key as usize];
         let place = place.filter(|_| connection.hears_events());
-        let written = match place.map(|place| (place.audience, place.index as usize)) {
+        let written = match place.map(|place| (place.group, place.index as usize)) {
             None => writer.write_answer(key, connection),
-            Some((Audience::Topic(topic), index)) => {
+            Some((GroupId::Topic(topic), index)) => {
                 let Topic {
                     log, subscribers, ..
                 } = &mut self.topics[topic as usize];
                 writer.write_alone(connection, subscribers, index, Reader::new(log))
             }
-            Some((Audience::Selection(selection), index)) => {
+            Some((GroupId::Selection(selection), index)) => {
                 let selection = &mut self.selections[selection as usize];
                 let merge = Merge::new(&selection.topics, &self.topics, &mut self.scratch);
                 writer.write_alone(connection, &mut selection.subscribers, index, merge)
@@ -345,7 +345,7 @@ impl Engine {
                     && let Some(place) = place
                 {
                     // A pass will find what the logs may drop now.
-                    self.mark(place.audience, 0);
+                    self.mark(place.group, 0);
                 }
                 if written.all && !(written.events && self.lacks_events(key)) {
                     self.caught_up(key, outlet);
@@ -359,22 +359,22 @@ impl Engine {
 
     /// Whether a stream was not yet given all events that are there for it.
     pub(super) fn lacks_events(&self, key: ConnId) -> bool {
-        let Some(Place { audience, index }) = self.connections[key as usize].place() else {
+        let Some(Membership { group, index }) = self.connections[key as usize].membership() else {
             return false;
         };
-        match audience {
-            Audience::Topic(key) => {
+        match group {
+            GroupId::Topic(key) => {
                 let Topic {
                     log, subscribers, ..
                 } = &self.topics[key as usize];
-                subscribers.list[index as usize].place < log.end()
+                subscribers.list[index as usize].cursor < log.end()
             }
-            Audience::Selection(key) => {
+            GroupId::Selection(key) => {
                 let Selection {
                     topics,
                     subscribers,
                 } = &self.selections[key as usize];
-                subscribers.list[index as usize].place < end_of(topics, &self.topics)
+                subscribers.list[index as usize].cursor < end_of(topics, &self.topics)
             }
         }
     }
@@ -432,7 +432,7 @@ struct Written {
     all: bool,
     /// There were events in it.
     events: bool,
-    /// The subscriber was the last of its audience, and moved on.
+    /// The subscriber was the last of its group, and moved on.
     least_moved: bool,
 }
 
@@ -460,13 +460,13 @@ impl<O: Outlet> Writer<'_, O> {
     fn write_alone<S: Source>(
         &mut self,
         connection: &mut Connection,
-        subscribers: &mut Subscribers<S::Place>,
+        subscribers: &mut Subscribers<S::Cursor>,
         index: usize,
         mut source: S,
     ) -> Result<Written, DisconnectReason> {
         let least = subscribers.least();
         let subscriber = &mut subscribers.list[index];
-        let place = subscriber.place;
+        let place = subscriber.cursor;
         let mut slices = Slices::new();
         slices.push(connection.outgoing.rest());
         let first = slices.bytes();
@@ -486,7 +486,7 @@ impl<O: Outlet> Writer<'_, O> {
         subscriber.seat.direct = all;
         let step = source.step(place, of_events);
         self.advance(subscriber, of_events, step);
-        if subscriber.place >= source.end() {
+        if subscriber.cursor >= source.end() {
             subscriber.seat.may_lack = self.limits.max_lag;
         }
         if of_events > 0 && lag <= self.limits.held_from() {

@@ -11,9 +11,9 @@
 
 #[cfg(feature = "admin")]
 mod admin;
-mod audience;
 mod connection;
 mod flush;
+mod groups;
 mod random;
 mod replay;
 mod requests;
@@ -46,9 +46,9 @@ use crate::trie::Trie;
 
 #[cfg(feature = "admin")]
 pub use admin::AdminSetup;
-use audience::{Audience, Limits, Pass, Seat, Turn};
-use connection::{Connection, Farewell, Phase, Place, Stream};
+use connection::{Connection, Farewell, Membership, Phase, Stream};
 pub use flush::SLICE;
+use groups::{GroupId, Limits, Pass, Seat, Turn};
 use random::Random;
 use replay::{EventIds, Resume, Start};
 use retention::Retention;
@@ -137,11 +137,11 @@ pub struct Engine {
     selection_of: HashMap<Box<[u32]>, u32>,
     /// Audiences to which something came since their last pass, with when theirs is due at the latest; in the order of these times, unless
     /// passes are to be `coalesce` apart. Those that had their pass meanwhile are skipped.
-    dirty: VecDeque<(Audience, u64)>,
+    dirty: VecDeque<(GroupId, u64)>,
     /// More events come, so that these audiences wait for them.
     gathers: bool,
     /// Audiences whose pass is next or, the first one, running. A key here may be of one that is gone: its turn tells.
-    due: VecDeque<Audience>,
+    due: VecDeque<GroupId>,
     pause: Pause,
     /// Topics whose logs may hold what nobody needs any more.
     untrimmed: Vec<u32>,
@@ -164,7 +164,7 @@ pub struct Engine {
     timers: BinaryHeap<Reverse<(u64, u64, ConnId)>>,
     drain: Option<timers::Drain>,
     scratch: Scratch,
-    report: audience::Report,
+    report: groups::Report,
     random: Random,
     born: Instant,
     /// The time of the verb that is being carried out, in milliseconds since `born`.
@@ -241,7 +241,7 @@ impl Engine {
             timers: BinaryHeap::new(),
             drain: None,
             scratch: Scratch::default(),
-            report: audience::Report::default(),
+            report: groups::Report::default(),
             random: Random::new(seed),
             born: now,
             now_ms: 0,
@@ -357,7 +357,7 @@ impl Engine {
         };
         let place = self.join(key, topics, after, resume);
         let stream = Stream {
-            place,
+            membership: place,
             ignored: 0,
             farewell: Farewell::None,
             #[cfg(feature = "admin")]
@@ -379,7 +379,7 @@ impl Engine {
     }
 
     /// Adds a connection to those who listen to these topics, behind an event.
-    fn join(&mut self, key: ConnId, topics: Vec<u32>, after: u64, resume: &Resume) -> Place {
+    fn join(&mut self, key: ConnId, topics: Vec<u32>, after: u64, resume: &Resume) -> Membership {
         let connection = &self.connections[key as usize];
         let lacks = |&topic: &u32| {
             let log = &self.topics[topic as usize].log;
@@ -398,8 +398,8 @@ impl Engine {
             let Topic {
                 log, subscribers, ..
             } = &mut self.topics[topic as usize];
-            return Place {
-                audience: Audience::Topic(topic),
+            return Membership {
+                group: GroupId::Topic(topic),
                 index: subscribers.join(log.offset_after(after), seat),
             };
         }
@@ -410,9 +410,9 @@ impl Engine {
         };
         let selection = self.selection_of(topics);
         let Selection { subscribers, .. } = &mut self.selections[selection as usize];
-        Place {
-            audience: Audience::Selection(selection),
-            index: subscribers.join(selection::Point::after(after, since), seat),
+        Membership {
+            group: GroupId::Selection(selection),
+            index: subscribers.join(selection::MergeCursor::after(after, since), seat),
         }
     }
 
@@ -434,10 +434,10 @@ impl Engine {
     }
 
     /// The namespaces of a stream, in order.
-    fn namespaces_of(&self, place: Place) -> impl Iterator<Item = &Namespace> {
-        let (one, several) = match place.audience {
-            Audience::Topic(key) => (Some(key), &[][..]),
-            Audience::Selection(key) => (None, &*self.selections[key as usize].topics),
+    fn namespaces_of(&self, place: Membership) -> impl Iterator<Item = &Namespace> {
+        let (one, several) = match place.group {
+            GroupId::Topic(key) => (Some(key), &[][..]),
+            GroupId::Selection(key) => (None, &*self.selections[key as usize].topics),
         };
         let topics = one
             .into_iter()
@@ -446,36 +446,34 @@ impl Engine {
     }
 
     /// What a subscriber has.
-    fn seat(&self, Place { audience, index }: Place) -> &Seat {
-        match audience {
-            Audience::Topic(key) => {
-                &self.topics[key as usize].subscribers.list[index as usize].seat
-            }
-            Audience::Selection(key) => {
+    fn seat(&self, Membership { group, index }: Membership) -> &Seat {
+        match group {
+            GroupId::Topic(key) => &self.topics[key as usize].subscribers.list[index as usize].seat,
+            GroupId::Selection(key) => {
                 &self.selections[key as usize].subscribers.list[index as usize].seat
             }
         }
     }
 
-    fn seat_mut(&mut self, Place { audience, index }: Place) -> &mut Seat {
-        match audience {
-            Audience::Topic(key) => {
+    fn seat_mut(&mut self, Membership { group, index }: Membership) -> &mut Seat {
+        match group {
+            GroupId::Topic(key) => {
                 &mut self.topics[key as usize].subscribers.list[index as usize].seat
             }
-            Audience::Selection(key) => {
+            GroupId::Selection(key) => {
                 &mut self.selections[key as usize].subscribers.list[index as usize].seat
             }
         }
     }
 
-    /// The passes over an audience, if it is still there.
-    fn pass_of(&mut self, audience: Audience) -> Option<&mut Pass> {
-        match audience {
-            Audience::Topic(key) => self
+    /// The passes over an group, if it is still there.
+    fn pass_of(&mut self, group: GroupId) -> Option<&mut Pass> {
+        match group {
+            GroupId::Topic(key) => self
                 .topics
                 .get_mut(key as usize)
                 .map(|topic| &mut topic.subscribers.pass),
-            Audience::Selection(key) => self
+            GroupId::Selection(key) => self
                 .selections
                 .get_mut(key as usize)
                 .map(|selection| &mut selection.subscribers.pass),
@@ -632,8 +630,8 @@ impl Engine {
             topic.last_at = Some(append.at_ms);
         }
         let bytes = append.prefix.len() + append.event.len();
-        let has_audience = topic.has_audience();
-        if !has_audience {
+        let has_subscribers = topic.has_subscribers();
+        if !has_subscribers {
             self.drop_unneeded(key, u64::MAX);
             if self.topics[key as usize].log.is_empty() {
                 // It was too large to be retained at all, and so the topic may go.
@@ -644,21 +642,21 @@ impl Engine {
         }
         // Whoever still lacks what is dropped here lacks more than may be, and is cut when its turn comes.
         self.drop_unneeded(key, 0);
-        self.mark(Audience::Topic(key), bytes);
+        self.mark(GroupId::Topic(key), bytes);
         for index in 0..self.topics[key as usize].selections.len() {
             let selection = self.topics[key as usize].selections[index];
-            self.mark(Audience::Selection(selection), bytes);
+            self.mark(GroupId::Selection(selection), bytes);
         }
     }
 
-    /// Notes that an audience has so many bytes more of events; enough of them make its pass due.
-    fn mark(&mut self, audience: Audience, bytes: usize) {
+    /// Notes that an group has so many bytes more of events; enough of them make its pass due.
+    fn mark(&mut self, group: GroupId, bytes: usize) {
         let budget = self.config.write_budget as u64;
         let now_ms = self.now_ms;
         let coalesce_ms = self.config.coalesce.as_millis() as u64;
         #[cfg(feature = "admin")]
         let now_us = self.now_us;
-        let Some(pass) = self.pass_of(audience) else {
+        let Some(pass) = self.pass_of(group) else {
             return;
         };
         #[cfg(feature = "admin")]
@@ -672,7 +670,7 @@ impl Engine {
             // Another like this one would be more than a write is to give.
             Turn::Clean | Turn::Dirty if pass.news + bytes as u64 > budget => {
                 pass.turn = Turn::Due;
-                self.due.push_back(audience);
+                self.due.push_back(group);
             }
             Turn::Clean => {
                 pass.turn = Turn::Dirty;
@@ -681,19 +679,19 @@ impl Engine {
                     _ => pass.began_at + coalesce_ms,
                 };
                 let due_at = pass.due_at;
-                self.dirty.push_back((audience, due_at));
+                self.dirty.push_back((group, due_at));
             }
             Turn::Dirty => {}
         }
     }
 
-    /// Makes the pass over an audience due, whatever came.
-    fn make_due(&mut self, audience: Audience) {
-        if let Some(pass) = self.pass_of(audience)
+    /// Makes the pass over an group due, whatever came.
+    fn make_due(&mut self, group: GroupId) {
+        if let Some(pass) = self.pass_of(group)
             && matches!(pass.turn, Turn::Clean | Turn::Dirty)
         {
             pass.turn = Turn::Due;
-            self.due.push_back(audience);
+            self.due.push_back(group);
         }
     }
 
@@ -707,7 +705,7 @@ impl Engine {
         }
         connection.ended = Some(reason);
         self.ended.push(key);
-        if let Some(place) = connection.place() {
+        if let Some(place) = connection.membership() {
             self.seat_mut(place).direct = false;
         }
     }
@@ -755,7 +753,7 @@ impl Engine {
                 Phase::Streaming(stream) => {
                     #[cfg(feature = "admin")]
                     self.forget_told(&stream.told);
-                    self.leave(stream.place, lacked_events);
+                    self.leave(stream.membership, lacked_events);
                 }
                 #[cfg(feature = "publish")]
                 Phase::Upload(upload) => self.upload_bytes -= upload.held(),
@@ -770,27 +768,27 @@ impl Engine {
         }
     }
 
-    fn leave(&mut self, place: Place, lacked_events: bool) {
-        let Place { audience, index } = place;
+    fn leave(&mut self, place: Membership, lacked_events: bool) {
+        let Membership { group, index } = place;
         self.stats.subscribers -= 1;
         self.unblock(usize::from(self.seat(place).blocked));
-        let moved = match audience {
-            Audience::Topic(key) => self.topics[key as usize].subscribers.leave(index),
-            Audience::Selection(key) => self.selections[key as usize].subscribers.leave(index),
+        let moved = match group {
+            GroupId::Topic(key) => self.topics[key as usize].subscribers.leave(index),
+            GroupId::Selection(key) => self.selections[key as usize].subscribers.leave(index),
         };
         if let Some(moved) = moved
             && let Phase::Streaming(stream) = &mut self.connections[moved as usize].phase
         {
-            stream.place.index = index;
+            stream.membership.index = index;
         }
         if lacked_events {
             // A pass will find what the others need.
-            self.mark(audience, 0);
-            self.list_untrimmed(audience);
+            self.mark(group, 0);
+            self.list_untrimmed(group);
         }
-        match audience {
-            Audience::Topic(key) => self.free_if_unused(key),
-            Audience::Selection(key) => self.free_selection(key),
+        match group {
+            GroupId::Topic(key) => self.free_if_unused(key),
+            GroupId::Selection(key) => self.free_selection(key),
         }
     }
 
@@ -808,7 +806,7 @@ impl Engine {
             if let Some(&moved) = selections.get(index as usize) {
                 self.selections[moved as usize].move_to(topic, index);
             }
-            self.list_untrimmed(Audience::Topic(topic));
+            self.list_untrimmed(GroupId::Topic(topic));
             self.free_if_unused(topic);
         }
     }
@@ -816,12 +814,12 @@ impl Engine {
     /// What is known of a connection.
     pub fn info(&self, key: ConnId) -> ConnectionInfo {
         let connection = &self.connections[key as usize];
-        let seat = connection.place().map(|place| self.seat(place));
+        let seat = connection.membership().map(|place| self.seat(place));
         let (events, bytes) = seat.map_or((0, 0), |seat| (seat.events, seat.bytes));
         ConnectionInfo {
             id: connection.id,
             peer: connection.peer.map(|peer| self.shown_address(peer)),
-            namespaces: connection.place().map_or_else(Vec::new, |place| {
+            namespaces: connection.membership().map_or_else(Vec::new, |place| {
                 self.namespaces_of(place).cloned().collect()
             }),
             events,

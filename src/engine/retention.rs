@@ -16,7 +16,7 @@ use crate::namespace::Namespace;
 use crate::status::Status;
 
 use super::Engine;
-use super::audience::Audience;
+use super::groups::GroupId;
 use super::replay::EventIds;
 use super::topic::Topic;
 
@@ -368,11 +368,11 @@ impl Retention {
 }
 
 impl Engine {
-    /// Notes that the logs of an audience may hold what nobody needs any more.
-    pub(super) fn list_untrimmed(&mut self, audience: Audience) {
-        match audience {
-            Audience::Topic(key) => self.list_topic_untrimmed(key),
-            Audience::Selection(key) => {
+    /// Notes that the logs of an group may hold what nobody needs any more.
+    pub(super) fn list_untrimmed(&mut self, group: GroupId) {
+        match group {
+            GroupId::Topic(key) => self.list_topic_untrimmed(key),
+            GroupId::Selection(key) => {
                 for index in 0..self.selections[key as usize].topics.len() {
                     let (topic, _) = self.selections[key as usize].topics[index];
                     self.list_topic_untrimmed(topic);
@@ -429,10 +429,10 @@ impl Engine {
                 .drop_before(offset, key, &mut self.topics, &mut self.ids);
             self.retention.evicted += (events - self.retention.events) as u64;
             // Whoever lacks what went is cut in the next pass.
-            self.make_due(Audience::Topic(key));
+            self.make_due(GroupId::Topic(key));
             for index in 0..self.topics[key as usize].selections.len() {
                 let selection = self.topics[key as usize].selections[index];
-                self.make_due(Audience::Selection(selection));
+                self.make_due(GroupId::Selection(selection));
             }
             self.free_if_unused(key);
         }
@@ -460,12 +460,12 @@ impl Engine {
     /// Frees a topic that nobody needs, and of which nothing is retained.
     pub(super) fn free_if_unused(&mut self, key: u32) {
         let topic = &self.topics[key as usize];
-        if !topic.has_audience() && !self.retention.history {
+        if !topic.has_subscribers() && !self.retention.history {
             self.retention
                 .drop_before(u64::MAX, key, &mut self.topics, &mut self.ids);
         }
         let topic = &self.topics[key as usize];
-        if !topic.has_audience() && topic.log.is_empty() {
+        if !topic.has_subscribers() && topic.log.is_empty() {
             let topic = self.topics.remove(key as usize);
             self.retention
                 .forget(&topic.namespace, topic.log.last_seq());

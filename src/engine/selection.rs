@@ -1,6 +1,6 @@
 //! Streams of several namespaces: a merge of their logs by sequence number, each event once.
 //!
-//! All subscribers of the same namespaces are one audience, so what they lack is merged once for all that stand at the same
+//! All subscribers of the same namespaces are one group, so what they lack is merged once for all that stand at the same
 //! place. The place is good in every log, as all events have one total order: the number of the last event given in full, and
 //! how much of the next one is out. An event that reached several of the logs has the same number in each.
 
@@ -8,7 +8,7 @@ use slab::Slab;
 
 use crate::event_log::{Position, Slices};
 
-use super::audience::{Gone, Limits, Source, Subscribers};
+use super::groups::{Gone, Limits, Source, Subscribers};
 use super::topic::Topic;
 
 /// Several namespaces that somebody listens to on one stream.
@@ -16,7 +16,7 @@ use super::topic::Topic;
 pub(super) struct Selection {
     /// Their topics, and where each one's list of selections has this one.
     pub(super) topics: Box<[(u32, u32)]>,
-    pub(super) subscribers: Subscribers<Point>,
+    pub(super) subscribers: Subscribers<MergeCursor>,
 }
 
 impl Selection {
@@ -36,7 +36,7 @@ impl Selection {
 
 /// A place in the total order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Point {
+pub(super) struct MergeCursor {
     /// Number of the last event given in full.
     pub(super) passed: u64,
     /// Bytes of the next one that are out.
@@ -46,7 +46,7 @@ pub(super) struct Point {
     since: u64,
 }
 
-impl Point {
+impl MergeCursor {
     /// Behind an event that was given in full.
     pub(super) fn after(passed: u64, since: u64) -> Self {
         Self {
@@ -85,10 +85,10 @@ pub(super) struct Merge<'a> {
 }
 
 /// Where one stands who was given all events of some topics.
-pub(super) fn end_of(keys: &[(u32, u32)], topics: &Slab<Topic>) -> Point {
+pub(super) fn end_of(keys: &[(u32, u32)], topics: &Slab<Topic>) -> MergeCursor {
     let last = |&(topic, _): &(u32, u32)| topics[topic as usize].log.last_seq();
     let passed = keys.iter().map(last).max().unwrap_or(0);
-    Point::after(passed, 0)
+    MergeCursor::after(passed, 0)
 }
 
 impl<'a> Merge<'a> {
@@ -106,7 +106,7 @@ impl<'a> Merge<'a> {
     }
 
     /// Finds the next event of each log; returns how many bytes the logs hold from there on.
-    fn find_heads(&mut self, from: Point) -> Result<u64, Gone> {
+    fn find_heads(&mut self, from: MergeCursor) -> Result<u64, Gone> {
         self.scratch.heads.clear();
         let mut bytes = 0;
         for &(topic, _) in self.keys {
@@ -146,17 +146,17 @@ impl<'a> Merge<'a> {
 }
 
 impl Source for Merge<'_> {
-    type Place = Point;
+    type Cursor = MergeCursor;
 
-    fn end(&self) -> Point {
+    fn end(&self) -> MergeCursor {
         end_of(self.keys, self.topics)
     }
 
-    fn passed(&self, place: Point) -> u64 {
+    fn passed(&self, place: MergeCursor) -> u64 {
         place.passed
     }
 
-    fn gather(&mut self, from: Point, limits: &Limits) -> Result<(), Gone> {
+    fn gather(&mut self, from: MergeCursor, limits: &Limits) -> Result<(), Gone> {
         // An event in several of the logs counts in each of them: only if that is too much is it counted one by one.
         let at_most = self.find_heads(from)? - from.partial;
         let count_to = match at_most > limits.max_lag {
@@ -200,15 +200,15 @@ impl Source for Merge<'_> {
         self.lag
     }
 
-    fn step(&self, from: Point, bytes: usize) -> (Point, u64) {
+    fn step(&self, from: MergeCursor, bytes: usize) -> (MergeCursor, u64) {
         let ends = &self.scratch.ends;
         let events = ends.partition_point(|&(_, end)| end <= bytes);
         let mut place = match ends[..events].last() {
-            None => Point {
+            None => MergeCursor {
                 partial: from.partial + bytes as u64,
                 ..from
             },
-            Some(&(passed, end)) => Point {
+            Some(&(passed, end)) => MergeCursor {
                 passed,
                 partial: (bytes - end) as u64,
                 ..from

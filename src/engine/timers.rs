@@ -132,7 +132,7 @@ impl Engine {
         if connection.ended.is_some() {
             return Found::FineUntil(u64::MAX);
         }
-        let seat = connection.place().map(|place| self.seat(place));
+        let seat = connection.membership().map(|place| self.seat(place));
         // A pass that finds a socket full tells the seat, not the connection.
         let seat_full = seat.is_some_and(|seat| !seat.direct) && connection.outgoing.is_empty();
         let active_at = seat

@@ -3,7 +3,7 @@
 use crate::event_log::{EventLog, Slices};
 use crate::namespace::Namespace;
 
-use super::audience::{Gone, Limits, Source, Subscribers};
+use super::groups::{Gone, Limits, Source, Subscribers};
 use super::retention::Share;
 
 /// One namespace in use.
@@ -44,7 +44,7 @@ impl Topic {
     }
 
     /// Whether anybody listens.
-    pub(super) fn has_audience(&self) -> bool {
+    pub(super) fn has_subscribers(&self) -> bool {
         !(self.subscribers.list.is_empty() && self.selections.is_empty())
     }
 }
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Source for Reader<'_> {
-    type Place = u64;
+    type Cursor = u64;
 
     fn end(&self) -> u64 {
         self.log.end()

@@ -14,8 +14,8 @@ use crate::http::response::Answer;
 use crate::http::route::{decode_form, query_pairs};
 use crate::namespace::Namespace;
 
-use super::super::audience::Audience;
-use super::super::connection::{Connection, Phase, Place, Stream};
+use super::super::connection::{Connection, Membership, Phase, Stream};
+use super::super::groups::GroupId;
 use super::super::topic::Topic;
 use super::super::{ConnId, Engine};
 use super::guarded;
@@ -360,7 +360,7 @@ impl Engine {
         let own = [id.as_str(), &address, stream.told.agent()];
         query.matches(
             own.into_iter()
-                .chain(self.namespaces_of(stream.place).map(Namespace::as_str)),
+                .chain(self.namespaces_of(stream.membership).map(Namespace::as_str)),
         )
     }
 
@@ -376,7 +376,7 @@ impl Engine {
             ConnectionSort::UserAgent => return SortKey::Text(stream.told.agent().into()),
             ConnectionSort::Events => seat.events,
             ConnectionSort::Bytes => connection.bytes + seat.bytes,
-            ConnectionSort::Lag => self.lag(stream.place),
+            ConnectionSort::Lag => self.lag(stream.membership),
             ConnectionSort::LastWrite => self.last_write(connection, stream),
         })
     }
@@ -390,21 +390,24 @@ impl Engine {
 
     /// Milliseconds since a stream was last given something.
     fn last_write(&self, connection: &Connection, stream: &Stream) -> u64 {
-        let at = self.seat(stream.place).active_at.max(connection.active_at);
+        let at = self
+            .seat(stream.membership)
+            .active_at
+            .max(connection.active_at);
         self.now_ms.saturating_sub(at)
     }
 
     /// Bytes of its events that a subscriber was not yet given.
-    fn lag(&self, Place { audience, index }: Place) -> u64 {
-        match audience {
-            Audience::Topic(key) => {
+    fn lag(&self, Membership { group, index }: Membership) -> u64 {
+        match group {
+            GroupId::Topic(key) => {
                 let topic = &self.topics[key as usize];
-                let place = topic.subscribers.list[index as usize].place;
+                let place = topic.subscribers.list[index as usize].cursor;
                 topic.log.end().saturating_sub(place)
             }
-            Audience::Selection(key) => {
+            GroupId::Selection(key) => {
                 let selection = &self.selections[key as usize];
-                let passed = selection.subscribers.list[index as usize].place.passed;
+                let passed = selection.subscribers.list[index as usize].cursor.passed;
                 let lacks = |&(topic, _): &(u32, u32)| {
                     let log = &self.topics[topic as usize].log;
                     log.end() - log.offset_after(passed)
@@ -438,9 +441,9 @@ impl Engine {
     }
 
     fn connection_json(&self, connection: &Connection, stream: &Stream) -> String {
-        let seat = self.seat(stream.place);
+        let seat = self.seat(stream.membership);
         let namespaces: Vec<&str> = self
-            .namespaces_of(stream.place)
+            .namespaces_of(stream.membership)
             .map(Namespace::as_str)
             .collect();
         json(&ConnectionJson {
@@ -453,7 +456,7 @@ impl Engine {
             id: connection.id,
             namespaces,
             bytes_sent: connection.bytes + seat.bytes,
-            lag: self.lag(stream.place),
+            lag: self.lag(stream.membership),
             last_write_ms: self.last_write(connection, stream),
             connected_ms: self.now_ms - connection.since_ms,
         })

@@ -200,7 +200,7 @@ impl Engine {
 
     /// Keeps what the request of a stream tells of its client.
     pub(super) fn keep_told(&mut self, key: ConnId, head: &RequestHead) {
-        let Some(place) = self.connections[key as usize].place() else {
+        let Some(place) = self.connections[key as usize].membership() else {
             return;
         };
         let path = cut(head.path(), PATH_MOST);

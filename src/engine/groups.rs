@@ -1,6 +1,6 @@
 //! Those who get the same events, and the pass that gives each of them what it lacks.
 //!
-//! The pass is the inner loop of the whole server. Nearly all subscribers of an audience stand at the same place, so what one of them
+//! The pass is the inner loop of the whole server. Nearly all subscribers of an group stand at the same place, so what one of them
 //! lacks is gathered once and handed to all that follow; what is touched for each is one [`Subscriber`], in memory order, and
 //! the system call. Where the events come from is the [`Source`]'s matter: the log of one topic, or several merged.
 //! Knows nothing of requests or timers.
@@ -13,28 +13,28 @@ use super::{ConnId, Outlet};
 /// What a write costs beside its bytes, in bytes that could have been copied in that time: 3.6 µs at 0.155 ns a byte.
 pub(super) const WRITE_COST: usize = 23_000;
 
-/// Who an audience is, by key.
+/// Who an group is, by key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Audience {
+pub(super) enum GroupId {
     /// The subscribers of one namespace.
     Topic(u32),
     /// Those of the same several namespaces.
     Selection(u32),
 }
 
-/// The events of an audience, and what those at a place in them lack.
+/// The events of an group, and what those at a place in them lack.
 pub(super) trait Source {
     /// A place in the events: what was given of them ends there.
-    type Place: Copy + Ord;
+    type Cursor: Copy + Ord;
 
     /// The place of one who lacks nothing.
-    fn end(&self) -> Self::Place;
+    fn end(&self) -> Self::Cursor;
 
     /// How far one has got there, counted in whole events.
-    fn passed(&self, place: Self::Place) -> u64;
+    fn passed(&self, place: Self::Cursor) -> u64;
 
     /// Gathers what those at a place lack, as far as one write may give it.
-    fn gather(&mut self, from: Self::Place, limits: &Limits) -> Result<(), Gone>;
+    fn gather(&mut self, from: Self::Cursor, limits: &Limits) -> Result<(), Gone>;
 
     /// Adds what was gathered, as far as there is room.
     fn add_to<'a>(&'a self, slices: &mut Slices<'a>);
@@ -43,7 +43,7 @@ pub(super) trait Source {
     fn lag(&self) -> u64;
 
     /// Where one stands who was given so many of the bytes gathered, and how many events that completed.
-    fn step(&self, from: Self::Place, bytes: usize) -> (Self::Place, u64);
+    fn step(&self, from: Self::Cursor, bytes: usize) -> (Self::Cursor, u64);
 }
 
 /// Events that a subscriber lacks are no longer there.
@@ -69,7 +69,7 @@ impl Limits {
 /// One subscriber: all that a delivery reads and writes.
 #[derive(Debug)]
 pub(super) struct Subscriber<P> {
-    pub(super) place: P,
+    pub(super) cursor: P,
     pub(super) seat: Seat,
 }
 
@@ -97,7 +97,7 @@ impl Seat {
     }
 }
 
-/// Whether an audience waits for a pass.
+/// Whether an group waits for a pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Turn {
     /// Nothing came since the last pass.
@@ -111,7 +111,7 @@ pub(super) enum Turn {
     Passing(bool),
 }
 
-/// The passes over an audience: the last one, and the one that runs or waits.
+/// The passes over an group: the last one, and the one that runs or waits.
 #[derive(Debug, Default)]
 pub(super) struct Pass {
     pub(super) turn: Turn,
@@ -134,7 +134,7 @@ pub(super) struct Pass {
     pub(super) unvisited: usize,
 }
 
-/// The subscribers of an audience.
+/// The subscribers of an group.
 #[derive(Debug)]
 pub(super) struct Subscribers<P> {
     pub(super) list: Vec<Subscriber<P>>,
@@ -188,11 +188,11 @@ pub(super) struct Report {
 /// What all those at one place lack.
 struct Cohort<'a, S: Source> {
     source: &'a S,
-    place: S::Place,
+    cursor: S::Cursor,
     slices: Slices<'a>,
     /// Where one stands who took all of it, and how many events that completed.
-    whole: (S::Place, u64),
-    end: S::Place,
+    whole: (S::Cursor, u64),
+    end: S::Cursor,
 }
 
 impl<O> Writer<'_, O> {
@@ -208,7 +208,7 @@ impl<O> Writer<'_, O> {
         bytes: usize,
         (place, events): (P, u64),
     ) {
-        subscriber.place = place;
+        subscriber.cursor = place;
         subscriber.seat.events += events;
         subscriber.seat.bytes += bytes as u64;
         subscriber.seat.active_at = self.now_ms;
@@ -223,7 +223,7 @@ impl<O> Writer<'_, O> {
 
 impl<O: Outlet> Writer<'_, O> {
     /// One write to one of a cohort, if its socket takes it; whoever lacks too much all the same is cut.
-    fn give<S: Source>(&mut self, subscriber: &mut Subscriber<S::Place>, cohort: &Cohort<'_, S>) {
+    fn give<S: Source>(&mut self, subscriber: &mut Subscriber<S::Cursor>, cohort: &Cohort<'_, S>) {
         let mut taken = 0;
         if subscriber.seat.direct {
             match self.outlet.write(subscriber.seat.conn, &cohort.slices) {
@@ -237,12 +237,12 @@ impl<O: Outlet> Writer<'_, O> {
             let step = if all {
                 cohort.whole
             } else {
-                cohort.source.step(cohort.place, taken)
+                cohort.source.step(cohort.cursor, taken)
             };
             self.advance(subscriber, taken, step);
             if !all {
                 subscriber.seat.direct = false;
-            } else if subscriber.place < cohort.end {
+            } else if subscriber.cursor < cohort.end {
                 self.report.lagging.push(subscriber.seat.conn);
             }
         }
@@ -251,7 +251,7 @@ impl<O: Outlet> Writer<'_, O> {
         if lag > seat.may_lack {
             return self.end(subscriber, DisconnectReason::Lagged);
         }
-        if subscriber.place >= cohort.end {
+        if subscriber.cursor >= cohort.end {
             seat.may_lack = self.limits.max_lag;
         }
         seat.blocked =
@@ -263,7 +263,10 @@ impl<P: Copy + Ord> Subscribers<P> {
     /// Takes in a subscriber at a place; returns its index.
     pub(super) fn join(&mut self, place: P, seat: Seat) -> u32 {
         self.least = Some(self.least.map_or(place, |least| least.min(place)));
-        self.list.push(Subscriber { place, seat });
+        self.list.push(Subscriber {
+            cursor: place,
+            seat,
+        });
         (self.list.len() - 1) as u32
     }
 
@@ -290,7 +293,7 @@ impl<P: Copy + Ord> Subscribers<P> {
     /// as far as the budget goes.
     pub(super) fn visit(
         &mut self,
-        mut source: impl Source<Place = P>,
+        mut source: impl Source<Cursor = P>,
         writer: &mut Writer<'_, impl Outlet>,
     ) {
         let end = source.end();
@@ -314,7 +317,7 @@ impl<P: Copy + Ord> Subscribers<P> {
         while let Some(index) = self.pass.unvisited.checked_sub(1)
             && writer.budget > 0
         {
-            let place = self.list[index].place;
+            let place = self.list[index].cursor;
             if place >= end {
                 self.pass.unvisited -= 1;
             } else if source.gather(place, &writer.limits).is_err() {
@@ -326,7 +329,7 @@ impl<P: Copy + Ord> Subscribers<P> {
                 let whole = source.step(place, slices.bytes());
                 let cohort = Cohort {
                     source: &source,
-                    place,
+                    cursor: place,
                     slices,
                     whole,
                     end,
@@ -339,12 +342,12 @@ impl<P: Copy + Ord> Subscribers<P> {
     /// Visits those who stand next to each other at the same place.
     fn visit_cohort(
         &mut self,
-        cohort: &Cohort<'_, impl Source<Place = P>>,
+        cohort: &Cohort<'_, impl Source<Cursor = P>>,
         writer: &mut Writer<'_, impl Outlet>,
     ) {
         while let Some(index) = self.pass.unvisited.checked_sub(1)
             && writer.budget > 0
-            && self.list[index].place == cohort.place
+            && self.list[index].cursor == cohort.cursor
         {
             self.pass.unvisited = index;
             let subscriber = &mut self.list[index];
@@ -353,7 +356,7 @@ impl<P: Copy + Ord> Subscribers<P> {
             let blocked = subscriber.seat.blocked;
             self.blocked = self.blocked + usize::from(blocked) - usize::from(was_blocked);
             writer.report.unblocked += usize::from(was_blocked && !blocked);
-            self.least = self.least.map(|least| least.min(subscriber.place));
+            self.least = self.least.map(|least| least.min(subscriber.cursor));
         }
     }
 }
