@@ -254,13 +254,13 @@ fn what_the_first_visited_takes_while_its_pass_goes_on_is_not_retained_for_nobod
         let event = Frame::new(&Event::new("/a", "x"), &EventLimits::default()).unwrap();
         engine.publish(&event, now);
         engine.publish(&event, now);
-        engine.settle(true, now);
+        engine.end_intake(true, now);
         let mut outlet = Portions([event.bytes.len() + 1].into());
         assert!(engine.flush(&mut outlet, now));
         engine.writable(first, now);
         for _ in 0..4 {
             engine.flush(&mut outlet, now);
-            engine.settle(true, now);
+            engine.end_intake(true, now);
         }
         assert_eq!(engine.status(now).retained_bytes, 0);
     }
@@ -278,14 +278,14 @@ fn what_only_one_who_left_needed_does_not_wait_for_the_next_event_to_be_dropped(
     let full = engine.subscribe(vec![Namespace::root()], now).unwrap();
     let event = Frame::new(&Event::new("/", "x"), &EventLimits::default()).unwrap();
     engine.publish(&event, now);
-    engine.settle(true, now);
+    engine.end_intake(true, now);
     let mut outlet = Portions([0].into());
     assert!(!engine.flush(&mut outlet, now));
     engine.disconnect(full, DisconnectReason::Client);
     engine.reap(|_, _, _| {});
-    assert!(engine.intake_open());
+    assert!(engine.can_append());
     assert_eq!(engine.next_deadline(), Some(now));
-    engine.settle(true, now);
+    engine.end_intake(true, now);
     engine.flush(&mut outlet, now);
     assert_eq!(engine.status(now).retained_bytes, 0);
 }
@@ -303,20 +303,20 @@ fn events_gather_while_more_of_them_come_but_not_for_long() {
     let mut outlet = Portions([].into());
     let delivered = |engine: &Engine| engine.status(now).deliveries;
     engine.publish(&event, now);
-    engine.settle(false, now);
+    engine.end_intake(false, now);
     engine.flush(&mut outlet, now);
-    assert!(engine.gathers());
+    assert!(engine.is_batching());
     assert_eq!(delivered(&engine), 0);
     let later = engine.next_deadline().unwrap();
     assert!(later > now && later <= now + Duration::from_millis(20));
-    engine.settle(false, later);
+    engine.end_intake(false, later);
     engine.flush(&mut outlet, later);
-    assert!(!engine.gathers());
+    assert!(!engine.is_batching());
     assert_eq!(delivered(&engine), 1);
     engine.publish(&event, later);
-    engine.settle(true, later);
+    engine.end_intake(true, later);
     engine.flush(&mut outlet, later);
-    assert!(!engine.gathers());
+    assert!(!engine.is_batching());
     assert_eq!(delivered(&engine), 2);
 }
 
@@ -352,10 +352,10 @@ fn events_of_one_namespace_do_not_cut_short_how_long_those_of_another_gather() {
         if let Some(frame) = frame {
             engine.publish(frame, now);
         }
-        engine.settle(false, now);
+        engine.end_intake(false, now);
         while engine.flush(&mut Portions([].into()), now) {}
         assert_eq!(engine.status(now).deliveries, delivered, "after {ms} ms");
-        assert_eq!(engine.gathers(), delivered < 4);
+        assert_eq!(engine.is_batching(), delivered < 4);
     }
 }
 
@@ -392,7 +392,7 @@ fn a_write_is_as_large_as_its_budget_lets_it_be_and_no_larger() {
         let mut writes = Writes::default();
         for _ in 0..4000 {
             engine.publish(&event, now);
-            engine.settle(false, now);
+            engine.end_intake(false, now);
             engine.flush(&mut writes, now);
         }
         // The first ones are cut by how the log begins: in small pieces.
@@ -421,10 +421,10 @@ fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
     let event = Frame::new(&event, &EventLimits::default()).unwrap();
     let flood = |engine: &mut Engine, outlet: &mut Portions, now| {
         let mut published = 0;
-        while engine.intake_open() && published < 2 * max_lag {
+        while engine.can_append() && published < 2 * max_lag {
             engine.publish(&event, now);
             published += event.bytes.len();
-            engine.settle(false, now);
+            engine.end_intake(false, now);
             while engine.flush(outlet, now) {}
         }
         published
@@ -434,10 +434,10 @@ fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
         let mut outlet = Portions([0].into());
         let published = flood(&mut engine, &mut outlet, now);
         assert!((64 << 10..max_lag).contains(&published), "{published}");
-        assert!(engine.intake_paused());
+        assert!(engine.is_paused());
         engine.writable(conn, now);
         while engine.flush(&mut outlet, now) {}
-        assert!(engine.intake_open());
+        assert!(engine.can_append());
         assert_eq!(engine.status(now).subscribers, 1);
     }
     // One that goes on taking nothing is cut, but not before anyone who is well would have taken something.
@@ -448,7 +448,7 @@ fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
         engine.reap(|_, _, why| reason = Some(why));
         now = engine.next_deadline().unwrap_or(now).max(now);
         engine.tick(now);
-        engine.settle(true, now);
+        engine.end_intake(true, now);
         while engine.flush(&mut outlet, now) {}
     }
     assert_eq!(reason, Some(DisconnectReason::Lagged));
@@ -470,17 +470,17 @@ fn publishing_resumes_when_the_readers_that_blocked_it_leave() {
     let event = Event::new("/", "x".repeat(10_000));
     let event = Frame::new(&event, &EventLimits::default()).unwrap();
     let mut outlet = Portions([0, 0].into());
-    while !engine.intake_paused() {
-        assert!(engine.intake_open());
+    while !engine.is_paused() {
+        assert!(engine.can_append());
         engine.publish(&event, now);
-        engine.settle(false, now);
+        engine.end_intake(false, now);
         while engine.flush(&mut outlet, now) {}
     }
     for conn in conns {
         engine.disconnect(conn, DisconnectReason::Client);
     }
     engine.reap(|_, _, _| {});
-    assert!(engine.intake_open());
+    assert!(engine.can_append());
 }
 
 #[test]
@@ -526,16 +526,16 @@ fn whoever_is_held_back_can_catch_up_also_where_events_may_be_larger_than_max_la
         engine.writable(slow, now);
         // As fast as the others read: 50 megabytes a second.
         for _ in 0..50 {
-            if !engine.intake_open() {
+            if !engine.can_append() {
                 break;
             }
             engine.publish(&event, now);
             published += event.bytes.len();
-            engine.settle(false, now);
+            engine.end_intake(false, now);
             while engine.flush(&mut outlet, now) {}
         }
         engine.tick(now);
-        engine.settle(true, now);
+        engine.end_intake(true, now);
         while engine.flush(&mut outlet, now) {}
         engine.reap(|conn, _, why| panic!("{conn} was cut after {ms} ms: {why:?}"));
     }

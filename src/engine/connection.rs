@@ -40,7 +40,7 @@ pub(super) struct Connection {
     /// Milliseconds of the engine's time.
     pub(super) since_ms: u64,
     /// When it last took bytes other than events, or when its socket last became full of them; of events
-    /// a subscriber's [`Seat`](super::groups::Seat) tells.
+    /// a subscriber's [`SubscriberState`](super::groups::SubscriberState) tells.
     pub(super) active_at: u64,
     /// Bytes it took other than events.
     pub(super) bytes: u64,
@@ -79,21 +79,21 @@ pub(super) struct Stream {
     pub(super) membership: Membership,
     /// Bytes received after the request, which mean nothing.
     pub(super) ignored: u32,
-    pub(super) farewell: Farewell,
+    pub(super) closing_notice: ClosingNotice,
     #[cfg(feature = "admin")]
-    pub(super) told: super::admin::Told,
+    pub(super) client: super::admin::ClientInfo,
 }
 
 /// How a stream that the server ends is brought to its end.
 #[derive(Debug, Default)]
-pub(super) enum Farewell {
+pub(super) enum ClosingNotice {
     /// It goes on.
     #[default]
     None,
     /// These bytes go out as soon as no event is in the way.
     Pending(Box<[u8]>, DisconnectReason),
     /// They are on their way, no event follows them, and then the stream ends.
-    Said(DisconnectReason),
+    Sent(DisconnectReason),
 }
 
 /// Where a subscriber is kept.
@@ -170,10 +170,10 @@ impl Connection {
         self.stream().map(|stream| stream.membership)
     }
 
-    /// Whether it is a stream that may still be given events: none follows a farewell.
+    /// Whether it is a stream that may still be given events: none follows a closing_notice.
     pub(super) fn hears_events(&self) -> bool {
-        let said = |stream: &Stream| matches!(stream.farewell, Farewell::Said(_));
-        self.stream().is_some_and(|stream| !said(stream))
+        let sent = |stream: &Stream| matches!(stream.closing_notice, ClosingNotice::Sent(_));
+        self.stream().is_some_and(|stream| !sent(stream))
     }
 
     /// Notes what its socket took, and whether that was all; returns how much of it was of events.

@@ -8,9 +8,9 @@ use std::time::Instant;
 use crate::event_log::Slices;
 use crate::status::DisconnectReason;
 
-use super::connection::{Connection, Farewell, Membership, Phase};
+use super::connection::{ClosingNotice, Connection, Membership, Phase};
 use super::groups::{Gone, GroupId, Report, Source, Subscribers, Turn, WRITE_COST, Writer};
-use super::selection::{Merge, Selection, end_of};
+use super::merge::{Merge, TopicSet, end_of};
 use super::topic::{Reader, Topic};
 use super::{ConnId, Engine, Outlet, Pause, ReadInterest};
 
@@ -28,10 +28,10 @@ pub const SLICE: usize = 16 << 20;
 impl Engine {
     /// Says that no more events come now, or (`idle` false) asks whether some have waited long enough: then what
     /// gathered becomes due.
-    pub fn settle(&mut self, idle: bool, now: Instant) {
+    pub fn end_intake(&mut self, idle: bool, now: Instant) {
         self.set_now(now);
         let coalesces = !self.config.coalesce.is_zero();
-        let all = !coalesces && (idle || self.intake_paused());
+        let all = !coalesces && (idle || self.is_paused());
         for _ in 0..self.dirty.len() {
             let Some((group, due_at)) = self.dirty.pop_front() else {
                 break;
@@ -53,22 +53,22 @@ impl Engine {
                 break;
             }
         }
-        self.gathers = !(coalesces || self.dirty.is_empty());
+        self.batching = !(coalesces || self.dirty.is_empty());
     }
 
     /// Whether events gather for a while longer, though there are none now.
-    pub fn gathers(&self) -> bool {
-        self.gathers
+    pub fn is_batching(&self) -> bool {
+        self.batching
     }
 
     /// When what gathers will have gathered long enough, in milliseconds of the engine's time.
-    pub(super) fn next_settle(&self) -> Option<u64> {
+    pub(super) fn next_intake_end(&self) -> Option<u64> {
         let mut due_at = self.dirty.iter().map(|&(_, due_at)| due_at);
         if !self.config.coalesce.is_zero() {
             return due_at.min();
         }
         // What came after all was settled is settled in the next turn.
-        let first = |due_at| if self.gathers { due_at } else { self.now_ms };
+        let first = |due_at| if self.batching { due_at } else { self.now_ms };
         due_at.next().map(first)
     }
 
@@ -100,7 +100,7 @@ impl Engine {
         }
         // A response that went out may have made way for a publish request that was already there.
         #[cfg(feature = "publish")]
-        if !self.uploads.is_empty() && !self.intake_paused() {
+        if !self.uploads.is_empty() && !self.is_paused() {
             return true;
         }
         let listed = [&self.ready, &self.lagging, &self.replaying];
@@ -172,15 +172,15 @@ impl Engine {
                 if subscribers.pass.turn == Turn::Due && subscribers.list.len() > 1 {
                     // Also whoever is behind will be given it, in pieces.
                     let mut news = Slices::new();
-                    log.gather_last(subscribers.pass.news, &mut news);
+                    log.gather_last(subscribers.pass.pending_bytes, &mut news);
                     writer.outlet.publish_pages(&news, subscribers.list.len());
                 }
                 subscribers.visit(Reader::new(log), &mut writer);
             }
-            GroupId::Selection(key) => {
-                let selection = &mut self.selections[key as usize];
-                let merge = Merge::new(&selection.topics, &self.topics, &mut self.scratch);
-                selection.subscribers.visit(merge, &mut writer);
+            GroupId::TopicSet(key) => {
+                let topic_set = &mut self.topic_sets[key as usize];
+                let merge = Merge::new(&topic_set.topics, &self.topics, &mut self.scratch);
+                topic_set.subscribers.visit(merge, &mut writer);
             }
         }
         *budget = writer.budget;
@@ -191,46 +191,49 @@ impl Engine {
         }
         let again = pass.turn == Turn::Passing(true);
         pass.turn = Turn::Clean;
-        let (began_at, carried) = (pass.began_at, pass.carried);
+        let (began_at, flushing_bytes) = (pass.began_at, pass.flushing_bytes);
         #[cfg(feature = "admin")]
-        if carried > 0 {
-            let times = (pass.carried_since_us, pass.began_us);
+        if flushing_bytes > 0 {
+            let times = (pass.flushing_since_us, pass.began_us);
             self.note_pass(times);
         }
         let blocked = self.blocked_of(group);
         if blocked > 0 {
-            self.pause_for(blocked, began_at, carried);
+            self.pause_for(blocked, began_at, flushing_bytes);
         }
         if again {
-            self.mark(group, 0);
+            self.schedule(group, 0);
         }
         self.list_untrimmed(group);
         true
     }
 
     /// Makes publishers wait after a pass that found some held back.
-    fn pause_for(&mut self, held: usize, began_at: u64, carried: u64) {
+    fn pause_for(&mut self, held: usize, began_at: u64, flushing_bytes: u64) {
         // Were nearly all of them cut at once, that would help nobody.
         let most = held > self.stats.subscribers / 2;
         let reaction_ms = if most { 10 * REACTION_MS } else { REACTION_MS };
         let max_lag = (self.config.max_lag as u64).max(self.limits.max_lag / REACTIONS);
-        let until = began_at + 2 * carried * reaction_ms / max_lag;
-        if until > self.now_ms && (until > self.pause.until || !self.intake_paused()) {
+        let until = began_at + 2 * flushing_bytes * reaction_ms / max_lag;
+        if until > self.now_ms && (until > self.pause.until || !self.is_paused()) {
             let held = held.div_ceil(2);
-            self.pause = Pause { until, held };
+            self.pause = Pause {
+                until,
+                blocked: held,
+            };
         }
     }
 
     fn blocked_of(&self, group: GroupId) -> usize {
         match group {
             GroupId::Topic(key) => self.topics[key as usize].subscribers.blocked,
-            GroupId::Selection(key) => self.selections[key as usize].subscribers.blocked,
+            GroupId::TopicSet(key) => self.topic_sets[key as usize].subscribers.blocked,
         }
     }
 
     /// Notes that subscribers are no longer blocked, as they took something or have gone: a pause lasts no longer than its cause.
     pub(super) fn unblock(&mut self, subscribers: usize) {
-        self.pause.held = self.pause.held.saturating_sub(subscribers);
+        self.pause.blocked = self.pause.blocked.saturating_sub(subscribers);
     }
 
     fn take_report(&mut self, mut report: Report) -> Report {
@@ -252,7 +255,7 @@ impl Engine {
             return;
         }
         let place = connection.membership();
-        if place.is_some_and(|place| self.seat(place).is_replaying(&self.limits)) {
+        if place.is_some_and(|place| self.state(place).is_replaying(&self.limits)) {
             self.replaying.push_back(key);
         } else {
             self.lagging.push_back(key);
@@ -273,7 +276,7 @@ impl Engine {
         let connection = &mut self.connections[key as usize];
         connection.outgoing.push(bytes);
         if let Some(place) = connection.membership() {
-            self.seat_mut(place).direct = false;
+            self.state_mut(place).writable = false;
         }
         self.wake(key);
     }
@@ -291,9 +294,9 @@ impl Engine {
         connection.writable = true;
         let nothing_first = connection.outgoing.is_empty();
         if let Some(place) = connection.membership() {
-            self.seat_mut(place).direct = nothing_first;
+            self.state_mut(place).writable = nothing_first;
         }
-        if !nothing_first || self.lacks_events(key) {
+        if !nothing_first || self.has_pending(key) {
             self.wake(key);
         }
     }
@@ -305,7 +308,7 @@ impl Engine {
         };
         let place = connection.membership();
         // A pass that finds a socket full tells the seat, not the connection.
-        let full = place.is_some_and(|place| !self.seat(place).direct);
+        let full = place.is_some_and(|place| !self.state(place).writable);
         if connection.ended.is_some()
             || !connection.writable
             || (full && connection.outgoing.is_empty())
@@ -331,10 +334,10 @@ impl Engine {
                 } = &mut self.topics[topic as usize];
                 writer.write_alone(connection, subscribers, index, Reader::new(log))
             }
-            Some((GroupId::Selection(selection), index)) => {
-                let selection = &mut self.selections[selection as usize];
-                let merge = Merge::new(&selection.topics, &self.topics, &mut self.scratch);
-                writer.write_alone(connection, &mut selection.subscribers, index, merge)
+            Some((GroupId::TopicSet(topic_set), index)) => {
+                let topic_set = &mut self.topic_sets[topic_set as usize];
+                let merge = Merge::new(&topic_set.topics, &self.topics, &mut self.scratch);
+                writer.write_alone(connection, &mut topic_set.subscribers, index, merge)
             }
         };
         *budget = writer.budget;
@@ -345,9 +348,9 @@ impl Engine {
                     && let Some(place) = place
                 {
                     // A pass will find what the logs may drop now.
-                    self.mark(place.group, 0);
+                    self.schedule(place.group, 0);
                 }
-                if written.all && !(written.events && self.lacks_events(key)) {
+                if written.all && !(written.events && self.has_pending(key)) {
                     self.caught_up(key, outlet);
                 } else if written.all {
                     self.list_lagging(key);
@@ -358,7 +361,7 @@ impl Engine {
     }
 
     /// Whether a stream was not yet given all events that are there for it.
-    pub(super) fn lacks_events(&self, key: ConnId) -> bool {
+    pub(super) fn has_pending(&self, key: ConnId) -> bool {
         let Some(Membership { group, index }) = self.connections[key as usize].membership() else {
             return false;
         };
@@ -369,11 +372,11 @@ impl Engine {
                 } = &self.topics[key as usize];
                 subscribers.list[index as usize].cursor < log.end()
             }
-            GroupId::Selection(key) => {
-                let Selection {
+            GroupId::TopicSet(key) => {
+                let TopicSet {
                     topics,
                     subscribers,
-                } = &self.selections[key as usize];
+                } = &self.topic_sets[key as usize];
                 subscribers.list[index as usize].cursor < end_of(topics, &self.topics)
             }
         }
@@ -395,13 +398,13 @@ impl Engine {
                     self.readable_again.push(key);
                 }
             }
-            Phase::Streaming(stream) => match std::mem::take(&mut stream.farewell) {
-                Farewell::None => {}
-                Farewell::Pending(bytes, reason) => {
-                    stream.farewell = Farewell::Said(reason);
+            Phase::Streaming(stream) => match std::mem::take(&mut stream.closing_notice) {
+                ClosingNotice::None => {}
+                ClosingNotice::Pending(bytes, reason) => {
+                    stream.closing_notice = ClosingNotice::Sent(reason);
                     self.push_outgoing(key, &bytes);
                 }
-                Farewell::Said(reason) => self.disconnect(key, reason),
+                ClosingNotice::Sent(reason) => self.disconnect(key, reason),
             },
             Phase::Closing {
                 linger: true,
@@ -478,19 +481,19 @@ impl<O: Outlet> Writer<'_, O> {
             lag = source.lag();
         }
         let wanted = slices.bytes();
-        let taken = self.write(subscriber.seat.conn, &slices)?;
+        let taken = self.write(subscriber.state.conn, &slices)?;
         let all = taken == wanted;
         let of_events = connection.took(taken, all, self.now_ms);
         lag -= of_events as u64;
         self.report.bytes += (taken - of_events) as u64;
-        subscriber.seat.direct = all;
+        subscriber.state.writable = all;
         let step = source.step(place, of_events);
         self.advance(subscriber, of_events, step);
         if subscriber.cursor >= source.end() {
-            subscriber.seat.may_lack = self.limits.max_lag;
+            subscriber.state.lag_limit = self.limits.max_lag;
         }
-        if of_events > 0 && lag <= self.limits.held_from() {
-            let was_blocked = std::mem::take(&mut subscriber.seat.blocked);
+        if of_events > 0 && lag <= self.limits.blocked_from() {
+            let was_blocked = std::mem::take(&mut subscriber.state.blocked);
             subscribers.blocked -= usize::from(was_blocked);
             self.report.unblocked += usize::from(was_blocked);
         }

@@ -19,7 +19,7 @@ pub(super) enum GroupId {
     /// The subscribers of one namespace.
     Topic(u32),
     /// Those of the same several namespaces.
-    Selection(u32),
+    TopicSet(u32),
 }
 
 /// The events of an group, and what those at a place in them lack.
@@ -61,7 +61,7 @@ pub(super) struct Limits {
 
 impl Limits {
     /// Lacking more than this, somebody with a full socket is held back: what one write gives, or half of what may be.
-    pub(super) fn held_from(&self) -> u64 {
+    pub(super) fn blocked_from(&self) -> u64 {
         (self.write_most as u64).min(self.max_lag / 2)
     }
 }
@@ -70,30 +70,30 @@ impl Limits {
 #[derive(Debug)]
 pub(super) struct Subscriber<P> {
     pub(super) cursor: P,
-    pub(super) seat: Seat,
+    pub(super) state: SubscriberState,
 }
 
 /// What a subscriber has, whatever its place is in.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct SubscriberState {
     /// When it last took bytes, or when its socket last became full, in milliseconds of the engine's time.
     pub(super) active_at: u64,
     /// Bytes of its events that it may lack: while it is given what it asked to be replayed, that much more than others.
-    pub(super) may_lack: u64,
+    pub(super) lag_limit: u64,
     /// Events given in full, and bytes of events.
     pub(super) events: u64,
     pub(super) bytes: u64,
     pub(super) conn: ConnId,
     /// The pass may write to it: its socket takes bytes and nothing else goes out first.
-    pub(super) direct: bool,
+    pub(super) writable: bool,
     /// Its socket is full, and it lacks more than one write gives.
     pub(super) blocked: bool,
 }
 
-impl Seat {
+impl SubscriberState {
     /// Whether it is being given what it asked to be replayed.
     pub(super) fn is_replaying(&self, limits: &Limits) -> bool {
-        self.may_lack > limits.max_lag
+        self.lag_limit > limits.max_lag
     }
 }
 
@@ -120,13 +120,13 @@ pub(super) struct Pass {
     /// When the next one is due at the latest, if it is dirty.
     pub(super) due_at: u64,
     /// Bytes of events that came since then, and that had come when it began.
-    pub(super) news: u64,
-    pub(super) carried: u64,
+    pub(super) pending_bytes: u64,
+    pub(super) flushing_bytes: u64,
     /// When the first of either came, and when the last one began, in microseconds of the engine's time.
     #[cfg(feature = "admin")]
     pub(super) since_us: u64,
     #[cfg(feature = "admin")]
-    pub(super) carried_since_us: u64,
+    pub(super) flushing_since_us: u64,
     #[cfg(feature = "admin")]
     pub(super) began_us: u64,
     /// How many subscribers the running one has yet to visit. It goes downwards, so that `swap_remove` in
@@ -197,8 +197,8 @@ struct Cohort<'a, S: Source> {
 
 impl<O> Writer<'_, O> {
     fn end<P>(&mut self, subscriber: &mut Subscriber<P>, reason: DisconnectReason) {
-        subscriber.seat.direct = false;
-        self.report.ended.push((subscriber.seat.conn, reason));
+        subscriber.state.writable = false;
+        self.report.ended.push((subscriber.state.conn, reason));
     }
 
     /// Notes what a subscriber took.
@@ -209,9 +209,9 @@ impl<O> Writer<'_, O> {
         (place, events): (P, u64),
     ) {
         subscriber.cursor = place;
-        subscriber.seat.events += events;
-        subscriber.seat.bytes += bytes as u64;
-        subscriber.seat.active_at = self.now_ms;
+        subscriber.state.events += events;
+        subscriber.state.bytes += bytes as u64;
+        subscriber.state.active_at = self.now_ms;
         self.report.events += events;
         #[cfg(feature = "admin")]
         if bytes > 0 {
@@ -225,8 +225,8 @@ impl<O: Outlet> Writer<'_, O> {
     /// One write to one of a cohort, if its socket takes it; whoever lacks too much all the same is cut.
     fn give<S: Source>(&mut self, subscriber: &mut Subscriber<S::Cursor>, cohort: &Cohort<'_, S>) {
         let mut taken = 0;
-        if subscriber.seat.direct {
-            match self.outlet.write(subscriber.seat.conn, &cohort.slices) {
+        if subscriber.state.writable {
+            match self.outlet.write(subscriber.state.conn, &cohort.slices) {
                 Ok(bytes) => taken = bytes,
                 Err(reason) => {
                     return self.end(subscriber, reason);
@@ -241,31 +241,31 @@ impl<O: Outlet> Writer<'_, O> {
             };
             self.advance(subscriber, taken, step);
             if !all {
-                subscriber.seat.direct = false;
+                subscriber.state.writable = false;
             } else if subscriber.cursor < cohort.end {
-                self.report.lagging.push(subscriber.seat.conn);
+                self.report.lagging.push(subscriber.state.conn);
             }
         }
         let lag = cohort.source.lag() - taken as u64;
-        let seat = &mut subscriber.seat;
-        if lag > seat.may_lack {
+        let seat = &mut subscriber.state;
+        if lag > seat.lag_limit {
             return self.end(subscriber, DisconnectReason::Lagged);
         }
         if subscriber.cursor >= cohort.end {
-            seat.may_lack = self.limits.max_lag;
+            seat.lag_limit = self.limits.max_lag;
         }
         seat.blocked =
-            !seat.direct && !seat.is_replaying(&self.limits) && lag > self.limits.held_from();
+            !seat.writable && !seat.is_replaying(&self.limits) && lag > self.limits.blocked_from();
     }
 }
 
 impl<P: Copy + Ord> Subscribers<P> {
     /// Takes in a subscriber at a place; returns its index.
-    pub(super) fn join(&mut self, place: P, seat: Seat) -> u32 {
+    pub(super) fn join(&mut self, place: P, state: SubscriberState) -> u32 {
         self.least = Some(self.least.map_or(place, |least| least.min(place)));
         self.list.push(Subscriber {
             cursor: place,
-            seat,
+            state,
         });
         (self.list.len() - 1) as u32
     }
@@ -273,10 +273,10 @@ impl<P: Copy + Ord> Subscribers<P> {
     /// Lets a subscriber go; returns who has its index now.
     pub(super) fn leave(&mut self, index: u32) -> Option<ConnId> {
         let gone = self.list.swap_remove(index as usize);
-        self.blocked -= usize::from(gone.seat.blocked);
+        self.blocked -= usize::from(gone.state.blocked);
         self.pass.unvisited = self.pass.unvisited.min(self.list.len());
         let moved = self.list.get(index as usize)?;
-        Some(moved.seat.conn)
+        Some(moved.state.conn)
     }
 
     /// The place before which nobody stands, as far as the last pass knows.
@@ -286,7 +286,7 @@ impl<P: Copy + Ord> Subscribers<P> {
 
     /// Who they are.
     pub(super) fn conns(&self) -> impl Iterator<Item = ConnId> {
-        self.list.iter().map(|subscriber| subscriber.seat.conn)
+        self.list.iter().map(|subscriber| subscriber.state.conn)
     }
 
     /// Begins or goes on with a pass that is due or running: gives every subscriber not yet visited one write with what it lacks,
@@ -302,12 +302,12 @@ impl<P: Copy + Ord> Subscribers<P> {
                 turn: Turn::Passing(false),
                 began_at: writer.now_ms,
                 due_at: 0,
-                news: 0,
-                carried: self.pass.news,
+                pending_bytes: 0,
+                flushing_bytes: self.pass.pending_bytes,
                 #[cfg(feature = "admin")]
                 since_us: writer.now_us,
                 #[cfg(feature = "admin")]
-                carried_since_us: self.pass.since_us,
+                flushing_since_us: self.pass.since_us,
                 #[cfg(feature = "admin")]
                 began_us: writer.now_us,
                 unvisited: self.list.len(),
@@ -351,9 +351,9 @@ impl<P: Copy + Ord> Subscribers<P> {
         {
             self.pass.unvisited = index;
             let subscriber = &mut self.list[index];
-            let was_blocked = subscriber.seat.blocked;
+            let was_blocked = subscriber.state.blocked;
             writer.give(subscriber, cohort);
-            let blocked = subscriber.seat.blocked;
+            let blocked = subscriber.state.blocked;
             self.blocked = self.blocked + usize::from(blocked) - usize::from(was_blocked);
             writer.report.unblocked += usize::from(was_blocked && !blocked);
             self.least = self.least.map(|least| least.min(subscriber.cursor));

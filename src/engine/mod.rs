@@ -4,7 +4,7 @@
 //! [`Server`](crate::Server) with sockets, the simulator with scripted ones. Its verbs, in the order of a turn:
 //!
 //! - [`accept`](Engine::accept), [`receive`](Engine::receive), [`writable`](Engine::writable), [`hang_up`](Engine::hang_up): what sockets report;
-//! - [`publish`](Engine::publish) while [`intake_open`](Engine::intake_open) says so, then [`settle`](Engine::settle);
+//! - [`publish`](Engine::publish) while [`can_append`](Engine::can_append) says so, then [`end_intake`](Engine::end_intake);
 //! - [`tick`](Engine::tick): what falls due;
 //! - [`flush`](Engine::flush): gives bytes to an [`Outlet`];
 //! - [`reap`](Engine::reap): frees what ended in this turn. Nothing is freed before.
@@ -14,11 +14,11 @@ mod admin;
 mod connection;
 mod flush;
 mod groups;
+mod merge;
 mod random;
 mod replay;
 mod requests;
 mod retention;
-mod selection;
 mod storing;
 mod timers;
 mod topic;
@@ -46,13 +46,13 @@ use crate::trie::Trie;
 
 #[cfg(feature = "admin")]
 pub use admin::AdminSetup;
-use connection::{Connection, Farewell, Membership, Phase, Stream};
+use connection::{ClosingNotice, Connection, Membership, Phase, Stream};
 pub use flush::SLICE;
-use groups::{GroupId, Limits, Pass, Seat, Turn};
+use groups::{GroupId, Limits, Pass, SubscriberState, Turn};
+use merge::{Scratch, TopicSet};
 use random::Random;
 use replay::{EventIds, Resume, Start};
 use retention::Retention;
-use selection::{Scratch, Selection};
 use storing::{Origin, Storing};
 use topic::Topic;
 
@@ -63,7 +63,7 @@ pub type ConnId = u32;
 pub const SURPLUS: usize = 128;
 
 /// How long events may gather while publishers keep on, before all that lack them are written to: so that a write is worth its call.
-const GATHER_MS: u64 = 20;
+const BATCH_MS: u64 = 20;
 
 /// Where the engine's bytes go.
 pub trait Outlet {
@@ -75,7 +75,7 @@ pub trait Outlet {
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason>;
 
     /// Announces bytes of a log that `readers` subscribers will be given, in one write or several,
-    /// now or later, so that the outlet can prepare memory that all their sockets share.
+    /// now or later, so that the outlet can prepare memory that all their sockets usage.
     fn publish_pages(&mut self, slices: &Slices<'_>, readers: usize);
 
     /// Tells the other side that nothing more comes, while its bytes are still read.
@@ -132,14 +132,14 @@ pub struct Engine {
     connections: Slab<Connection>,
     topics: Slab<Topic>,
     namespaces: Trie<u32>,
-    selections: Slab<Selection>,
-    /// The selection of these topics, which are in the order of their names.
-    selection_of: HashMap<Box<[u32]>, u32>,
+    topic_sets: Slab<TopicSet>,
+    /// The topic_set of these topics, which are in the order of their names.
+    topic_set_of: HashMap<Box<[u32]>, u32>,
     /// Audiences to which something came since their last pass, with when theirs is due at the latest; in the order of these times, unless
     /// passes are to be `coalesce` apart. Those that had their pass meanwhile are skipped.
     dirty: VecDeque<(GroupId, u64)>,
     /// More events come, so that these audiences wait for them.
-    gathers: bool,
+    batching: bool,
     /// Audiences whose pass is next or, the first one, running. A key here may be of one that is gone: its turn tells.
     due: VecDeque<GroupId>,
     pause: Pause,
@@ -166,8 +166,8 @@ pub struct Engine {
     scratch: Scratch,
     report: groups::Report,
     random: Random,
-    born: Instant,
-    /// The time of the verb that is being carried out, in milliseconds since `born`.
+    started: Instant,
+    /// The time of the verb that is being flushing_bytes out, in milliseconds since `started`.
     now_ms: u64,
     #[cfg(feature = "admin")]
     now_us: u64,
@@ -221,12 +221,12 @@ impl Engine {
             connections: Slab::new(),
             topics: Slab::new(),
             namespaces: Trie::new(),
-            selections: Slab::new(),
-            selection_of: HashMap::new(),
+            topic_sets: Slab::new(),
+            topic_set_of: HashMap::new(),
             pause: Pause::default(),
             untrimmed: Vec::new(),
             dirty: VecDeque::new(),
-            gathers: false,
+            batching: false,
             due: VecDeque::new(),
             ready: VecDeque::new(),
             lagging: VecDeque::new(),
@@ -243,7 +243,7 @@ impl Engine {
             scratch: Scratch::default(),
             report: groups::Report::default(),
             random: Random::new(seed),
-            born: now,
+            started: now,
             now_ms: 0,
             #[cfg(feature = "admin")]
             now_us: 0,
@@ -274,7 +274,7 @@ impl Engine {
     }
 
     fn set_now(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.born);
+        let since = now.saturating_duration_since(self.started);
         self.now_ms = self.now_ms.max(since.as_millis() as u64);
         #[cfg(feature = "admin")]
         {
@@ -297,7 +297,7 @@ impl Engine {
             surplus,
             self.now_ms,
         ));
-        self.look_at_soon(key);
+        self.arm_first_timer(key);
         Some(key)
     }
 
@@ -315,7 +315,7 @@ impl Engine {
         let namespaces = Namespace::reduce(namespaces);
         let subscribed = self.start_stream(key, namespaces, &Resume::live());
         match subscribed {
-            Ok(_) => self.look_at_soon(key),
+            Ok(_) => self.arm_first_timer(key),
             Err(_) => self.disconnect(key, DisconnectReason::Overload),
         }
         subscribed.map(|_| key)
@@ -359,9 +359,9 @@ impl Engine {
         let stream = Stream {
             membership: place,
             ignored: 0,
-            farewell: Farewell::None,
+            closing_notice: ClosingNotice::None,
             #[cfg(feature = "admin")]
-            told: admin::Told::default(),
+            client: admin::ClientInfo::default(),
         };
         self.connections[key as usize].phase = Phase::Streaming(Box::new(stream));
         self.stats.subscribers += 1;
@@ -385,13 +385,13 @@ impl Engine {
             let log = &self.topics[topic as usize].log;
             log.end() - log.offset_after(after)
         };
-        let seat = Seat {
+        let seat = SubscriberState {
             active_at: self.now_ms,
-            may_lack: self.limits.max_lag + topics.iter().map(lacks).sum::<u64>(),
+            lag_limit: self.limits.max_lag + topics.iter().map(lacks).sum::<u64>(),
             events: 0,
             bytes: 0,
             conn: key,
-            direct: connection.writable && connection.outgoing.is_empty(),
+            writable: connection.writable && connection.outgoing.is_empty(),
             blocked: false,
         };
         if let [topic] = *topics {
@@ -408,28 +408,28 @@ impl Engine {
             Start::End => 0,
             _ => self.retention.now_of_replay(),
         };
-        let selection = self.selection_of(topics);
-        let Selection { subscribers, .. } = &mut self.selections[selection as usize];
+        let topic_set = self.topic_set_of(topics);
+        let TopicSet { subscribers, .. } = &mut self.topic_sets[topic_set as usize];
         Membership {
-            group: GroupId::Selection(selection),
-            index: subscribers.join(selection::MergeCursor::after(after, since), seat),
+            group: GroupId::TopicSet(topic_set),
+            index: subscribers.join(merge::MergeCursor::after(after, since), seat),
         }
     }
 
-    fn selection_of(&mut self, topics: Vec<u32>) -> u32 {
+    fn topic_set_of(&mut self, topics: Vec<u32>) -> u32 {
         let topics = topics.into_boxed_slice();
-        if let Some(&key) = self.selection_of.get(&topics) {
+        if let Some(&key) = self.topic_set_of.get(&topics) {
             return key;
         }
-        let key = self.selections.vacant_key() as u32;
+        let key = self.topic_sets.vacant_key() as u32;
         let listed = topics.iter().map(|&topic| {
-            let selections = &mut self.topics[topic as usize].selections;
-            selections.push(key);
-            (topic, (selections.len() - 1) as u32)
+            let topic_sets = &mut self.topics[topic as usize].topic_sets;
+            topic_sets.push(key);
+            (topic, (topic_sets.len() - 1) as u32)
         });
         let listed = listed.collect();
-        self.selections.insert(Selection::new(listed));
-        self.selection_of.insert(topics, key);
+        self.topic_sets.insert(TopicSet::new(listed));
+        self.topic_set_of.insert(topics, key);
         key
     }
 
@@ -437,7 +437,7 @@ impl Engine {
     fn namespaces_of(&self, place: Membership) -> impl Iterator<Item = &Namespace> {
         let (one, several) = match place.group {
             GroupId::Topic(key) => (Some(key), &[][..]),
-            GroupId::Selection(key) => (None, &*self.selections[key as usize].topics),
+            GroupId::TopicSet(key) => (None, &*self.topic_sets[key as usize].topics),
         };
         let topics = one
             .into_iter()
@@ -446,22 +446,24 @@ impl Engine {
     }
 
     /// What a subscriber has.
-    fn seat(&self, Membership { group, index }: Membership) -> &Seat {
+    fn state(&self, Membership { group, index }: Membership) -> &SubscriberState {
         match group {
-            GroupId::Topic(key) => &self.topics[key as usize].subscribers.list[index as usize].seat,
-            GroupId::Selection(key) => {
-                &self.selections[key as usize].subscribers.list[index as usize].seat
+            GroupId::Topic(key) => {
+                &self.topics[key as usize].subscribers.list[index as usize].state
+            }
+            GroupId::TopicSet(key) => {
+                &self.topic_sets[key as usize].subscribers.list[index as usize].state
             }
         }
     }
 
-    fn seat_mut(&mut self, Membership { group, index }: Membership) -> &mut Seat {
+    fn state_mut(&mut self, Membership { group, index }: Membership) -> &mut SubscriberState {
         match group {
             GroupId::Topic(key) => {
-                &mut self.topics[key as usize].subscribers.list[index as usize].seat
+                &mut self.topics[key as usize].subscribers.list[index as usize].state
             }
-            GroupId::Selection(key) => {
-                &mut self.selections[key as usize].subscribers.list[index as usize].seat
+            GroupId::TopicSet(key) => {
+                &mut self.topic_sets[key as usize].subscribers.list[index as usize].state
             }
         }
     }
@@ -473,22 +475,22 @@ impl Engine {
                 .topics
                 .get_mut(key as usize)
                 .map(|topic| &mut topic.subscribers.pass),
-            GroupId::Selection(key) => self
-                .selections
+            GroupId::TopicSet(key) => self
+                .topic_sets
                 .get_mut(key as usize)
-                .map(|selection| &mut selection.subscribers.pass),
+                .map(|topic_set| &mut topic_set.subscribers.pass),
         }
     }
 
     /// Whether events may be published now. Not while subscribers are still being given what came before, nor in a pause: a publisher
     /// waits so that whoever can keep up is never cut.
-    pub fn intake_open(&self) -> bool {
-        self.due.is_empty() && self.lagging.is_empty() && !self.intake_paused()
+    pub fn can_append(&self) -> bool {
+        self.due.is_empty() && self.lagging.is_empty() && !self.is_paused()
     }
 
     /// Whether events have to wait, until [`Engine::next_deadline`] at the latest, as some subscribers are held back.
-    pub fn intake_paused(&self) -> bool {
-        self.pause.held > 0 && self.now_ms < self.pause.until
+    pub fn is_paused(&self) -> bool {
+        self.pause.blocked > 0 && self.now_ms < self.pause.until
     }
 
     /// Appends an event to the logs of everyone who is to have it and, with history on, of every namespace that it reaches. With a store,
@@ -554,13 +556,13 @@ impl Engine {
         match target {
             TargetRef::One(namespace) => self.publish_at(namespace, &mut append),
             TargetRef::Many(namespaces) => {
-                append.reached.several = true;
+                append.reached.multi_target = true;
                 for namespace in namespaces {
                     self.publish_at(namespace.by_ref(), &mut append);
                 }
             }
             TargetRef::Everyone => {
-                append.reached.several = true;
+                append.reached.multi_target = true;
                 #[cfg(feature = "admin")]
                 self.count_published("/", None);
                 for index in 0..self.topics.capacity() {
@@ -619,12 +621,12 @@ impl Engine {
         topic.log.append(self.seq, &append.prefix, append.event);
         if append.named {
             self.ids.hold(self.seq);
-            topic.share.named.push_back(self.seq);
+            topic.usage.custom_ids.push_back(self.seq);
         }
-        if append.reached.several && self.retention.history {
-            topic.share.several.push_back(self.seq);
+        if append.reached.multi_target && self.retention.history {
+            topic.usage.multi_target.push_back(self.seq);
         }
-        append.reached.add(topic, &self.selections);
+        append.reached.add(topic, &self.topic_sets);
         #[cfg(feature = "admin")]
         {
             topic.last_at = Some(append.at_ms);
@@ -642,15 +644,15 @@ impl Engine {
         }
         // Whoever still lacks what is dropped here lacks more than may be, and is cut when its turn comes.
         self.drop_unneeded(key, 0);
-        self.mark(GroupId::Topic(key), bytes);
-        for index in 0..self.topics[key as usize].selections.len() {
-            let selection = self.topics[key as usize].selections[index];
-            self.mark(GroupId::Selection(selection), bytes);
+        self.schedule(GroupId::Topic(key), bytes);
+        for index in 0..self.topics[key as usize].topic_sets.len() {
+            let topic_set = self.topics[key as usize].topic_sets[index];
+            self.schedule(GroupId::TopicSet(topic_set), bytes);
         }
     }
 
     /// Notes that an group has so many bytes more of events; enough of them make its pass due.
-    fn mark(&mut self, group: GroupId, bytes: usize) {
+    fn schedule(&mut self, group: GroupId, bytes: usize) {
         let budget = self.config.write_budget as u64;
         let now_ms = self.now_ms;
         let coalesce_ms = self.config.coalesce.as_millis() as u64;
@@ -660,22 +662,22 @@ impl Engine {
             return;
         };
         #[cfg(feature = "admin")]
-        if pass.news == 0 {
+        if pass.pending_bytes == 0 {
             pass.since_us = now_us;
         }
-        pass.news += bytes as u64;
+        pass.pending_bytes += bytes as u64;
         match pass.turn {
             Turn::Passing(_) => pass.turn = Turn::Passing(true),
             Turn::Due => {}
             // Another like this one would be more than a write is to give.
-            Turn::Clean | Turn::Dirty if pass.news + bytes as u64 > budget => {
+            Turn::Clean | Turn::Dirty if pass.pending_bytes + bytes as u64 > budget => {
                 pass.turn = Turn::Due;
                 self.due.push_back(group);
             }
             Turn::Clean => {
                 pass.turn = Turn::Dirty;
                 pass.due_at = match coalesce_ms {
-                    0 => now_ms + GATHER_MS,
+                    0 => now_ms + BATCH_MS,
                     _ => pass.began_at + coalesce_ms,
                 };
                 let due_at = pass.due_at;
@@ -686,7 +688,7 @@ impl Engine {
     }
 
     /// Makes the pass over an group due, whatever came.
-    fn make_due(&mut self, group: GroupId) {
+    fn schedule_now(&mut self, group: GroupId) {
         if let Some(pass) = self.pass_of(group)
             && matches!(pass.turn, Turn::Clean | Turn::Dirty)
         {
@@ -706,7 +708,7 @@ impl Engine {
         connection.ended = Some(reason);
         self.ended.push(key);
         if let Some(place) = connection.membership() {
-            self.seat_mut(place).direct = false;
+            self.state_mut(place).writable = false;
         }
     }
 
@@ -726,8 +728,8 @@ impl Engine {
         self.namespaces.for_each_under(namespace, |topic| {
             let topic = &self.topics[*topic as usize];
             keys.extend(topic.subscribers.conns());
-            for &selection in &topic.selections {
-                keys.extend(self.selections[selection as usize].subscribers.conns());
+            for &topic_set in &topic.topic_sets {
+                keys.extend(self.topic_sets[topic_set as usize].subscribers.conns());
             }
         });
         keys.retain(|&key| self.connections[key as usize].ended.is_none());
@@ -743,7 +745,7 @@ impl Engine {
         self.end_the_idle();
         while let Some(key) = self.ended.pop() {
             let info = self.info(key);
-            let lacked_events = self.lacks_events(key);
+            let had_pending = self.has_pending(key);
             let connection = self.connections.remove(key as usize);
             let reason = connection
                 .ended
@@ -752,8 +754,8 @@ impl Engine {
             match connection.phase {
                 Phase::Streaming(stream) => {
                     #[cfg(feature = "admin")]
-                    self.forget_told(&stream.told);
-                    self.leave(stream.membership, lacked_events);
+                    self.forget_client(&stream.client);
+                    self.leave(stream.membership, had_pending);
                 }
                 #[cfg(feature = "publish")]
                 Phase::Upload(upload) => self.upload_bytes -= upload.held(),
@@ -768,43 +770,43 @@ impl Engine {
         }
     }
 
-    fn leave(&mut self, place: Membership, lacked_events: bool) {
+    fn leave(&mut self, place: Membership, had_pending: bool) {
         let Membership { group, index } = place;
         self.stats.subscribers -= 1;
-        self.unblock(usize::from(self.seat(place).blocked));
+        self.unblock(usize::from(self.state(place).blocked));
         let moved = match group {
             GroupId::Topic(key) => self.topics[key as usize].subscribers.leave(index),
-            GroupId::Selection(key) => self.selections[key as usize].subscribers.leave(index),
+            GroupId::TopicSet(key) => self.topic_sets[key as usize].subscribers.leave(index),
         };
         if let Some(moved) = moved
             && let Phase::Streaming(stream) = &mut self.connections[moved as usize].phase
         {
             stream.membership.index = index;
         }
-        if lacked_events {
+        if had_pending {
             // A pass will find what the others need.
-            self.mark(group, 0);
+            self.schedule(group, 0);
             self.list_untrimmed(group);
         }
         match group {
             GroupId::Topic(key) => self.free_if_unused(key),
-            GroupId::Selection(key) => self.free_selection(key),
+            GroupId::TopicSet(key) => self.free_topic_set(key),
         }
     }
 
-    /// Frees a selection that nobody has.
-    fn free_selection(&mut self, key: u32) {
-        if !self.selections[key as usize].subscribers.list.is_empty() {
+    /// Frees a topic_set that nobody has.
+    fn free_topic_set(&mut self, key: u32) {
+        if !self.topic_sets[key as usize].subscribers.list.is_empty() {
             return;
         }
-        let Selection { topics, .. } = self.selections.remove(key as usize);
+        let TopicSet { topics, .. } = self.topic_sets.remove(key as usize);
         let keys: Box<[u32]> = topics.iter().map(|&(topic, _)| topic).collect();
-        self.selection_of.remove(&keys);
+        self.topic_set_of.remove(&keys);
         for &(topic, index) in &topics {
-            let selections = &mut self.topics[topic as usize].selections;
-            selections.swap_remove(index as usize);
-            if let Some(&moved) = selections.get(index as usize) {
-                self.selections[moved as usize].move_to(topic, index);
+            let topic_sets = &mut self.topics[topic as usize].topic_sets;
+            topic_sets.swap_remove(index as usize);
+            if let Some(&moved) = topic_sets.get(index as usize) {
+                self.topic_sets[moved as usize].move_to(topic, index);
             }
             self.list_untrimmed(GroupId::Topic(topic));
             self.free_if_unused(topic);
@@ -814,7 +816,7 @@ impl Engine {
     /// What is known of a connection.
     pub fn info(&self, key: ConnId) -> ConnectionInfo {
         let connection = &self.connections[key as usize];
-        let seat = connection.membership().map(|place| self.seat(place));
+        let seat = connection.membership().map(|place| self.state(place));
         let (events, bytes) = seat.map_or((0, 0), |seat| (seat.events, seat.bytes));
         ConnectionInfo {
             id: connection.id,
@@ -856,7 +858,7 @@ impl Engine {
     /// The counters, at a moment.
     pub fn status(&self, now: Instant) -> Status {
         let mut status = Status {
-            uptime: now.saturating_duration_since(self.born),
+            uptime: now.saturating_duration_since(self.started),
             connections: self.connections.len(),
             namespaces: self.topics.len(),
             ..self.stats
@@ -890,38 +892,38 @@ struct Pause {
     /// In milliseconds of the engine's time.
     until: u64,
     /// It ends before if so many took something.
-    held: usize,
+    blocked: usize,
 }
 
 /// Counts the subscribers that an event reaches, each once.
 #[derive(Debug, Default)]
 struct Reached {
     count: usize,
-    /// The event goes to several namespaces, so a selection may be reached more than once.
-    several: bool,
-    selections: Vec<(u32, usize)>,
+    /// The event goes to several namespaces, so a topic_set may be reached more than once.
+    multi_target: bool,
+    topic_sets: Vec<(u32, usize)>,
 }
 
 impl Reached {
-    fn add(&mut self, topic: &Topic, selections: &Slab<Selection>) {
+    fn add(&mut self, topic: &Topic, topic_sets: &Slab<TopicSet>) {
         self.count += topic.subscribers.list.len();
-        for &key in &topic.selections {
-            let count = selections[key as usize].subscribers.list.len();
-            if self.several {
-                self.selections.push((key, count));
+        for &key in &topic.topic_sets {
+            let count = topic_sets[key as usize].subscribers.list.len();
+            if self.multi_target {
+                self.topic_sets.push((key, count));
             } else {
-                // Overlaps are reduced, so a selection is at most once on the way from the root to a namespace.
+                // Overlaps are reduced, so a topic_set is at most once on the way from the root to a namespace.
                 self.count += count;
             }
         }
     }
 
     fn count(mut self) -> usize {
-        self.selections.sort_unstable();
-        self.selections.dedup();
+        self.topic_sets.sort_unstable();
+        self.topic_sets.dedup();
         self.count
             + self
-                .selections
+                .topic_sets
                 .iter()
                 .map(|(_, count)| count)
                 .sum::<usize>()

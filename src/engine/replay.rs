@@ -28,7 +28,7 @@ pub(super) struct EventIds {
     line_seq: u64,
     /// Events with IDs of their own by ID, the last one where several have the same; and those that are retained by number.
     seq_of: HashMap<Arc<str>, u64>,
-    named: HashMap<u64, Named>,
+    custom_ids: HashMap<u64, Named>,
     memory: usize,
 }
 
@@ -104,7 +104,7 @@ impl EventIds {
             line: Vec::new(),
             line_seq: 0,
             seq_of: HashMap::new(),
-            named: HashMap::new(),
+            custom_ids: HashMap::new(),
             memory: 0,
         }
     }
@@ -141,24 +141,24 @@ impl EventIds {
         let id: Arc<str> = id.into();
         self.memory += id.len() + OWN_ID_MEMORY;
         self.seq_of.insert(id.clone(), seq);
-        self.named.insert(seq, Named { id, holders: 1 });
+        self.custom_ids.insert(seq, Named { id, holders: 1 });
     }
 
     /// One log more retains an event with an ID of its own.
     pub(super) fn hold(&mut self, seq: u64) {
-        if let Some(named) = self.named.get_mut(&seq) {
+        if let Some(named) = self.custom_ids.get_mut(&seq) {
             named.holders += 1;
         }
     }
 
     /// One log less retains it, or who remembered it is done with it.
     pub(super) fn release(&mut self, seq: u64) {
-        let Some(named) = self.named.get_mut(&seq) else {
+        let Some(named) = self.custom_ids.get_mut(&seq) else {
             return;
         };
         named.holders -= 1;
         if named.holders == 0
-            && let Some(Named { id, .. }) = self.named.remove(&seq)
+            && let Some(Named { id, .. }) = self.custom_ids.remove(&seq)
         {
             self.memory -= id.len() + OWN_ID_MEMORY;
             if self.seq_of.get(&id) == Some(&seq) {

@@ -255,7 +255,7 @@ impl Engine {
             }
         }
         #[cfg(feature = "admin")]
-        self.keep_told(key, head);
+        self.record_client(key, head);
     }
 
     /// Too many connections: a browser's `EventSource` gives up for good on any status but 200, so a stream is told when to come back.

@@ -23,7 +23,7 @@ use super::topic::Topic;
 /// Parts of the age at which events go: so much longer than it, at the most, one may stay.
 const AGE_PARTS: u64 = 64;
 /// Events that went to several namespaces of which one keeps in mind that it dropped them.
-const SEVERAL_MOST: usize = 64;
+const MAX_MULTI_TARGET: usize = 64;
 /// Memory that a namespace in use takes beside its log and its path.
 const TOPIC_MEMORY: usize = size_of::<Topic>() + 256;
 
@@ -74,7 +74,7 @@ struct Age {
 
 /// What a topic counts for in all that is retained.
 #[derive(Debug, Default)]
-pub(super) struct Share {
+pub(super) struct TopicUsage {
     events: usize,
     bytes: u64,
     memory: usize,
@@ -84,37 +84,37 @@ pub(super) struct Share {
     /// The first retained event as it is listed by age; 0 when it is not.
     oldest: u64,
     /// Events with an id of their own that the log retains, in order.
-    pub(super) named: VecDeque<u64>,
+    pub(super) custom_ids: VecDeque<u64>,
     /// The last event that it dropped of those that went to no other namespaces but those above.
-    alone: u64,
+    single_target: u64,
     /// Events behind that one that went to others, too, dropped or not, in order.
-    pub(super) several: VecDeque<u64>,
+    pub(super) multi_target: VecDeque<u64>,
 }
 
-impl Share {
+impl TopicUsage {
     pub(super) fn of(log: &EventLog) -> Self {
         Self {
-            alone: log.dropped().0,
+            single_target: log.dropped().0,
             ..Self::default()
         }
     }
 
     /// Memory that it takes beside itself.
     fn held(&self) -> usize {
-        self.several.capacity() * size_of::<u64>()
+        self.multi_target.capacity() * size_of::<u64>()
     }
 
     /// Notes that the log is about to drop an event.
     fn note_dropped(&mut self, seq: u64) {
-        let at = match self.several.binary_search(&seq) {
-            Ok(at) if at < SEVERAL_MOST => return,
+        let at = match self.multi_target.binary_search(&seq) {
+            Ok(at) if at < MAX_MULTI_TARGET => return,
             Ok(at) => at + 1,
             Err(at) => at,
         };
-        self.several.drain(..at);
-        let most = 2 * self.several.len();
-        self.several.shrink_to(most.max(SEVERAL_MOST));
-        self.alone = seq;
+        self.multi_target.drain(..at);
+        let most = 2 * self.multi_target.len();
+        self.multi_target.shrink_to(most.max(MAX_MULTI_TARGET));
+        self.single_target = seq;
     }
 }
 
@@ -157,9 +157,9 @@ impl Retention {
     pub(super) fn is_missing(&self, topic: &Topic, after: u64, others: &[&Topic]) -> bool {
         let gone = topic.log.dropped().0;
         let retained = |seq: u64| others.iter().any(|other| other.log.retains(seq));
-        let several = topic.share.several.iter();
+        let several = topic.usage.multi_target.iter();
         let mut several = several.skip_while(|seq| **seq <= after);
-        topic.share.alone.max(self.lost) > after
+        topic.usage.single_target.max(self.lost) > after
             || several.any(|&seq| seq <= gone && !retained(seq))
     }
 
@@ -231,9 +231,9 @@ impl Retention {
             && seq <= self.aged
         {
             self.oldest.pop();
-            let share = topics.get_mut(key as usize).map(|topic| &mut topic.share);
-            if let Some(share) = share.filter(|share| share.oldest == seq) {
-                share.oldest = 0;
+            let usage = topics.get_mut(key as usize).map(|topic| &mut topic.usage);
+            if let Some(usage) = usage.filter(|usage| usage.oldest == seq) {
+                usage.oldest = 0;
                 each(key);
             }
         }
@@ -243,7 +243,7 @@ impl Retention {
     pub(super) fn oldest_wanted(&mut self, topics: &mut Slab<Topic>) -> Option<u64> {
         while let Some(&Reverse((seq, key))) = self.oldest.peek() {
             let topic = topics.get_mut(key as usize);
-            let Some(Topic { log, share, .. }) = topic.filter(|topic| topic.share.oldest == seq)
+            let Some(Topic { log, usage, .. }) = topic.filter(|topic| topic.usage.oldest == seq)
             else {
                 self.oldest.pop();
                 continue;
@@ -253,7 +253,7 @@ impl Retention {
                 return first;
             }
             self.oldest.pop();
-            share.oldest = first.unwrap_or(0);
+            usage.oldest = first.unwrap_or(0);
             self.oldest.extend(first.map(|first| Reverse((first, key))));
         }
         None
@@ -284,23 +284,23 @@ impl Retention {
     }
 
     fn drop_some(&mut self, offset: u64, topic: &mut Topic, ids: &mut EventIds) {
-        let Topic { log, share, .. } = topic;
-        if !share.several.is_empty() {
+        let Topic { log, usage, .. } = topic;
+        if !usage.multi_target.is_empty() {
             let first = log.appended() - log.len() as u64;
             (first..)
                 .map_while(|ordinal| log.position(ordinal))
                 .take_while(|position| position.end <= offset)
-                .for_each(|position| share.note_dropped(position.seq));
+                .for_each(|position| usage.note_dropped(position.seq));
         }
         if log.drop_before(offset, self.now) == 0 {
             return;
         }
         self.dropped = true;
         let gone = log.dropped().0;
-        if share.several.is_empty() {
-            share.alone = gone;
+        if usage.multi_target.is_empty() {
+            usage.single_target = gone;
         }
-        while let Some(seq) = share.named.pop_front_if(|seq| *seq <= gone) {
+        while let Some(seq) = usage.custom_ids.pop_front_if(|seq| *seq <= gone) {
             ids.release(seq);
         }
     }
@@ -308,43 +308,43 @@ impl Retention {
     fn count(&mut self, key: u32, topics: &mut Slab<Topic>) {
         let Topic {
             log,
-            share,
+            usage,
             namespace,
             ..
         } = &mut topics[key as usize];
         let (events, bytes) = (log.len(), log.retained());
         let memory = match events {
             0 => 0,
-            _ => log.memory() + share.held() + TOPIC_MEMORY + namespace.as_str().len(),
+            _ => log.memory() + usage.held() + TOPIC_MEMORY + namespace.as_str().len(),
         };
-        self.events = self.events + events - share.events;
-        self.bytes = self.bytes + bytes - share.bytes;
-        self.memory = self.memory + memory - share.memory;
-        (share.events, share.bytes, share.memory) = (events, bytes, memory);
+        self.events = self.events + events - usage.events;
+        self.bytes = self.bytes + bytes - usage.bytes;
+        self.memory = self.memory + memory - usage.memory;
+        (usage.events, usage.bytes, usage.memory) = (events, bytes, memory);
         if self.history
-            && share.oldest == 0
+            && usage.oldest == 0
             && let Some(first) = log.first_seq()
         {
-            share.oldest = first;
+            usage.oldest = first;
             self.oldest.push(Reverse((first, key)));
         }
         let size = (usize::BITS - memory.leading_zeros()) as usize;
-        if size != share.size {
+        if size != usage.size {
             self.list_by_size(key, size, topics);
         }
     }
 
     fn list_by_size(&mut self, key: u32, size: usize, topics: &mut Slab<Topic>) {
-        let share = &mut topics[key as usize].share;
-        let before = std::mem::replace(&mut share.size, size);
-        let index = std::mem::replace(&mut share.index, self.by_size[size].len() as u32);
+        let usage = &mut topics[key as usize].usage;
+        let before = std::mem::replace(&mut usage.size, size);
+        let index = std::mem::replace(&mut usage.index, self.by_size[size].len() as u32);
         if size > 0 {
             self.by_size[size].push(key);
         }
         if before > 0 {
             self.by_size[before].swap_remove(index as usize);
             if let Some(&moved) = self.by_size[before].get(index as usize) {
-                topics[moved as usize].share.index = index;
+                topics[moved as usize].usage.index = index;
             }
         }
     }
@@ -372,9 +372,9 @@ impl Engine {
     pub(super) fn list_untrimmed(&mut self, group: GroupId) {
         match group {
             GroupId::Topic(key) => self.list_topic_untrimmed(key),
-            GroupId::Selection(key) => {
-                for index in 0..self.selections[key as usize].topics.len() {
-                    let (topic, _) = self.selections[key as usize].topics[index];
+            GroupId::TopicSet(key) => {
+                for index in 0..self.topic_sets[key as usize].topics.len() {
+                    let (topic, _) = self.topic_sets[key as usize].topics[index];
                     self.list_topic_untrimmed(topic);
                 }
             }
@@ -396,8 +396,8 @@ impl Engine {
                 continue;
             };
             topic.untrimmed = false;
-            let passed = |&key: &u32| self.selections[key as usize].subscribers.least();
-            let passed = topic.selections.iter().filter_map(passed).min();
+            let passed = |&key: &u32| self.topic_sets[key as usize].subscribers.least();
+            let passed = topic.topic_sets.iter().filter_map(passed).min();
             let needed = [
                 topic.subscribers.least(),
                 passed.map(|point| topic.log.offset_after(point.passed)),
@@ -429,10 +429,10 @@ impl Engine {
                 .drop_before(offset, key, &mut self.topics, &mut self.ids);
             self.retention.evicted += (events - self.retention.events) as u64;
             // Whoever lacks what went is cut in the next pass.
-            self.make_due(GroupId::Topic(key));
-            for index in 0..self.topics[key as usize].selections.len() {
-                let selection = self.topics[key as usize].selections[index];
-                self.make_due(GroupId::Selection(selection));
+            self.schedule_now(GroupId::Topic(key));
+            for index in 0..self.topics[key as usize].topic_sets.len() {
+                let topic_set = self.topics[key as usize].topic_sets[index];
+                self.schedule_now(GroupId::TopicSet(topic_set));
             }
             self.free_if_unused(key);
         }

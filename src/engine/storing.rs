@@ -244,7 +244,7 @@ impl Engine {
             return false;
         }
         self.set_now(now);
-        if !self.intake_open() {
+        if !self.can_append() {
             return false;
         }
         let Some(storing) = &mut self.storing else {
@@ -265,9 +265,9 @@ impl Engine {
     }
 
     /// Whether events are taken now: while there is room for them on the way to the store, or, without one, while the intake is open.
-    pub fn takes_events(&self) -> bool {
+    pub fn accepting_events(&self) -> bool {
         match &self.storing {
-            None => self.intake_open(),
+            None => self.can_append(),
             Some(storing) => storing.has_room(),
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::event_stream::encode;
 use crate::status::{DisconnectReason, State};
 
-use super::connection::{Farewell, Phase};
+use super::connection::{ClosingNotice, Phase};
 use super::{ConnId, Engine};
 
 /// Streams that a drain ends in a second at the least: a few are gone at once, whatever the grace.
@@ -27,7 +27,7 @@ pub(super) struct Drain {
 }
 
 /// What a connection is found to be when it is looked at.
-enum Found {
+enum TimerAction {
     /// Nothing is wrong before this time.
     FineUntil(u64),
     Quiet,
@@ -38,12 +38,12 @@ enum Found {
 
 impl Engine {
     /// Looks at a connection within the shortest time that can matter to it.
-    pub(super) fn look_at_soon(&mut self, key: ConnId) {
+    pub(super) fn arm_first_timer(&mut self, key: ConnId) {
         let at = self.now_ms + self.shortest_ms(false);
-        self.look_at(key, at);
+        self.arm_timer(key, at);
     }
 
-    fn look_at(&mut self, key: ConnId, at: u64) {
+    fn arm_timer(&mut self, key: ConnId, at: u64) {
         self.timers
             .push(Reverse((at, self.connections[key as usize].id, key)));
     }
@@ -75,76 +75,76 @@ impl Engine {
                 .get(key as usize)
                 .is_some_and(|connection| connection.id == id);
             if current {
-                self.look(key);
+                self.on_timer(key);
             }
         }
     }
 
-    /// When to call [`Engine::tick`] and [`Engine::settle`] again at the latest.
+    /// When to call [`Engine::tick`] and [`Engine::end_intake`] again at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
         let drain = self
             .drain
             .as_ref()
             .map(|drain| drain.schedule.last().map_or(drain.until_ms, |&(at, ..)| at));
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
-        let pause = self.intake_paused().then_some(self.pause.until);
+        let pause = self.is_paused().then_some(self.pause.until);
         let aging = self.retention.next_aging();
         #[cfg(feature = "admin")]
         let report = self.next_report();
         #[cfg(not(feature = "admin"))]
         let report = None;
-        let next = [timer, drain, pause, aging, report, self.next_settle()]
+        let next = [timer, drain, pause, aging, report, self.next_intake_end()]
             .into_iter()
             .flatten()
             .min();
-        next.map(|at| self.born + Duration::from_millis(at))
+        next.map(|at| self.started + Duration::from_millis(at))
     }
 
-    fn look(&mut self, key: ConnId) {
+    fn on_timer(&mut self, key: ConnId) {
         let stream = self.connections[key as usize].stream().is_some();
         let mut next = self.now_ms + self.shortest_ms(stream);
-        match self.examine(key) {
-            Found::FineUntil(at) => next = next.min(at.max(self.now_ms + 1)),
-            Found::Quiet => {
+        match self.timer_action(key) {
+            TimerAction::FineUntil(at) => next = next.min(at.max(self.now_ms + 1)),
+            TimerAction::Quiet => {
                 let comment = encode::comment(&self.config.keepalive_text);
                 self.connections[key as usize].active_at = self.now_ms;
                 self.push_outgoing(key, &comment);
             }
-            Found::Late(reason) => self.disconnect(key, reason),
-            Found::Unanswered => self.refuse_late_request(key),
+            TimerAction::Late(reason) => self.disconnect(key, reason),
+            TimerAction::Unanswered => self.refuse_late_request(key),
         }
-        self.look_at(key, next);
+        self.arm_timer(key, next);
     }
 
-    fn examine(&self, key: ConnId) -> Found {
+    fn timer_action(&self, key: ConnId) -> TimerAction {
         let now = self.now_ms;
         let write_timeout = self.config.write_timeout.as_millis() as u64;
-        let late = |since: u64, limit: u64, found: Found| {
+        let late = |since: u64, limit: u64, found: TimerAction| {
             let at = since + limit;
             if now >= at {
                 found
             } else {
-                Found::FineUntil(at)
+                TimerAction::FineUntil(at)
             }
         };
-        let lacks = self.lacks_events(key);
+        let lacks = self.has_pending(key);
         let connection = &self.connections[key as usize];
         if connection.ended.is_some() {
-            return Found::FineUntil(u64::MAX);
+            return TimerAction::FineUntil(u64::MAX);
         }
-        let seat = connection.membership().map(|place| self.seat(place));
+        let seat = connection.membership().map(|place| self.state(place));
         // A pass that finds a socket full tells the seat, not the connection.
-        let seat_full = seat.is_some_and(|seat| !seat.direct) && connection.outgoing.is_empty();
+        let seat_full = seat.is_some_and(|seat| !seat.writable) && connection.outgoing.is_empty();
         let active_at = seat
             .map_or(0, |seat| seat.active_at)
             .max(connection.active_at);
         if !connection.outgoing.is_empty() || lacks {
             return match connection.writable && !seat_full {
-                true => Found::FineUntil(u64::MAX),
+                true => TimerAction::FineUntil(u64::MAX),
                 false => late(
                     active_at,
                     write_timeout,
-                    Found::Late(DisconnectReason::Stalled),
+                    TimerAction::Late(DisconnectReason::Stalled),
                 ),
             };
         }
@@ -153,9 +153,9 @@ impl Engine {
                 // Between two requests nothing is owed; before and within one, an answer is.
                 let idle = reader.is_empty() && connection.bytes > 0;
                 let found = if idle {
-                    Found::Late(DisconnectReason::Timeout)
+                    TimerAction::Late(DisconnectReason::Timeout)
                 } else {
-                    Found::Unanswered
+                    TimerAction::Unanswered
                 };
                 late(
                     *since_ms,
@@ -165,8 +165,8 @@ impl Engine {
             }
             #[cfg(feature = "publish")]
             Phase::Upload(upload) => match upload.waiting_since() {
-                Some(since_ms) => late(since_ms, write_timeout, Found::Unanswered),
-                None => Found::FineUntil(u64::MAX),
+                Some(since_ms) => late(since_ms, write_timeout, TimerAction::Unanswered),
+                None => TimerAction::FineUntil(u64::MAX),
             },
             Phase::Streaming(_)
                 if !self.config.keepalive.is_zero() && connection.peer.is_some() =>
@@ -174,14 +174,14 @@ impl Engine {
                 let keepalive = self.config.keepalive.as_millis() as u64;
                 // Spread by a phase of its own: those who all got the last event do not all get a comment at once.
                 let phase = connection.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (keepalive / 8 + 1);
-                late(active_at, keepalive + phase, Found::Quiet)
+                late(active_at, keepalive + phase, TimerAction::Quiet)
             }
             Phase::Closing {
                 reason,
                 linger_until_ms: Some(until),
                 ..
-            } => late(*until, 0, Found::Late(*reason)),
-            _ => Found::FineUntil(u64::MAX),
+            } => late(*until, 0, TimerAction::Late(*reason)),
+            _ => TimerAction::FineUntil(u64::MAX),
         }
     }
 
@@ -195,7 +195,9 @@ impl Engine {
         for (key, connection) in &self.connections {
             match &connection.phase {
                 _ if connection.ended.is_some() => {}
-                Phase::Streaming(stream) if matches!(stream.farewell, Farewell::None) => {
+                Phase::Streaming(stream)
+                    if matches!(stream.closing_notice, ClosingNotice::None) =>
+                {
                     streams.push((0, connection.id, key as ConnId));
                 }
                 _ => {}
@@ -275,7 +277,7 @@ impl Engine {
                 .is_some_and(|connection| connection.id == id)
             {
                 let retry_ms = self.random.between(1, drain.grace_ms.max(1));
-                self.say_farewell(
+                self.send_closing_notice(
                     key,
                     format!("retry:{retry_ms}\n\n").into_bytes(),
                     DisconnectReason::Shutdown,
@@ -288,10 +290,10 @@ impl Engine {
         self.drain = Some(drain);
     }
 
-    fn say_farewell(&mut self, key: ConnId, bytes: Vec<u8>, reason: DisconnectReason) {
+    fn send_closing_notice(&mut self, key: ConnId, bytes: Vec<u8>, reason: DisconnectReason) {
         let connection = &mut self.connections[key as usize];
         if let Phase::Streaming(stream) = &mut connection.phase {
-            stream.farewell = Farewell::Pending(bytes.into(), reason);
+            stream.closing_notice = ClosingNotice::Pending(bytes.into(), reason);
             self.wake(key);
         }
     }

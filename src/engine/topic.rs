@@ -4,7 +4,7 @@ use crate::event_log::{EventLog, Slices};
 use crate::namespace::Namespace;
 
 use super::groups::{Gone, Limits, Source, Subscribers};
-use super::retention::Share;
+use super::retention::TopicUsage;
 
 /// One namespace in use.
 #[derive(Debug)]
@@ -13,10 +13,10 @@ pub(super) struct Topic {
     pub(super) log: EventLog,
     /// Subscribers of this namespace alone; the place of each is the offset in the log of the first byte it was not given.
     pub(super) subscribers: Subscribers<u64>,
-    /// The selections of which this namespace is one.
-    pub(super) selections: Vec<u32>,
+    /// The topic_sets of which this namespace is one.
+    pub(super) topic_sets: Vec<u32>,
     /// What the log counts for in all that is retained.
-    pub(super) share: Share,
+    pub(super) usage: TopicUsage,
     /// When the last event was published, in milliseconds of the engine's time; before that, negative.
     #[cfg(feature = "admin")]
     pub(super) last_at: Option<i64>,
@@ -31,10 +31,10 @@ impl Topic {
     pub(super) fn new(namespace: Namespace, log: EventLog) -> Self {
         Self {
             namespace,
-            share: Share::of(&log),
+            usage: TopicUsage::of(&log),
             log,
             subscribers: Subscribers::default(),
-            selections: Vec::new(),
+            topic_sets: Vec::new(),
             #[cfg(feature = "admin")]
             last_at: None,
             #[cfg(feature = "admin")]
@@ -45,7 +45,7 @@ impl Topic {
 
     /// Whether anybody listens.
     pub(super) fn has_subscribers(&self) -> bool {
-        !(self.subscribers.list.is_empty() && self.selections.is_empty())
+        !(self.subscribers.list.is_empty() && self.topic_sets.is_empty())
     }
 }
 

@@ -294,7 +294,7 @@ impl Engine {
     /// Works on the upload that has waited longest, if events may be published now; returns whether there was one.
     pub fn work_on_upload(&mut self, now: Instant) -> bool {
         self.set_now(now);
-        if !self.takes_events() {
+        if !self.accepting_events() {
             return false;
         }
         let Some(key) = self.uploads.pop_front() else {
@@ -361,7 +361,7 @@ impl Engine {
             return Outcome::Unstored;
         }
         let mut worked = 0;
-        while worked < PIECE && self.takes_events() {
+        while worked < PIECE && self.accepting_events() {
             let Upload {
                 reader,
                 body,

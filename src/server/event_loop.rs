@@ -185,7 +185,7 @@ impl EventLoop {
                 let queued = (self.queue.len(), self.queue.bytes());
                 self.engine.note_turn(now, Instant::now(), queued);
             }
-            let events = (!idle || self.engine.has_stored()) && !self.engine.intake_paused();
+            let events = (!idle || self.engine.has_stored()) && !self.engine.is_paused();
             busy = unfinished || events || self.has_backlog();
         }
         let status = Status {
@@ -427,7 +427,7 @@ impl EventLoop {
                     taken = true;
                     continue;
                 }
-                if !self.engine.takes_events() {
+                if !self.engine.accepting_events() {
                     // With all there is on the way to the store, its reply will wake the loop.
                     return self.store.is_some() && !self.engine.has_stored();
                 }

@@ -859,7 +859,7 @@ impl World {
     fn turn(&mut self) -> Result<(), String> {
         let now = self.instant();
         self.attend_to_store()?;
-        self.engine.settle(true, now);
+        self.engine.end_intake(true, now);
         self.engine.tick(now);
         self.busy = self.engine.flush(&mut self.net, now);
         self.engine.take_opened();

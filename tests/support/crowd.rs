@@ -85,12 +85,12 @@ impl Crowd {
     /// Publishes events and gives them to everyone, as fast as the engine takes them.
     pub(crate) fn turn(&mut self, frames: &[Frame]) {
         for frame in frames {
-            if !self.engine.intake_open() {
+            if !self.engine.can_append() {
                 self.flush();
             }
             self.engine.publish(frame, self.now);
         }
-        self.engine.settle(true, self.now);
+        self.engine.end_intake(true, self.now);
         self.engine.tick(self.now);
         self.flush();
         self.engine.reap(|conn, _, reason| {

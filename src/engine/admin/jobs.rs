@@ -391,7 +391,7 @@ impl Engine {
     /// Milliseconds since a stream was last given something.
     fn last_write(&self, connection: &Connection, stream: &Stream) -> u64 {
         let at = self
-            .seat(stream.membership)
+            .state(stream.membership)
             .active_at
             .max(connection.active_at);
         self.now_ms.saturating_sub(at)
@@ -405,14 +405,14 @@ impl Engine {
                 let place = topic.subscribers.list[index as usize].cursor;
                 topic.log.end().saturating_sub(place)
             }
-            GroupId::Selection(key) => {
-                let selection = &self.selections[key as usize];
-                let passed = selection.subscribers.list[index as usize].cursor.passed;
+            GroupId::TopicSet(key) => {
+                let topic_set = &self.topic_sets[key as usize];
+                let passed = topic_set.subscribers.list[index as usize].cursor.passed;
                 let lacks = |&(topic, _): &(u32, u32)| {
                     let log = &self.topics[topic as usize].log;
                     log.end() - log.offset_after(passed)
                 };
-                selection.topics.iter().map(lacks).sum()
+                topic_set.topics.iter().map(lacks).sum()
             }
         }
     }
@@ -441,7 +441,7 @@ impl Engine {
     }
 
     fn connection_json(&self, connection: &Connection, stream: &Stream) -> String {
-        let seat = self.seat(stream.membership);
+        let seat = self.state(stream.membership);
         let namespaces: Vec<&str> = self
             .namespaces_of(stream.membership)
             .map(Namespace::as_str)
@@ -451,7 +451,7 @@ impl Engine {
             namespace: namespaces.first().copied().unwrap_or_default(),
             created_at: self.unix_ms(connection.since_ms as i64) / 1000,
             client_ip: self.address_of(connection),
-            user_agent: stream.told.agent(),
+            user_agent: stream.client.agent(),
             msgs_sent: seat.events,
             id: connection.id,
             namespaces,
@@ -490,10 +490,10 @@ impl Engine {
             }
             steps += 1;
             if let Some(topic) = self.topics.get(*next) {
-                let selected = |&key: &u32| self.selections[key as usize].subscribers.list.len();
+                let in_set = |&key: &u32| self.topic_sets[key as usize].subscribers.list.len();
                 let subscribers = topic.subscribers.list.len()
-                    + topic.selections.iter().map(selected).sum::<usize>();
-                steps += topic.selections.len() + each(topic, subscribers);
+                    + topic.topic_sets.iter().map(in_set).sum::<usize>();
+                steps += topic.topic_sets.len() + each(topic, subscribers);
             }
             *next += 1;
         }
@@ -586,7 +586,7 @@ impl Engine {
         }
         let snapshot = Snapshot {
             status: self.counters(),
-            started_ms: admin.born_ms,
+            started_ms: admin.started_unix_ms,
             queue_bytes: admin.queued.1,
             retained_limit: self.config.memory_limit(),
             longest_turn_us: admin.longest_turn_us(),

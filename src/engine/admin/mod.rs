@@ -52,7 +52,7 @@ pub struct AdminSetup {
 pub(super) struct Admin {
     setup: AdminSetup,
     /// When the engine's time began, in milliseconds of Unix time.
-    born_ms: u64,
+    started_unix_ms: u64,
     /// Connections that receive the status each second, and when they do next.
     watchers: Vec<ConnId>,
     next_report: u64,
@@ -79,14 +79,14 @@ impl Admin {
 
 /// What a stream's request told of its client.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct ClientInfo {
     /// One piece of memory for all who say the same, as most do.
     agent: Option<Arc<str>>,
     /// `None` for what one expects: `/subscribe` and the namespace.
     path: Option<Box<str>>,
 }
 
-impl Told {
+impl ClientInfo {
     fn agent(&self) -> &str {
         self.agent.as_deref().unwrap_or_default()
     }
@@ -135,7 +135,7 @@ impl Engine {
     pub fn set_admin(&mut self, setup: AdminSetup, now: Instant) {
         self.set_now(now);
         self.admin = Some(Box::new(Admin {
-            born_ms: setup.unix_ms.saturating_sub(self.now_ms),
+            started_unix_ms: setup.unix_ms.saturating_sub(self.now_ms),
             setup,
             watchers: Vec::new(),
             next_report: 0,
@@ -161,7 +161,7 @@ impl Engine {
             return;
         };
         let turn_us = ended.saturating_duration_since(began).as_micros() as u64;
-        let ended_us = ended.saturating_duration_since(self.born).as_micros() as u64;
+        let ended_us = ended.saturating_duration_since(self.started).as_micros() as u64;
         admin.queued = queued;
         admin.measures.busy_us += turn_us;
         if ended_us >= admin.window_ends_us {
@@ -199,7 +199,7 @@ impl Engine {
     }
 
     /// Keeps what the request of a stream tells of its client.
-    pub(super) fn keep_told(&mut self, key: ConnId, head: &RequestHead) {
+    pub(super) fn record_client(&mut self, key: ConnId, head: &RequestHead) {
         let Some(place) = self.connections[key as usize].membership() else {
             return;
         };
@@ -219,15 +219,15 @@ impl Engine {
             agent
         });
         if let Phase::Streaming(stream) = &mut self.connections[key as usize].phase {
-            stream.told = Told {
+            stream.client = ClientInfo {
                 agent: Some(agent),
                 path: (!usual).then(|| path.into()),
             };
         }
     }
 
-    pub(super) fn forget_told(&mut self, told: &Told) {
-        if let (Some(admin), Some(agent)) = (&mut self.admin, &told.agent)
+    pub(super) fn forget_client(&mut self, client: &ClientInfo) {
+        if let (Some(admin), Some(agent)) = (&mut self.admin, &client.agent)
             // The one in hand, and the one in the set.
             && Arc::strong_count(agent) == 2
         {
@@ -467,14 +467,14 @@ impl Engine {
         let queued = self.admin.as_ref().map_or(0, |admin| admin.queued.0);
         Status {
             queued,
-            ..self.status(self.born + Duration::from_millis(self.now_ms))
+            ..self.status(self.started + Duration::from_millis(self.now_ms))
         }
     }
 
     /// A moment of the engine's time in milliseconds of Unix time.
     fn unix_ms(&self, at_ms: i64) -> u64 {
-        let born_ms = self.admin.as_ref().map_or(0, |admin| admin.born_ms);
-        born_ms.saturating_add_signed(at_ms)
+        let started_unix_ms = self.admin.as_ref().map_or(0, |admin| admin.started_unix_ms);
+        started_unix_ms.saturating_add_signed(at_ms)
     }
 
     fn status_json(&self) -> String {
@@ -491,7 +491,7 @@ impl Engine {
                 "OK"
             },
             reported_at: self.unix_ms(self.now_ms as i64) / 1000,
-            startup_time: admin.born_ms / 1000,
+            startup_time: admin.started_unix_ms / 1000,
             msgs_broadcast: status.events,
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: status.uptime.as_millis() as u64,

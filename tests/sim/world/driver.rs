@@ -29,7 +29,7 @@ impl World {
         self.accept()?;
         self.read()?;
         let idle = self.take_events()?;
-        self.engine.settle(idle, now);
+        self.engine.end_intake(idle, now);
         self.start_drain();
         self.engine.tick(now);
         let unfinished = self.engine.flush(&mut self.net, now);
@@ -45,7 +45,7 @@ impl World {
             let client = &self.clients[client];
             client.is_live() && !client.paused && !client.readable().is_empty()
         });
-        self.busy = unfinished || !idle && !self.engine.intake_paused() || to_read;
+        self.busy = unfinished || !idle && !self.engine.is_paused() || to_read;
         let deadline = self.engine.next_deadline();
         self.deadline = deadline.map(|at| (at - self.born).as_millis() as u64);
         self.resolve()?;
@@ -264,7 +264,7 @@ impl World {
         for _ in 0..64 {
             let mut taken = false;
             for _ in 0..self.batch {
-                if !self.engine.intake_open() {
+                if !self.engine.can_append() {
                     return Ok(false);
                 }
                 let Some(planned) = self.intake.pop_front() else {

@@ -13,13 +13,13 @@ use super::topic::Topic;
 
 /// Several namespaces that somebody listens to on one stream.
 #[derive(Debug)]
-pub(super) struct Selection {
-    /// Their topics, and where each one's list of selections has this one.
+pub(super) struct TopicSet {
+    /// Their topics, and where each one's list of topic_sets has this one.
     pub(super) topics: Box<[(u32, u32)]>,
     pub(super) subscribers: Subscribers<MergeCursor>,
 }
 
-impl Selection {
+impl TopicSet {
     pub(super) fn new(topics: Box<[(u32, u32)]>) -> Self {
         Self {
             topics,
@@ -75,7 +75,7 @@ struct Head {
     position: Position,
 }
 
-/// The logs of a selection as the source of its subscribers' events.
+/// The logs of a topic_set as the source of its subscribers' events.
 #[derive(Debug)]
 pub(super) struct Merge<'a> {
     keys: &'a [(u32, u32)],
