@@ -307,7 +307,7 @@ impl Engine {
             return;
         };
         let place = connection.membership();
-        // A pass that finds a socket full tells the seat, not the connection.
+        // A pass that finds a socket full tells the state, not the connection.
         let full = place.is_some_and(|place| !self.state(place).writable);
         if connection.ended.is_some()
             || !connection.writable

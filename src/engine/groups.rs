@@ -247,15 +247,16 @@ impl<O: Outlet> Writer<'_, O> {
             }
         }
         let lag = cohort.source.lag() - taken as u64;
-        let seat = &mut subscriber.state;
-        if lag > seat.lag_limit {
+        let state = &mut subscriber.state;
+        if lag > state.lag_limit {
             return self.end(subscriber, DisconnectReason::Lagged);
         }
         if subscriber.cursor >= cohort.end {
-            seat.lag_limit = self.limits.max_lag;
+            state.lag_limit = self.limits.max_lag;
         }
-        seat.blocked =
-            !seat.writable && !seat.is_replaying(&self.limits) && lag > self.limits.blocked_from();
+        state.blocked = !state.writable
+            && !state.is_replaying(&self.limits)
+            && lag > self.limits.blocked_from();
     }
 }
 

@@ -385,7 +385,7 @@ impl Engine {
             let log = &self.topics[topic as usize].log;
             log.end() - log.offset_after(after)
         };
-        let seat = SubscriberState {
+        let state = SubscriberState {
             active_at: self.now_ms,
             lag_limit: self.limits.max_lag + topics.iter().map(lacks).sum::<u64>(),
             events: 0,
@@ -400,7 +400,7 @@ impl Engine {
             } = &mut self.topics[topic as usize];
             return Membership {
                 group: GroupId::Topic(topic),
-                index: subscribers.join(log.offset_after(after), seat),
+                index: subscribers.join(log.offset_after(after), state),
             };
         }
         // What one of the logs has dropped is known to be missing, or is in another.
@@ -412,7 +412,7 @@ impl Engine {
         let TopicSet { subscribers, .. } = &mut self.topic_sets[topic_set as usize];
         Membership {
             group: GroupId::TopicSet(topic_set),
-            index: subscribers.join(merge::MergeCursor::after(after, since), seat),
+            index: subscribers.join(merge::MergeCursor::after(after, since), state),
         }
     }
 
@@ -816,8 +816,8 @@ impl Engine {
     /// What is known of a connection.
     pub fn info(&self, key: ConnId) -> ConnectionInfo {
         let connection = &self.connections[key as usize];
-        let seat = connection.membership().map(|place| self.state(place));
-        let (events, bytes) = seat.map_or((0, 0), |seat| (seat.events, seat.bytes));
+        let state = connection.membership().map(|place| self.state(place));
+        let (events, bytes) = state.map_or((0, 0), |state| (state.events, state.bytes));
         ConnectionInfo {
             id: connection.id,
             peer: connection.peer.map(|peer| self.shown_address(peer)),

@@ -132,11 +132,12 @@ impl Engine {
         if connection.ended.is_some() {
             return TimerAction::FineUntil(u64::MAX);
         }
-        let seat = connection.membership().map(|place| self.state(place));
-        // A pass that finds a socket full tells the seat, not the connection.
-        let seat_full = seat.is_some_and(|seat| !seat.writable) && connection.outgoing.is_empty();
-        let active_at = seat
-            .map_or(0, |seat| seat.active_at)
+        let state = connection.membership().map(|place| self.state(place));
+        // A pass that finds a socket full tells the state, not the connection.
+        let seat_full =
+            state.is_some_and(|state| !state.writable) && connection.outgoing.is_empty();
+        let active_at = state
+            .map_or(0, |state| state.active_at)
             .max(connection.active_at);
         if !connection.outgoing.is_empty() || lacks {
             return match connection.writable && !seat_full {

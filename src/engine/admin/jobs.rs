@@ -319,7 +319,7 @@ impl Engine {
                 continue;
             };
             work.total += 1;
-            steps += self.namespaces_of(stream.place).count();
+            steps += self.namespaces_of(stream.membership).count();
             if self.matches(&work.query, connection, stream) {
                 let sort_key = self.sort_key(work.query.sort, connection, stream);
                 work.page.offer(sort_key, connection.id, key as ConnId);
@@ -357,7 +357,7 @@ impl Engine {
             return true;
         }
         let (id, address) = (connection.id.to_string(), self.address_of(connection));
-        let own = [id.as_str(), &address, stream.told.agent()];
+        let own = [id.as_str(), &address, stream.client.agent()];
         query.matches(
             own.into_iter()
                 .chain(self.namespaces_of(stream.membership).map(Namespace::as_str)),
@@ -365,17 +365,17 @@ impl Engine {
     }
 
     fn sort_key(&self, sort: ConnectionSort, connection: &Connection, stream: &Stream) -> SortKey {
-        let seat = self.seat(stream.place);
+        let state = self.state(stream.membership);
         SortKey::Number(match sort {
             ConnectionSort::Id => connection.id,
             ConnectionSort::Namespace => {
-                let first = self.namespaces_of(stream.place).next();
+                let first = self.namespaces_of(stream.membership).next();
                 return SortKey::Text(first.map_or("", Namespace::as_str).into());
             }
             ConnectionSort::ClientIp => return SortKey::Text(self.address_of(connection).into()),
-            ConnectionSort::UserAgent => return SortKey::Text(stream.told.agent().into()),
-            ConnectionSort::Events => seat.events,
-            ConnectionSort::Bytes => connection.bytes + seat.bytes,
+            ConnectionSort::UserAgent => return SortKey::Text(stream.client.agent().into()),
+            ConnectionSort::Events => state.events,
+            ConnectionSort::Bytes => connection.bytes + state.bytes,
             ConnectionSort::Lag => self.lag(stream.membership),
             ConnectionSort::LastWrite => self.last_write(connection, stream),
         })
@@ -441,21 +441,21 @@ impl Engine {
     }
 
     fn connection_json(&self, connection: &Connection, stream: &Stream) -> String {
-        let seat = self.state(stream.membership);
+        let state = self.state(stream.membership);
         let namespaces: Vec<&str> = self
             .namespaces_of(stream.membership)
             .map(Namespace::as_str)
             .collect();
         json(&ConnectionJson {
-            request_path: stream.told.path(self.namespaces_of(stream.place)),
+            request_path: stream.client.path(self.namespaces_of(stream.membership)),
             namespace: namespaces.first().copied().unwrap_or_default(),
             created_at: self.unix_ms(connection.since_ms as i64) / 1000,
             client_ip: self.address_of(connection),
             user_agent: stream.client.agent(),
-            msgs_sent: seat.events,
+            msgs_sent: state.events,
             id: connection.id,
             namespaces,
-            bytes_sent: connection.bytes + seat.bytes,
+            bytes_sent: connection.bytes + state.bytes,
             lag: self.lag(stream.membership),
             last_write_ms: self.last_write(connection, stream),
             connected_ms: self.now_ms - connection.since_ms,
