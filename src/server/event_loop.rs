@@ -171,7 +171,8 @@ impl EventLoop {
             self.carry_out_commands(now);
             let idle = self.take_events(now);
             self.queue.pace(now);
-            self.engine.settle(idle && !self.queue.is_refilled(), now);
+            self.engine
+                .end_intake(idle && !self.queue.is_refilled(), now);
             self.drain(now);
             self.engine.tick(now);
             let unfinished = self.engine.flush(&mut self.peers, now);
@@ -202,9 +203,9 @@ impl EventLoop {
             return Some(Duration::ZERO);
         }
         // In a pause, which is short, nobody wakes the loop.
-        if !self.engine.intake_paused() {
-            let enough = self.queue.prepare_to_sleep(self.engine.gathers());
-            let events = enough && self.engine.takes_events();
+        if !self.engine.is_paused() {
+            let enough = self.queue.prepare_to_sleep(self.engine.is_batching());
+            let events = enough && self.engine.accepting_events();
             let reply = self.store.as_ref().is_some_and(StoreThread::has_reply);
             if events || reply || !self.commands.is_empty() {
                 return Some(Duration::ZERO);
