@@ -18,10 +18,10 @@ use super::target::{self, Target};
 use super::{Failure, print};
 
 /// How long the server may take for its answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to look for an answer that comes before all is sent.
-const GLANCE: Duration = Duration::from_millis(1);
+const EARLY_RESPONSE_POLL: Duration = Duration::from_millis(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Publish {
@@ -49,7 +49,7 @@ pub(super) struct Publish {
 
 /// What the server says of events that it was sent.
 #[derive(Debug, Default, Deserialize)]
-struct Answer {
+struct PublishReply {
     id: Option<String>,
     subscribers: Option<u64>,
     error: Option<String>,
@@ -98,43 +98,43 @@ fn publish_one(options: &Publish, namespace: &Namespace, data: &str) -> Result<(
         url.push_str(&format!("{separator}{name}={}", target::encode(value)));
     }
     let agent = Agent::new_with_config(config(&url)?);
-    let answer = post(&agent, &options.target, &url, "text/plain", data)?;
-    if let Some(refusal) = answer.error {
+    let reply = post(&agent, &options.target, &url, "text/plain", data)?;
+    if let Some(refusal) = reply.error {
         return Err(Failure::Failed(format!("{url}: {refusal}")));
     }
-    let id = answer.id.map_or_else(String::new, |id| format!(" as {id}"));
-    let subscribers = counted(answer.subscribers.unwrap_or(0), "subscriber");
+    let id = reply.id.map_or_else(String::new, |id| format!(" as {id}"));
+    let subscribers = counted(reply.subscribers.unwrap_or(0), "subscriber");
     print(&format!("published{id} to {subscribers}\n"))
 }
 
 fn publish_lines(options: &Publish, template: Option<LineEvent<'static>>) -> Result<(), Failure> {
     let url = options.target.at("publish", &Namespace::root())?;
     let url = url.trim_end_matches('/');
-    let answered = Answered::default();
+    let early_response = EarlyResponse::default();
     let agent = Agent::with_parts(
         config(url)?,
-        DefaultConnector::new().chain(answered.clone()),
+        DefaultConnector::new().chain(early_response.clone()),
         DefaultResolver::default(),
     );
     let mut lines = Lines {
         input: BufReader::with_capacity(64 << 10, io::stdin()),
         template,
-        answered,
+        early_response,
         encoded: Vec::new(),
         count: 0,
         problem: None,
     };
     let body = SendBody::from_reader(&mut lines);
-    let answer = match post(&agent, &options.target, url, "application/x-ndjson", body) {
+    let reply = match post(&agent, &options.target, url, "application/x-ndjson", body) {
         Err(Failure::Failed(problem)) if lines.count > 0 => {
             let sent = counted(lines.count, "line");
             let problem = format!("{problem}; how much was published of {sent} is not known");
             return Err(Failure::Failed(problem));
         }
-        answer => answer?,
+        reply => reply?,
     };
-    let published = counted(answer.published.unwrap_or(0), "event");
-    match (answer.error, answer.line, lines.problem) {
+    let published = counted(reply.published.unwrap_or(0), "event");
+    match (reply.error, reply.line, lines.problem) {
         (Some(error), Some(line), _) => Err(Failure::Failed(format!(
             "line {line} was refused: {error}; published {published} before it, and none after"
         ))),
@@ -160,7 +160,7 @@ fn config(url: &str) -> Result<ureq::config::Config, Failure> {
         .max_redirects(0)
         .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT_TIMEOUT))
-        .timeout_per_read(Some(ANSWER_TIMEOUT));
+        .timeout_per_read(Some(RESPONSE_TIMEOUT));
     if target::is_loopback(&url) {
         config = config.proxy(None);
     }
@@ -173,7 +173,7 @@ fn post(
     url: &str,
     content_type: &str,
     body: impl AsSendBody,
-) -> Result<Answer, Failure> {
+) -> Result<PublishReply, Failure> {
     let mut request = Request::post(url).header("Content-Type", content_type);
     if let Some(token) = target.token()? {
         request = request.header("Authorization", format!("Bearer {token}"));
@@ -181,27 +181,27 @@ fn post(
     let request = request
         .body(body)
         .map_err(|error| Failure::Usage(error.to_string()))?;
-    let answer = match agent.run(request) {
-        Ok(response) => answer_of(response),
+    let reply = match agent.run(request) {
+        Ok(response) => reply_of(response),
         Err(ureq::Error::Io(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    answer.map_err(|problem| Failure::Failed(format!("{url}: {problem}")))
+    reply.map_err(|problem| Failure::Failed(format!("{url}: {problem}")))
 }
 
 /// The server's answer. A refusal of a line, or of the request before any, is an answer too; any other refusal is a failure.
-fn answer_of(mut response: Response<Body>) -> Result<Answer, String> {
+fn reply_of(mut response: Response<Body>) -> Result<PublishReply, String> {
     let status = response.status().as_u16();
     let text = response.body_mut().read_to_string().unwrap_or_default();
-    let answer: Answer = serde_json::from_str(&text).unwrap_or_default();
-    if status == 200 || answer.line.is_some() {
-        return Ok(answer);
+    let reply: PublishReply = serde_json::from_str(&text).unwrap_or_default();
+    if status == 200 || reply.line.is_some() {
+        return Ok(reply);
     }
     let refusal = format!("the server answered {status}: {}", target::refusal(&text));
     if matches!(status, 401 | 403 | 404 | 405 | 415) {
-        return Ok(Answer {
+        return Ok(PublishReply {
             error: Some(refusal),
-            ..Answer::default()
+            ..PublishReply::default()
         });
     }
     Err(refusal)
@@ -223,7 +223,7 @@ struct Lines {
     input: BufReader<Stdin>,
     /// What each line is the data of; without one, lines are events as they are.
     template: Option<LineEvent<'static>>,
-    answered: Answered,
+    early_response: EarlyResponse,
     /// Bytes of the body that are yet to be sent.
     encoded: Vec<u8>,
     /// Lines read.
@@ -272,7 +272,7 @@ impl Lines {
 
 impl Read for Lines {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.answered.is_set() {
+        if self.early_response.is_set() {
             return Ok(0);
         }
         // All lines that are there already go together; none waits for one that is yet to come.
@@ -296,9 +296,9 @@ impl Read for Lines {
 /// As a link in the chain of connectors, it looks for an answer before each write, and passes over writes that are in vain, so that
 /// the answer is read rather than lost to a failed write.
 #[derive(Debug, Clone, Default)]
-struct Answered(Arc<AtomicBool>);
+struct EarlyResponse(Arc<AtomicBool>);
 
-impl Answered {
+impl EarlyResponse {
     fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -308,44 +308,47 @@ impl Answered {
     }
 }
 
-impl<In: Transport> Connector<In> for Answered {
-    type Out = Attentive<In>;
+impl<In: Transport> Connector<In> for EarlyResponse {
+    type Out = EarlyResponseTransport<In>;
 
     fn connect(
         &self,
         _: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        let answered = self.clone();
-        Ok(chained.map(|inner| Attentive { inner, answered }))
+        let early_response = self.clone();
+        Ok(chained.map(|inner| EarlyResponseTransport {
+            inner,
+            early_response,
+        }))
     }
 }
 
 #[derive(Debug)]
-struct Attentive<In> {
+struct EarlyResponseTransport<In> {
     inner: In,
-    answered: Answered,
+    early_response: EarlyResponse,
 }
 
-impl<In: Transport> Transport for Attentive<In> {
+impl<In: Transport> Transport for EarlyResponseTransport<In> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.inner.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        let glance = NextTimeout {
-            after: GLANCE.into(),
+        let brief = NextTimeout {
+            after: EARLY_RESPONSE_POLL.into(),
             ..timeout
         };
-        if !self.answered.is_set() && matches!(self.inner.await_input(glance), Ok(true)) {
-            self.answered.set();
+        if !self.early_response.is_set() && matches!(self.inner.await_input(brief), Ok(true)) {
+            self.early_response.set();
         }
-        if self.answered.is_set() {
+        if self.early_response.is_set() {
             return Ok(());
         }
         match self.inner.transmit_output(amount, timeout) {
             Err(ureq::Error::Io(error)) if is_cut(&error) => {
-                self.answered.set();
+                self.early_response.set();
                 Ok(())
             }
             result => result,
