@@ -626,7 +626,7 @@ fn a_load_on_no_server_says_why() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.ends_with("0 of 3 streams began: the server answered 404\n"),
+        stderr.ends_with("0 of 3 streams started: the server answered 404\n"),
         "{stderr}"
     );
     for arguments in [

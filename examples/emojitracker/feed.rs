@@ -39,11 +39,11 @@ impl Feed {
             return read_lines(std::io::stdin().lock(), each);
         };
         let emojis = Emojis::new();
-        let began = Instant::now();
+        let started = Instant::now();
         let mut simulation = Simulation::new(&emojis, rate, RandomState::new().hash_one(0));
         let mut made = 0;
         for now in crossbeam_channel::tick(Duration::from_millis(4)) {
-            let elapsed = now.saturating_duration_since(began).as_millis() as u64;
+            let elapsed = now.saturating_duration_since(started).as_millis() as u64;
             let due = elapsed * u64::from(rate) / 1000;
             for _ in made..due {
                 each(simulation.post())?;

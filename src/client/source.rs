@@ -388,8 +388,8 @@ fn answer_of(response: Response<Body>) -> Answer {
 /// The beginning of a refusal's body, or what comes of it in time; what cannot be read is not needed either.
 fn read_text(body: &mut impl Read) -> Vec<u8> {
     let mut text = [0; MAX_TEXT];
-    let (mut length, began) = (0, now());
-    while now() - began < TEXT_PATIENCE {
+    let (mut length, started) = (0, now());
+    while now() - started < TEXT_PATIENCE {
         match body.read(&mut text[length..]) {
             Ok(0) | Err(_) => break,
             Ok(count) => length += count,

@@ -2,7 +2,7 @@
 
 mod plot;
 mod publisher;
-mod report;
+mod results;
 mod stream;
 mod worker;
 
@@ -22,10 +22,10 @@ use ureq::http::Uri;
 use super::options::{Size, Span};
 use super::target::{Target, parse_url};
 use super::{Failure, interruption, print};
-use publisher::Form;
-use report::{Latency, Point, Report, short, time};
-use stream::Tally;
-use worker::{Connection, Interval, Shared};
+use publisher::{PublishMethod, PublisherConfig};
+use results::{Latency, Results, Sample, short, time};
+use stream::Counters;
+use worker::{Connection, Interval, WorkerConfig, WorkerStatus};
 
 /// How often figures are taken.
 const TICK: Duration = Duration::from_millis(250);
@@ -34,7 +34,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(60);
 /// How long nothing more may come at the end before what is missing is lost.
 const QUIET: Duration = Duration::from_secs(2);
 /// What stands for a namespace's number in a URL.
-const PLACE: &str = "{}";
+const NAMESPACE_PLACEHOLDER: &str = "{}";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Bench {
@@ -105,13 +105,13 @@ impl Clock {
 }
 
 /// Where a URL of the load leads: the address, and the path with a place for the namespace's number.
-struct Endpoint {
+struct UrlTemplate {
     address: SocketAddr,
     host: String,
     path: String,
 }
 
-impl Endpoint {
+impl UrlTemplate {
     fn parse(url: &str) -> Result<Self, Failure> {
         let uri: Uri = parse_url(url)?;
         if uri.scheme_str() != Some("http") {
@@ -137,11 +137,12 @@ impl Endpoint {
     }
 
     fn path(&self, namespace: usize) -> String {
-        self.path.replace(PLACE, &namespace.to_string())
+        self.path
+            .replace(NAMESPACE_PLACEHOLDER, &namespace.to_string())
     }
 }
 
-type Reader = (Arc<Shared>, JoinHandle<io::Result<Vec<Connection>>>);
+type Reader = (Arc<WorkerStatus>, JoinHandle<io::Result<Vec<Connection>>>);
 
 /// The readers of a load, and what they have brought.
 struct Load {
@@ -149,11 +150,11 @@ struct Load {
     slow: Option<Reader>,
     clock: Clock,
     total: Interval,
-    points: Vec<Point>,
+    samples: Vec<Sample>,
     /// When publishing began and ended, figures were last taken, and an event last came.
-    began: Duration,
+    started: Duration,
     ended: Duration,
-    taken: Duration,
+    sampled: Duration,
     last_event: Duration,
 }
 
@@ -175,11 +176,11 @@ pub(super) fn bench(options: &Bench) -> Result<(), Failure> {
         .map(|publisher| joined(publisher, "a publisher"))
         .collect::<Result<Vec<_>, _>>()?;
     load.wait_for_the_rest(options, &published, &interrupted);
-    let report = load.finish(options, &published)?;
+    let results = load.finish(options, &published)?;
     let drawn = plot.map_or(Ok(()), |(path, file)| {
-        plot::draw(&file, &load.points).map_err(|error| undrawn(path, &error))
+        plot::draw(&file, &load.samples).map_err(|error| undrawn(path, &error))
     });
-    show(options, &report).and(drawn)
+    show(options, &results).and(drawn)
 }
 
 fn create(path: &Path) -> Result<(&Path, File), Failure> {
@@ -198,21 +199,21 @@ fn joined<T>(thread: JoinHandle<io::Result<T>>, what: &str) -> Result<T, Failure
     result.map_err(|error| Failure::Failed(format!("{what}: {error}")))
 }
 
-fn show(options: &Bench, report: &Report) -> Result<(), Failure> {
+fn show(options: &Bench, results: &Results) -> Result<(), Failure> {
     if options.json {
         // Nobody is left to tell when standard error is gone.
-        let _ = io::stderr().write_all(report.table().as_bytes());
-        let json = serde_json::to_string(report)
+        let _ = io::stderr().write_all(results.table().as_bytes());
+        let json = serde_json::to_string(results)
             .map_err(|error| Failure::Failed(format!("cannot write JSON: {error}")))?;
         print(&format!("{json}\n"))?;
     } else {
-        print(&report.table())?;
+        print(&results.table())?;
     }
-    report.verdict().map_err(Failure::Failed)
+    results.verdict().map_err(Failure::Failed)
 }
 
-fn headers(options: &Bench, endpoint: &Endpoint) -> Result<String, Failure> {
-    let mut headers = format!("Host: {}\r\n", endpoint.host);
+fn headers(options: &Bench, template: &UrlTemplate) -> Result<String, Failure> {
+    let mut headers = format!("Host: {}\r\n", template.host);
     if let Some(token) = options.target.token()? {
         headers.push_str(&format!("Authorization: Bearer {token}\r\n"));
     }
@@ -225,22 +226,22 @@ fn start_publishers(
     stopped: &Receiver<()>,
 ) -> Result<Vec<JoinHandle<io::Result<Vec<u64>>>>, Failure> {
     let base = options.target.url.trim_end_matches('/');
-    let (form, url) = match (&options.post, &options.stream) {
-        (Some(url), _) => (Form::Posts, url.clone()),
-        (None, None) => (Form::Lines, format!("{base}/publish")),
+    let (method, url) = match (&options.post, &options.stream) {
+        (Some(url), _) => (PublishMethod::Posts, url.clone()),
+        (None, None) => (PublishMethod::Lines, format!("{base}/publish")),
         // Nothing is said of how events get to that server.
         (None, Some(_)) => return Ok(Vec::new()),
     };
-    let endpoint = Endpoint::parse(&url)?;
-    let targets = (0..options.namespaces as usize).map(|namespace| match form {
-        Form::Lines => format!("/bench/{namespace}"),
-        Form::Posts => endpoint.path(namespace),
+    let template = UrlTemplate::parse(&url)?;
+    let targets = (0..options.namespaces as usize).map(|namespace| match method {
+        PublishMethod::Lines => format!("/bench/{namespace}"),
+        PublishMethod::Posts => template.path(namespace),
     });
-    let plan = publisher::Plan {
-        address: endpoint.address,
-        form,
-        path: endpoint.path.clone(),
-        headers: headers(options, &endpoint)?,
+    let config = PublisherConfig {
+        address: template.address,
+        method,
+        path: template.path.clone(),
+        headers: headers(options, &template)?,
         number: 0,
         targets: targets.collect(),
         size: options.size.0,
@@ -248,12 +249,12 @@ fn start_publishers(
         clock,
     };
     let start = |number| {
-        let plan = publisher::Plan {
+        let config = PublisherConfig {
             number,
-            ..plan.clone()
+            ..config.clone()
         };
         let stopped = stopped.clone();
-        std::thread::spawn(move || publisher::run(&plan, &stopped))
+        std::thread::spawn(move || publisher::run(&config, &stopped))
     };
     Ok((0..options.publishers).map(start).collect())
 }
@@ -262,29 +263,29 @@ impl Load {
     /// Starts the threads that read.
     fn start(options: &Bench, clock: Clock) -> Result<Self, Failure> {
         let base = options.target.url.trim_end_matches('/');
-        let fanfare = format!("{base}/subscribe/bench/{PLACE}");
-        let endpoint = Endpoint::parse(options.stream.as_deref().unwrap_or(&fanfare))?;
-        let headers = headers(options, &endpoint)?;
+        let fanfare = format!("{base}/subscribe/bench/{NAMESPACE_PLACEHOLDER}");
+        let template = UrlTemplate::parse(options.stream.as_deref().unwrap_or(&fanfare))?;
+        let headers = headers(options, &template)?;
         let request = |number: u64| {
             let namespace = (number % options.namespaces) as usize;
-            let path = endpoint.path(namespace);
+            let path = template.path(namespace);
             let request =
                 format!("GET {path} HTTP/1.1\r\n{headers}Accept: text/event-stream\r\n\r\n");
             (request, namespace)
         };
         let start = |numbers: std::ops::Range<u64>, slow| -> Reader {
-            let plan = worker::Plan {
-                address: endpoint.address,
+            let config = WorkerConfig {
+                address: template.address,
                 first: numbers.start as usize,
                 requests: numbers.map(request).collect(),
                 slow,
                 publishers: options.publishers,
                 clock,
             };
-            let shared = Shared::new();
-            let sharing = Arc::clone(&shared);
-            let thread = std::thread::spawn(move || worker::run(&plan, &sharing));
-            (shared, thread)
+            let status = WorkerStatus::new();
+            let thread_status = Arc::clone(&status);
+            let thread = std::thread::spawn(move || worker::run(&config, &thread_status));
+            (status, thread)
         };
         let share = |worker: u64| options.connections * worker / options.workers;
         let readers =
@@ -295,10 +296,10 @@ impl Load {
             slow: (options.slow > 0).then(|| start(options.connections..all, true)),
             clock,
             total: Interval::new(),
-            points: Vec::new(),
-            began: Duration::ZERO,
+            samples: Vec::new(),
+            started: Duration::ZERO,
             ended: Duration::ZERO,
-            taken: Duration::ZERO,
+            sampled: Duration::ZERO,
             last_event: Duration::ZERO,
         })
     }
@@ -317,9 +318,9 @@ impl Load {
                 recv(timeout) -> _ => return Err(self.too_few(options)),
                 recv(interrupted) -> _ => return Err(Failure::Failed("interrupted".into())),
             }
-            let open = self.count(|shared| &shared.open);
+            let open = self.count(|status| &status.open);
             progress.set_position(open as u64);
-            if open + self.count(|shared| &shared.gone) >= options.connections as usize {
+            if open + self.count(|status| &status.gone) >= options.connections as usize {
                 progress.finish_and_clear();
                 if open == 0 {
                     return Err(self.too_few(options));
@@ -328,48 +329,48 @@ impl Load {
             }
         }
         // What came with the streams is no part of the load.
-        self.take_figures();
+        self.take_sample();
         self.total = Interval::new();
-        self.points.clear();
-        self.began = self.taken;
-        self.last_event = self.taken;
+        self.samples.clear();
+        self.started = self.sampled;
+        self.last_event = self.sampled;
         Ok(())
     }
 
-    fn count(&self, of: fn(&Shared) -> &AtomicUsize) -> usize {
+    fn count(&self, of: fn(&WorkerStatus) -> &AtomicUsize) -> usize {
         let counts = self.readers.iter();
         counts
-            .map(|(shared, _)| of(shared).load(Ordering::Relaxed))
+            .map(|(status, _)| of(status).load(Ordering::Relaxed))
             .sum()
     }
 
     fn too_few(&self, options: &Bench) -> Failure {
-        let (open, all) = (self.count(|shared| &shared.open), options.connections);
+        let (open, all) = (self.count(|status| &status.open), options.connections);
         let problem = self.problem().unwrap_or_else(|| "no answer".into());
-        Failure::Failed(format!("{open} of {all} streams began: {problem}"))
+        Failure::Failed(format!("{open} of {all} streams started: {problem}"))
     }
 
     /// What went wrong with a reader that was to keep up.
     fn problem(&self) -> Option<String> {
         let mut readers = self.readers.iter();
-        readers.find_map(|(shared, _)| shared.problem())
+        readers.find_map(|(status, _)| status.problem())
     }
 
     /// Takes what came since the last time.
-    fn take_figures(&mut self) {
+    fn take_sample(&mut self) {
         let mut interval = Interval::new();
-        for (shared, _) in &self.readers {
-            interval.drain(&mut shared.interval());
+        for (status, _) in &self.readers {
+            interval.drain(&mut status.interval());
         }
         let now = self.clock.now();
         self.last_event = self.last_event.max(Duration::from_micros(interval.last_us));
         // The rate of a moment would be noise.
-        if now - self.taken > TICK / 2 {
-            let point = Point::of(&interval, now - self.began, now - self.taken);
-            self.points.push(point);
+        if now - self.sampled > TICK / 2 {
+            let sample = Sample::of(&interval, now - self.started, now - self.sampled);
+            self.samples.push(sample);
         }
         self.total.drain(&mut interval);
-        self.taken = now;
+        self.sampled = now;
     }
 
     /// Takes figures and shows them until the time is over, or a publisher has failed.
@@ -391,11 +392,11 @@ impl Load {
             if publishers.iter().any(JoinHandle::is_finished) {
                 break;
             }
-            self.take_figures();
-            progress.set_position((self.taken - self.began).as_millis() as u64);
-            if let Some(point) = self.points.last() {
-                let (rate, p99) = (short(point.per_second), time(point.latency.p99 as f64));
-                let lost = self.total.tally.lost;
+            self.take_sample();
+            progress.set_position((self.sampled - self.started).as_millis() as u64);
+            if let Some(sample) = self.samples.last() {
+                let (rate, p99) = (short(sample.per_second), time(sample.latency.p99 as f64));
+                let lost = self.total.counters.lost;
                 progress.set_message(format!("{rate}events/s, p99 {p99}, {lost} lost"));
             }
         }
@@ -422,9 +423,9 @@ impl Load {
         let ticks = tick(TICK);
         let waiting_since = self.clock.now();
         loop {
-            self.take_figures();
-            let quiet = self.taken - self.last_event.max(waiting_since);
-            if self.total.tally.events >= expected || quiet > QUIET {
+            self.take_sample();
+            let quiet = self.sampled - self.last_event.max(waiting_since);
+            if self.total.counters.events >= expected || quiet > QUIET {
                 return;
             }
             select! {
@@ -435,12 +436,12 @@ impl Load {
     }
 
     /// Ends the readers; what they have not got by now is lost.
-    fn finish(&mut self, options: &Bench, published: &[Vec<u64>]) -> Result<Report, Failure> {
+    fn finish(&mut self, options: &Bench, published: &[Vec<u64>]) -> Result<Results, Failure> {
         let problem = self.problem();
-        let disconnected = self.count(|shared| &shared.gone);
-        self.take_figures();
+        let disconnected = self.count(|status| &status.gone);
+        self.take_sample();
         let slow_cut = self.slow.take().map_or(Ok(0), slow_cut)?;
-        self.readers.iter().for_each(|(shared, _)| shared.end());
+        self.readers.iter().for_each(|(status, _)| status.end());
         let mut missing = 0;
         for (_, thread) in self.readers.drain(..) {
             for connection in joined(thread, "a reader")? {
@@ -450,20 +451,20 @@ impl Load {
                 missing += connection.stream.missing(&published);
             }
         }
-        let Tally {
+        let Counters {
             events,
             lost,
             duplicated,
             out_of_order,
-        } = self.total.tally;
-        let publishing = self.ended - self.began;
-        let receiving = self.last_event.max(self.ended) - self.began;
+        } = self.total.counters;
+        let publishing = self.ended - self.started;
+        let receiving = self.last_event.max(self.ended) - self.started;
         let per_second = |count: u64, time: Duration| match time.as_secs_f64() {
             0.0 => 0.0,
             seconds => (count as f64 / seconds).round(),
         };
         let published = published.iter().flatten().sum();
-        Ok(Report {
+        Ok(Results {
             connections: options.connections as usize,
             disconnected,
             problem,
@@ -483,17 +484,17 @@ impl Load {
 }
 
 /// Ends the slow readers; returns how many the server had cut.
-fn slow_cut((shared, thread): Reader) -> Result<usize, Failure> {
-    shared.end();
+fn slow_cut((status, thread): Reader) -> Result<usize, Failure> {
+    status.end();
     joined(thread, "a slow reader")?;
-    Ok(shared.gone.load(Ordering::Relaxed))
+    Ok(status.gone.load(Ordering::Relaxed))
 }
 
 impl Drop for Load {
     /// No reader is left behind, whatever went wrong.
     fn drop(&mut self) {
         let readers = self.readers.iter().chain(&self.slow);
-        readers.for_each(|(shared, _)| shared.end());
+        readers.for_each(|(status, _)| status.end());
     }
 }
 

@@ -6,33 +6,33 @@ use std::io::Write;
 
 use plotters::prelude::*;
 
-use super::report::{Point, short, time};
+use super::results::{Sample, short, time};
 
 const SIZE: (u32, u32) = (960, 640);
 
-/// A line of a chart: its name, its colour and what it shows of a point.
-type Line = (&'static str, RGBColor, fn(&Point) -> f64);
+/// A line of a chart: its name, its colour and what it shows of a sample.
+type Line = (&'static str, RGBColor, fn(&Sample) -> f64);
 
 const CALM_BLUE: RGBColor = RGBColor(31, 119, 180);
 const ORANGE: RGBColor = RGBColor(240, 140, 20);
 const CALM_RED: RGBColor = RGBColor(200, 40, 50);
 const GRID: RGBColor = RGBColor(224, 224, 224);
 
-const THROUGHPUT: [Line; 1] = [("all", CALM_BLUE, |point| point.per_second)];
+const THROUGHPUT: [Line; 1] = [("all", CALM_BLUE, |sample| sample.per_second)];
 const LATENCY: [Line; 3] = [
-    ("p50", CALM_BLUE, |point| point.latency.p50 as f64),
-    ("p99", ORANGE, |point| point.latency.p99 as f64),
-    ("max", CALM_RED, |point| point.latency.max as f64),
+    ("p50", CALM_BLUE, |sample| sample.latency.p50 as f64),
+    ("p99", ORANGE, |sample| sample.latency.p99 as f64),
+    ("max", CALM_RED, |sample| sample.latency.max as f64),
 ];
 
 /// Draws both charts into an SVG file.
-pub(super) fn draw(mut file: &File, points: &[Point]) -> Result<(), Box<dyn Error>> {
-    let until = points.last().map_or(1.0, |point| point.at);
+pub(super) fn draw(mut file: &File, samples: &[Sample]) -> Result<(), Box<dyn Error>> {
+    let until = samples.last().map_or(1.0, |sample| sample.at);
     // Where nothing came there is no latency, which is not a latency of nothing.
-    let heard: Vec<Point> = points
+    let heard: Vec<Sample> = samples
         .iter()
         .copied()
-        .filter(|point| point.latency.max > 0)
+        .filter(|sample| sample.latency.max > 0)
         .collect();
     let mut svg = String::new();
     {
@@ -43,7 +43,7 @@ pub(super) fn draw(mut file: &File, points: &[Point]) -> Result<(), Box<dyn Erro
             &upper,
             "events received per second",
             until,
-            points,
+            samples,
             &THROUGHPUT,
             short,
         )?;
@@ -65,13 +65,13 @@ fn chart(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     title: &str,
     until: f64,
-    points: &[Point],
+    samples: &[Sample],
     lines: &[Line],
     label: fn(f64) -> String,
 ) -> Result<(), Box<dyn Error>> {
-    let values = points
+    let values = samples
         .iter()
-        .flat_map(|point| lines.iter().map(move |(_, _, value)| value(point)));
+        .flat_map(|sample| lines.iter().map(move |(_, _, value)| value(sample)));
     let most = values.fold(1.0, f64::max) * 1.1;
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 18))
@@ -89,7 +89,7 @@ fn chart(
         .light_line_style(TRANSPARENT)
         .draw()?;
     for (_, colour, value) in lines {
-        let line = points.iter().map(|point| (point.at, value(point)));
+        let line = samples.iter().map(|sample| (sample.at, value(sample)));
         chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
     }
     if lines.len() > 1 {

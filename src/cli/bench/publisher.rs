@@ -20,9 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one publisher is to do.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
+pub(super) struct PublisherConfig {
     pub(super) address: SocketAddr,
-    pub(super) form: Form,
+    pub(super) method: PublishMethod,
     /// The path of the one request of NDJSON.
     pub(super) path: String,
     /// `Host` and further headers.
@@ -39,7 +39,7 @@ pub(super) struct Plan {
 
 /// How events are published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum PublishMethod {
     /// As NDJSON, all in one request.
     Lines,
     /// Each as the body of a POST.
@@ -47,13 +47,13 @@ pub(super) enum Form {
 }
 
 /// Publishes until `stop` ends; returns how many events went to each target.
-pub(super) fn run(plan: &Plan, stop: &Receiver<()>) -> io::Result<Vec<u64>> {
-    let stream = TcpStream::connect_timeout(&plan.address, PATIENCE)?;
+pub(super) fn run(config: &PublisherConfig, stop: &Receiver<()>) -> io::Result<Vec<u64>> {
+    let stream = TcpStream::connect_timeout(&config.address, PATIENCE)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(&stream);
-    let published = publish(plan, stop, &stream, &mut reader);
+    let published = publish(config, stop, &stream, &mut reader);
     match published {
         // A server that takes no more may have said why.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => match read_answer(&mut reader) {
@@ -65,48 +65,48 @@ pub(super) fn run(plan: &Plan, stop: &Receiver<()>) -> io::Result<Vec<u64>> {
 }
 
 fn publish(
-    plan: &Plan,
+    config: &PublisherConfig,
     stop: &Receiver<()>,
     mut writer: &TcpStream,
     reader: &mut impl BufRead,
 ) -> io::Result<Vec<u64>> {
-    let mut sent = vec![0_u64; plan.targets.len()];
+    let mut sent = vec![0_u64; config.targets.len()];
     let mut batch = Vec::with_capacity(2 * BATCH);
     let mut count = 0_u64;
-    if plan.form == Form::Lines {
-        let Plan { path, headers, .. } = plan;
+    if config.method == PublishMethod::Lines {
+        let PublisherConfig { path, headers, .. } = config;
         write!(
             writer,
             "POST {path} HTTP/1.1\r\n{headers}Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
         )?;
     }
-    let start_us = plan.clock.now_us();
-    while wait_until(plan, start_us, count, stop) {
-        let now_us = plan.clock.now_us();
+    let start_us = config.clock.now_us();
+    while wait_until(config, start_us, count, stop) {
+        let now_us = config.clock.now_us();
         batch.clear();
-        while batch.len() < BATCH && due_us(plan, start_us, count, now_us) <= now_us {
-            let due = due_us(plan, start_us, count, now_us);
-            let target = (count % plan.targets.len() as u64) as usize;
-            add(plan, &mut batch, target, sent[target], due);
+        while batch.len() < BATCH && due_us(config, start_us, count, now_us) <= now_us {
+            let due = due_us(config, start_us, count, now_us);
+            let target = (count % config.targets.len() as u64) as usize;
+            add(config, &mut batch, target, sent[target], due);
             sent[target] += 1;
             count += 1;
-            if plan.form == Form::Posts {
+            if config.method == PublishMethod::Posts {
                 break;
             }
         }
-        match plan.form {
-            Form::Lines => {
+        match config.method {
+            PublishMethod::Lines => {
                 write!(writer, "{:x}\r\n", batch.len())?;
                 batch.extend_from_slice(b"\r\n");
                 writer.write_all(&batch)?;
             }
-            Form::Posts => {
+            PublishMethod::Posts => {
                 writer.write_all(&batch)?;
                 read_answer(reader)?;
             }
         }
     }
-    if plan.form == Form::Lines {
+    if config.method == PublishMethod::Lines {
         writer.write_all(b"0\r\n\r\n")?;
         read_answer(reader)?;
     }
@@ -114,35 +114,35 @@ fn publish(
 }
 
 /// When an event is due.
-fn due_us(plan: &Plan, start_us: u64, count: u64, now_us: u64) -> u64 {
-    if plan.rate == 0.0 {
+fn due_us(config: &PublisherConfig, start_us: u64, count: u64, now_us: u64) -> u64 {
+    if config.rate == 0.0 {
         return now_us;
     }
-    start_us + (count as f64 * 1e6 / plan.rate) as u64
+    start_us + (count as f64 * 1e6 / config.rate) as u64
 }
 
 /// Waits for the next event to be due; `false` when it is over.
-fn wait_until(plan: &Plan, start_us: u64, count: u64, stop: &Receiver<()>) -> bool {
-    let now_us = plan.clock.now_us();
-    let wait_us = due_us(plan, start_us, count, now_us).saturating_sub(now_us);
+fn wait_until(config: &PublisherConfig, start_us: u64, count: u64, stop: &Receiver<()>) -> bool {
+    let now_us = config.clock.now_us();
+    let wait_us = due_us(config, start_us, count, now_us).saturating_sub(now_us);
     let stopped = stop.recv_timeout(Duration::from_micros(wait_us));
     stopped == Err(RecvTimeoutError::Timeout)
 }
 
-fn add(plan: &Plan, batch: &mut Vec<u8>, target: usize, sequence: u64, due_us: u64) {
-    let name = &plan.targets[target];
-    match plan.form {
-        Form::Lines => {
+fn add(config: &PublisherConfig, batch: &mut Vec<u8>, target: usize, sequence: u64, due_us: u64) {
+    let name = &config.targets[target];
+    match config.method {
+        PublishMethod::Lines => {
             batch.extend_from_slice(b"{\"namespace\":\"");
             batch.extend_from_slice(name.as_bytes());
             batch.extend_from_slice(b"\",\"data\":\"");
-            write_data(batch, plan.number, sequence, due_us, plan.size);
+            write_data(batch, config.number, sequence, due_us, config.size);
             batch.extend_from_slice(b"\"}\n");
         }
-        Form::Posts => {
-            let mut data = Vec::with_capacity(plan.size);
-            write_data(&mut data, plan.number, sequence, due_us, plan.size);
-            let (headers, length) = (&plan.headers, data.len());
+        PublishMethod::Posts => {
+            let mut data = Vec::with_capacity(config.size);
+            write_data(&mut data, config.number, sequence, due_us, config.size);
+            let (headers, length) = (&config.headers, data.len());
             let head = format!(
                 "POST {name} HTTP/1.1\r\n{headers}Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
             );
@@ -218,9 +218,9 @@ mod tests {
 
     #[test]
     fn events_are_due_at_even_times() {
-        let mut plan = Plan {
+        let mut config = PublisherConfig {
             address: ([127, 0, 0, 1], 1).into(),
-            form: Form::Posts,
+            method: PublishMethod::Posts,
             path: String::new(),
             headers: String::new(),
             number: 0,
@@ -229,9 +229,9 @@ mod tests {
             rate: 4.0,
             clock: Clock::start(),
         };
-        let due: Vec<u64> = (0..3).map(|count| due_us(&plan, 10, count, 99)).collect();
+        let due: Vec<u64> = (0..3).map(|count| due_us(&config, 10, count, 99)).collect();
         assert_eq!(due, [10, 250_010, 500_010]);
-        plan.rate = 0.0;
-        assert_eq!(due_us(&plan, 10, 7, 99), 99);
+        config.rate = 0.0;
+        assert_eq!(due_us(&config, 10, 7, 99), 99);
     }
 }

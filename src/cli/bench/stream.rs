@@ -13,7 +13,7 @@ const MARK: &[u8] = b"data:@";
 
 /// What the streams of one worker have brought.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) events: u64,
     pub(super) lost: u64,
     pub(super) duplicated: u64,
@@ -43,7 +43,7 @@ enum Chunk {
 }
 
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct StreamChecker {
     body: Body,
     /// The beginning of a line whose end has not come.
     line: Vec<u8>,
@@ -53,7 +53,7 @@ pub(super) struct Stream {
     due: Vec<u64>,
 }
 
-impl Stream {
+impl StreamChecker {
     pub(super) fn new(publishers: usize) -> Self {
         Self {
             body: Body::Head(Vec::new()),
@@ -75,11 +75,11 @@ impl Stream {
     pub(super) fn take(
         &mut self,
         bytes: &[u8],
-        tally: &mut Tally,
+        counters: &mut Counters,
         latency: &mut impl FnMut(u64),
     ) -> Result<(), String> {
         let Body::Head(head) = &mut self.body else {
-            return self.take_body(bytes, tally, latency);
+            return self.take_body(bytes, counters, latency);
         };
         head.extend_from_slice(bytes);
         let Some((body, length)) = parse_head(head)? else {
@@ -87,19 +87,19 @@ impl Stream {
         };
         let rest = head.split_off(length);
         self.body = body;
-        self.take_body(&rest, tally, latency)
+        self.take_body(&rest, counters, latency)
     }
 
     fn take_body(
         &mut self,
         mut bytes: &[u8],
-        tally: &mut Tally,
+        counters: &mut Counters,
         latency: &mut impl FnMut(u64),
     ) -> Result<(), String> {
         let mut chunk = match &mut self.body {
             Body::Chunked(chunk) => mem::replace(chunk, Chunk::LineEnd),
             _ => {
-                self.take_lines(bytes, tally, latency);
+                self.take_lines(bytes, counters, latency);
                 return Ok(());
             }
         };
@@ -118,7 +118,7 @@ impl Stream {
                 (Chunk::Extension(size), _) => Chunk::Extension(size),
                 (Chunk::Data(left), _) => {
                     used = left.min(bytes.len());
-                    self.take_lines(&bytes[..used], tally, latency);
+                    self.take_lines(&bytes[..used], counters, latency);
                     match left - used {
                         0 => Chunk::LineEnd,
                         left => Chunk::Data(left),
@@ -133,14 +133,19 @@ impl Stream {
         Ok(())
     }
 
-    fn take_lines(&mut self, mut bytes: &[u8], tally: &mut Tally, latency: &mut impl FnMut(u64)) {
+    fn take_lines(
+        &mut self,
+        mut bytes: &[u8],
+        counters: &mut Counters,
+        latency: &mut impl FnMut(u64),
+    ) {
         while let Some(end) = memchr(b'\n', bytes) {
             if self.line.is_empty() {
-                self.take_line(&bytes[..end], tally, latency);
+                self.take_line(&bytes[..end], counters, latency);
             } else {
                 let mut line = mem::take(&mut self.line);
                 line.extend_from_slice(&bytes[..end]);
-                self.take_line(&line, tally, latency);
+                self.take_line(&line, counters, latency);
                 line.clear();
                 self.line = line;
             }
@@ -151,9 +156,9 @@ impl Stream {
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn take_line(&mut self, line: &[u8], tally: &mut Tally, latency: &mut impl FnMut(u64)) {
+    fn take_line(&mut self, line: &[u8], counters: &mut Counters, latency: &mut impl FnMut(u64)) {
         if line.is_empty() || line == b"\r" {
-            tally.events += u64::from(mem::take(&mut self.has_data));
+            counters.events += u64::from(mem::take(&mut self.has_data));
             return;
         }
         self.has_data |= line.starts_with(b"data");
@@ -170,12 +175,12 @@ impl Stream {
             return;
         };
         if sequence >= *due {
-            tally.lost += sequence - *due;
+            counters.lost += sequence - *due;
             *due = sequence + 1;
         } else if sequence + 1 == *due {
-            tally.duplicated += 1;
+            counters.duplicated += 1;
         } else {
-            tally.out_of_order += 1;
+            counters.out_of_order += 1;
         }
         latency(time);
     }
@@ -263,14 +268,14 @@ mod tests {
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 
-    /// What a stream of two publishers makes of pieces: its tally, and the times told.
-    fn take(pieces: &[&[u8]]) -> Result<(Tally, Vec<u64>, Stream), String> {
-        let mut stream = Stream::new(2);
-        let (mut tally, mut times) = (Tally::default(), Vec::new());
+    /// What a stream of two publishers makes of pieces: its counters, and the times told.
+    fn take(pieces: &[&[u8]]) -> Result<(Counters, Vec<u64>, StreamChecker), String> {
+        let mut stream = StreamChecker::new(2);
+        let (mut counters, mut times) = (Counters::default(), Vec::new());
         for piece in pieces {
-            stream.take(piece, &mut tally, &mut |time| times.push(time))?;
+            stream.take(piece, &mut counters, &mut |time| times.push(time))?;
         }
-        Ok((tally, times, stream))
+        Ok((counters, times, stream))
     }
 
     fn event(publisher: usize, sequence: u64) -> String {
@@ -280,8 +285,8 @@ mod tests {
         format!("data:{}\n\n", String::from_utf8(data).unwrap())
     }
 
-    fn tally(events: u64, lost: u64, duplicated: u64, out_of_order: u64) -> Tally {
-        Tally {
+    fn counters(events: u64, lost: u64, duplicated: u64, out_of_order: u64) -> Counters {
+        Counters {
             events,
             lost,
             duplicated,
@@ -294,14 +299,14 @@ mod tests {
         for (sequences, expected, missing) in [
             (
                 &[(0, 0), (0, 1), (1, 0), (0, 2)][..],
-                tally(4, 0, 0, 0),
+                counters(4, 0, 0, 0),
                 1 + 3,
             ),
-            (&[(0, 0), (0, 2), (0, 3)], tally(3, 1, 0, 0), 4),
-            (&[(0, 1)], tally(1, 1, 0, 0), 2 + 4),
-            (&[(0, 0), (0, 0), (0, 1)], tally(3, 0, 1, 0), 2 + 4),
-            (&[(0, 0), (0, 1), (0, 0)], tally(3, 0, 0, 1), 2 + 4),
-            (&[(7, 0)], tally(1, 0, 0, 0), 4 + 4),
+            (&[(0, 0), (0, 2), (0, 3)], counters(3, 1, 0, 0), 4),
+            (&[(0, 1)], counters(1, 1, 0, 0), 2 + 4),
+            (&[(0, 0), (0, 0), (0, 1)], counters(3, 0, 1, 0), 2 + 4),
+            (&[(0, 0), (0, 1), (0, 0)], counters(3, 0, 0, 1), 2 + 4),
+            (&[(7, 0)], counters(1, 0, 0, 0), 4 + 4),
         ] {
             let text: String = sequences.iter().map(|&(p, s)| event(p, s)).collect();
             let (found, _, stream) = take(&[HEAD.as_bytes(), text.as_bytes()]).unwrap();
@@ -338,7 +343,7 @@ mod tests {
             ways.extend((0..whole.len()).map(|at| vec![&whole[..at], &whole[at..]]));
             for pieces in ways {
                 let (found, times, stream) = take(&pieces).unwrap();
-                assert_eq!((found, times), (tally(3, 0, 0, 0), vec![7, 9]));
+                assert_eq!((found, times), (counters(3, 0, 0, 0), vec![7, 9]));
                 assert!(stream.is_open());
             }
         }

@@ -11,7 +11,7 @@ use mio::{Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 
 use super::Clock;
-use super::stream::{Stream, Tally};
+use super::stream::{Counters, StreamChecker};
 
 /// Loopback addresses that connections come from, so that the ports of one are no limit.
 const SOURCES: usize = 16;
@@ -29,7 +29,7 @@ const READ: usize = 256 << 10;
 
 /// What one worker is to do.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
+pub(super) struct WorkerConfig {
     pub(super) address: SocketAddr,
     /// The request of each connection, and which namespace it is for.
     pub(super) requests: Vec<(String, usize)>,
@@ -45,7 +45,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Interval {
     pub(super) latency_us: Histogram<u64>,
-    pub(super) tally: Tally,
+    pub(super) counters: Counters,
     pub(super) bytes: u64,
     /// When an event last came.
     pub(super) last_us: u64,
@@ -56,7 +56,7 @@ impl Interval {
         Self {
             // It grows with its values.
             latency_us: Histogram::new(3).expect("a histogram may have three digits"),
-            tally: Tally::default(),
+            counters: Counters::default(),
             bytes: 0,
             last_us: 0,
         }
@@ -67,16 +67,16 @@ impl Interval {
         // Both grow as they need to, so no value is out of range.
         let _ = self.latency_us.add(&other.latency_us);
         other.latency_us.reset();
-        let Tally {
+        let Counters {
             events,
             lost,
             duplicated,
             out_of_order,
-        } = std::mem::take(&mut other.tally);
-        self.tally.events += events;
-        self.tally.lost += lost;
-        self.tally.duplicated += duplicated;
-        self.tally.out_of_order += out_of_order;
+        } = std::mem::take(&mut other.counters);
+        self.counters.events += events;
+        self.counters.lost += lost;
+        self.counters.duplicated += duplicated;
+        self.counters.out_of_order += out_of_order;
         self.bytes += std::mem::take(&mut other.bytes);
         self.last_us = self.last_us.max(other.last_us);
     }
@@ -84,7 +84,7 @@ impl Interval {
 
 /// What a worker and its owner both see.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct WorkerStatus {
     interval: Mutex<Interval>,
     /// Connections that are over: refused, failed or cut.
     pub(super) gone: AtomicUsize,
@@ -95,7 +95,7 @@ pub(super) struct Shared {
     problem: Mutex<Option<String>>,
 }
 
-impl Shared {
+impl WorkerStatus {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             interval: Mutex::new(Interval::new()),
@@ -134,18 +134,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Connection {
     socket: mio::net::TcpStream,
     pub(super) namespace: usize,
-    pub(super) stream: Stream,
+    pub(super) stream: StreamChecker,
 }
 
 /// Connects, reads until it is over, and gives back the connections that are still open.
-pub(super) fn run(plan: &Plan, shared: &Shared) -> io::Result<Vec<Connection>> {
+pub(super) fn run(config: &WorkerConfig, status: &WorkerStatus) -> io::Result<Vec<Connection>> {
     let mut poll = Poll::new()?;
-    let mut connections = Vec::with_capacity(plan.requests.len());
-    for (index, (request, namespace)) in plan.requests.iter().enumerate() {
-        match connect(plan.address, plan.first + index, request) {
+    let mut connections = Vec::with_capacity(config.requests.len());
+    for (index, (request, namespace)) in config.requests.iter().enumerate() {
+        match connect(config.address, config.first + index, request) {
             Ok(socket) => {
                 let mut socket = mio::net::TcpStream::from_std(socket);
-                if !plan.slow {
+                if !config.slow {
                     let token = Token(connections.len());
                     poll.registry()
                         .register(&mut socket, token, Interest::READABLE)?;
@@ -153,48 +153,48 @@ pub(super) fn run(plan: &Plan, shared: &Shared) -> io::Result<Vec<Connection>> {
                 connections.push(Some(Connection {
                     socket,
                     namespace: *namespace,
-                    stream: Stream::new(plan.publishers),
+                    stream: StreamChecker::new(config.publishers),
                 }));
             }
-            Err(error) => shared.gone(format!("cannot connect: {error}")),
+            Err(error) => status.gone(format!("cannot connect: {error}")),
         }
-        if shared.is_over.load(Ordering::Relaxed) {
+        if status.is_over.load(Ordering::Relaxed) {
             break;
         }
     }
     let mut readable = mio::Events::with_capacity(1024);
-    let mut buffer = vec![0; if plan.slow { SLOW_READ } else { READ }];
-    let (mut interval, mut told) = (Interval::new(), plan.clock.now());
-    while !shared.is_over.load(Ordering::Relaxed) {
+    let mut buffer = vec![0; if config.slow { SLOW_READ } else { READ }];
+    let (mut interval, mut told) = (Interval::new(), config.clock.now());
+    while !status.is_over.load(Ordering::Relaxed) {
         if let Err(error) = poll.poll(&mut readable, Some(TICK))
             && error.kind() != ErrorKind::Interrupted
         {
             return Err(error);
         }
-        if plan.slow {
+        if config.slow {
             for slot in &mut connections {
-                read(plan, slot, &mut buffer, &mut interval, shared);
+                read(config, slot, &mut buffer, &mut interval, status);
             }
         } else {
             for readiness in &readable {
                 let slot = &mut connections[readiness.token().0];
-                while read(plan, slot, &mut buffer, &mut interval, shared) {}
+                while read(config, slot, &mut buffer, &mut interval, status) {}
             }
         }
         // Seldom, so that nobody waits for the lock.
-        let now = plan.clock.now();
+        let now = config.clock.now();
         if now - told >= TELL {
-            shared.interval().drain(&mut interval);
+            status.interval().drain(&mut interval);
             told = now;
         }
     }
-    if plan.slow {
+    if config.slow {
         // That the server has cut them is seen only behind all that the socket still holds.
         let mut buffer = vec![0; READ];
         for _ in 0..LAST_LOOKS {
             let before = interval.bytes;
             for slot in &mut connections {
-                read(plan, slot, &mut buffer, &mut interval, shared);
+                read(config, slot, &mut buffer, &mut interval, status);
             }
             if interval.bytes == before {
                 break;
@@ -207,11 +207,11 @@ pub(super) fn run(plan: &Plan, shared: &Shared) -> io::Result<Vec<Connection>> {
 
 /// Reads once; whether there may be more.
 fn read(
-    plan: &Plan,
+    config: &WorkerConfig,
     slot: &mut Option<Connection>,
     buffer: &mut [u8],
     interval: &mut Interval,
-    shared: &Shared,
+    status: &WorkerStatus,
 ) -> bool {
     let Some(connection) = slot else {
         return false;
@@ -220,31 +220,31 @@ fn read(
         Ok(0) => "the server ended the stream".into(),
         Ok(count) => {
             let was_open = connection.stream.is_open();
-            let now_us = plan.clock.now_us();
+            let now_us = config.clock.now_us();
             let Interval {
                 latency_us,
-                tally,
+                counters,
                 bytes,
                 last_us,
             } = interval;
-            let before = tally.events;
+            let before = counters.events;
             *bytes += count as u64;
             let taken = connection
                 .stream
-                .take(&buffer[..count], tally, &mut |sent_us| {
+                .take(&buffer[..count], counters, &mut |sent_us| {
                     // It grows as it needs to, so no value is out of range.
                     let _ = latency_us.record(now_us.saturating_sub(sent_us));
                 });
-            if tally.events > before {
+            if counters.events > before {
                 *last_us = now_us;
             }
             match taken {
                 Ok(()) => {
                     if !was_open && connection.stream.is_open() {
-                        shared.open.fetch_add(1, Ordering::Relaxed);
+                        status.open.fetch_add(1, Ordering::Relaxed);
                     }
                     // A short read has emptied the socket: what comes later is told anew.
-                    return count == buffer.len() && !plan.slow;
+                    return count == buffer.len() && !config.slow;
                 }
                 Err(problem) => problem,
             }
@@ -254,9 +254,9 @@ fn read(
         Err(error) => error.to_string(),
     };
     if connection.stream.is_open() {
-        shared.open.fetch_sub(1, Ordering::Relaxed);
+        status.open.fetch_sub(1, Ordering::Relaxed);
     }
-    shared.gone(problem);
+    status.gone(problem);
     *slot = None;
     false
 }
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn a_slow_reader_that_was_cut_is_seen_behind_all_that_it_has_not_read() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let plan = Plan {
+        let config = WorkerConfig {
             address: listener.local_addr().unwrap(),
             requests: vec![("GET / HTTP/1.1\r\n\r\n".into(), 0)],
             first: 0,
@@ -295,17 +295,17 @@ mod tests {
             publishers: 1,
             clock: Clock::start(),
         };
-        let shared = Shared::new();
-        let sharing = Arc::clone(&shared);
-        let reader = std::thread::spawn(move || run(&plan, &sharing).unwrap());
+        let status = WorkerStatus::new();
+        let thread_status = Arc::clone(&status);
+        let reader = std::thread::spawn(move || run(&config, &thread_status).unwrap());
         let (mut stream, _) = listener.accept().unwrap();
         let _ = stream.read(&mut [0; 1024]).unwrap();
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(&[b':'; 100 << 10]).unwrap();
         drop(stream);
-        shared.end();
+        status.end();
         assert!(reader.join().unwrap().is_empty());
-        assert_eq!(shared.gone.load(Ordering::Relaxed), 1);
+        assert_eq!(status.gone.load(Ordering::Relaxed), 1);
     }
 }

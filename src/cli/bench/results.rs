@@ -9,7 +9,7 @@ use super::worker::Interval;
 
 /// The figures of a load. Latency is from when an event was due to be published to when it was read.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Report {
+pub(super) struct Results {
     pub(super) connections: usize,
     /// Connections that were not made, or ended before the load did; slow readers are not among them.
     pub(super) disconnected: usize,
@@ -57,24 +57,24 @@ impl Latency {
 
 /// One interval of the load, for the plot.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Point {
+pub(super) struct Sample {
     /// The interval's end, in seconds from the start.
     pub(super) at: f64,
     pub(super) per_second: f64,
     pub(super) latency: Latency,
 }
 
-impl Point {
+impl Sample {
     pub(super) fn of(interval: &Interval, at: Duration, length: Duration) -> Self {
         Self {
             at: at.as_secs_f64(),
-            per_second: interval.tally.events as f64 / length.as_secs_f64(),
+            per_second: interval.counters.events as f64 / length.as_secs_f64(),
             latency: Latency::of(&interval.latency_us),
         }
     }
 }
 
-impl Report {
+impl Results {
     /// Whether every reader that was to keep up got every event, once and in order.
     ///
     /// # Errors
@@ -177,17 +177,17 @@ mod tests {
 
     #[test]
     fn one_event_too_few_or_too_many_is_not_clean() {
-        let clean = Report::default();
+        let clean = Results::default();
         assert_eq!(clean.verdict(), Ok(()));
         for spoil in [
-            |report: &mut Report| report.lost = 1,
-            |report: &mut Report| report.duplicated = 1,
-            |report: &mut Report| report.out_of_order = 1,
-            |report: &mut Report| report.disconnected = 1,
+            |results: &mut Results| results.lost = 1,
+            |results: &mut Results| results.duplicated = 1,
+            |results: &mut Results| results.out_of_order = 1,
+            |results: &mut Results| results.disconnected = 1,
         ] {
-            let mut report = clean.clone();
-            spoil(&mut report);
-            assert!(report.verdict().is_err());
+            let mut results = clean.clone();
+            spoil(&mut results);
+            assert!(results.verdict().is_err());
         }
     }
 }
