@@ -38,7 +38,7 @@ pub use gap::{Gap, GapReason};
 pub use source::{CloseHandle, EventSource};
 pub use thread::EventSourceThread;
 
-use request::Template;
+use request::RequestTemplate;
 use source::Settings;
 
 /// What happens to an event source, in order.
@@ -77,7 +77,7 @@ pub enum State {
 #[must_use = "nothing is done until `build` or `spawn`"]
 #[derive(Debug)]
 pub struct Builder {
-    template: Result<Template, Error>,
+    template: Result<RequestTemplate, Error>,
     settings: Settings,
     buffer: usize,
 }
@@ -85,7 +85,7 @@ pub struct Builder {
 impl Builder {
     fn new(url: &str) -> Self {
         Self {
-            template: Template::new(url),
+            template: RequestTemplate::new(url),
             settings: Settings::default(),
             buffer: 1024,
         }

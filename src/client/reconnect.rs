@@ -34,7 +34,7 @@ enum Phase {
 
 /// What is to be done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Action {
     Wait(Duration),
     Connect,
     Read,
@@ -43,7 +43,7 @@ pub(super) enum Step {
 
 /// What the head of a response says that matters here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     pub(super) status: u16,
     pub(super) content_type: Option<String>,
     pub(super) location: Option<String>,
@@ -53,9 +53,9 @@ pub(super) struct Head {
 
 /// What the head of a response leads to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Accepted {
     /// The body is the event stream.
-    Open,
+    Stream,
     /// Another request is due, to this location.
     Redirect(String),
 }
@@ -84,17 +84,17 @@ impl Reconnect {
     }
 
     /// What to do now.
-    pub(super) fn step(&mut self, now: Instant) -> Step {
+    pub(super) fn next_action(&mut self, now: Instant) -> Action {
         match self.phase {
-            Phase::Waiting { until } if now < until => Step::Wait(until - now),
+            Phase::Waiting { until } if now < until => Action::Wait(until - now),
             Phase::Waiting { .. } => {
                 self.phase = Phase::Connecting { redirects: 0 };
                 self.received_event = false;
-                Step::Connect
+                Action::Connect
             }
-            Phase::Connecting { .. } => Step::Connect,
-            Phase::Open => Step::Read,
-            Phase::Closed => Step::Stop,
+            Phase::Connecting { .. } => Action::Connect,
+            Phase::Open => Action::Read,
+            Phase::Closed => Action::Stop,
         }
     }
 
@@ -102,23 +102,23 @@ impl Reconnect {
     ///
     /// # Errors
     /// It ends the event source for good.
-    pub(super) fn head(&mut self, head: Head) -> Result<Verdict, Error> {
-        let verdict = self.judge(head);
-        match &verdict {
-            Ok(Verdict::Open) => self.phase = Phase::Open,
-            Ok(Verdict::Redirect(_)) => {}
+    pub(super) fn on_response(&mut self, head: ResponseHead) -> Result<Accepted, Error> {
+        let accepted = self.judge(head);
+        match &accepted {
+            Ok(Accepted::Stream) => self.phase = Phase::Open,
+            Ok(Accepted::Redirect(_)) => {}
             Err(_) => self.close(),
         }
-        verdict
+        accepted
     }
 
-    fn judge(&mut self, head: Head) -> Result<Verdict, Error> {
+    fn judge(&mut self, head: ResponseHead) -> Result<Accepted, Error> {
         match (head.status, head.location) {
             (200, _) => {
                 let given = head.content_type.unwrap_or_default();
                 let essence = given.split(';').next().unwrap_or_default().trim();
                 if essence.eq_ignore_ascii_case("text/event-stream") {
-                    return Ok(Verdict::Open);
+                    return Ok(Accepted::Stream);
                 }
                 Err(Error::ContentType(given))
             }
@@ -133,7 +133,7 @@ impl Reconnect {
                         "more than {MAX_REDIRECTS} in a row"
                     )));
                 }
-                Ok(Verdict::Redirect(location))
+                Ok(Accepted::Redirect(location))
             }
             (status, _) => Err(Error::Status {
                 status,
@@ -143,12 +143,12 @@ impl Reconnect {
     }
 
     /// A whole event came: the connection was worth its while.
-    pub(super) fn event(&mut self) {
+    pub(super) fn on_event(&mut self) {
         self.received_event = true;
     }
 
     /// The stream set the reconnection time.
-    pub(super) fn retry(&mut self, reconnection_time: Duration) {
+    pub(super) fn set_reconnection_time(&mut self, reconnection_time: Duration) {
         self.reconnection_time = reconnection_time.min(MAX_RECONNECTION_TIME);
     }
 
@@ -156,7 +156,7 @@ impl Reconnect {
     ///
     /// That is the reconnection time, as specified, and a random time on top (full jitter): up to a second at first and twice as much
     /// after each failure, as far as the cap. Clients that lost a server together so come back spread out.
-    pub(super) fn lost(&mut self, now: Instant, random: u64) -> Duration {
+    pub(super) fn on_lost(&mut self, now: Instant, random: u64) -> Duration {
         self.failures = if self.received_event {
             0
         } else {
@@ -193,26 +193,26 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn head(status: u16, content_type: &str) -> Head {
-        Head {
+    fn head(status: u16, content_type: &str) -> ResponseHead {
+        ResponseHead {
             status,
             content_type: (!content_type.is_empty()).then(|| content_type.into()),
-            ..Head::default()
+            ..ResponseHead::default()
         }
     }
 
-    fn redirect(status: u16) -> Head {
-        Head {
+    fn redirect(status: u16) -> ResponseHead {
+        ResponseHead {
             status,
             location: Some("/b".into()),
-            ..Head::default()
+            ..ResponseHead::default()
         }
     }
 
     /// One that is connecting.
     fn connecting(now: Instant) -> Reconnect {
         let mut reconnect = Reconnect::new(now, 3 * SECOND, 30 * SECOND);
-        assert_eq!(reconnect.step(now), Step::Connect);
+        assert_eq!(reconnect.next_action(now), Action::Connect);
         reconnect
     }
 
@@ -226,19 +226,22 @@ mod tests {
                 body: String::new(),
             })
         };
-        let to_b = || Ok(Verdict::Redirect("/b".into()));
+        let to_b = || Ok(Accepted::Redirect("/b".into()));
         for (head, expected) in [
-            (head(200, "text/event-stream"), Ok(Verdict::Open)),
+            (head(200, "text/event-stream"), Ok(Accepted::Stream)),
             (
                 head(200, "Text/Event-Stream ; charset=utf-8"),
-                Ok(Verdict::Open),
+                Ok(Accepted::Stream),
             ),
             (
                 head(200, "text/event-stream;charset=latin1"),
-                Ok(Verdict::Open),
+                Ok(Accepted::Stream),
             ),
-            (head(200, "text/event-stream;"), Ok(Verdict::Open)),
-            (head(200, "text/event-stream; x bogus"), Ok(Verdict::Open)),
+            (head(200, "text/event-stream;"), Ok(Accepted::Stream)),
+            (
+                head(200, "text/event-stream; x bogus"),
+                Ok(Accepted::Stream),
+            ),
             (
                 head(200, "text/event-stream x"),
                 content_type("text/event-stream x"),
@@ -271,12 +274,12 @@ mod tests {
         ] {
             let mut reconnect = connecting(now);
             let next = match &expected {
-                Ok(Verdict::Open) => Step::Read,
-                Ok(Verdict::Redirect(_)) => Step::Connect,
-                Err(_) => Step::Stop,
+                Ok(Accepted::Stream) => Action::Read,
+                Ok(Accepted::Redirect(_)) => Action::Connect,
+                Err(_) => Action::Stop,
             };
-            assert_eq!(reconnect.head(head.clone()), expected, "{head:?}");
-            assert_eq!(reconnect.step(now), next, "{head:?}");
+            assert_eq!(reconnect.on_response(head.clone()), expected, "{head:?}");
+            assert_eq!(reconnect.next_action(now), next, "{head:?}");
         }
     }
 
@@ -286,19 +289,19 @@ mod tests {
         let mut reconnect = connecting(now);
         for _ in 0..2 {
             for _ in 0..MAX_REDIRECTS {
-                assert!(reconnect.head(redirect(307)).is_ok());
+                assert!(reconnect.on_response(redirect(307)).is_ok());
             }
-            let wait = reconnect.lost(now, 0);
-            assert_eq!(reconnect.step(now + wait), Step::Connect);
+            let wait = reconnect.on_lost(now, 0);
+            assert_eq!(reconnect.next_action(now + wait), Action::Connect);
         }
         for _ in 0..MAX_REDIRECTS {
-            assert!(reconnect.head(redirect(302)).is_ok());
+            assert!(reconnect.on_response(redirect(302)).is_ok());
         }
         assert!(matches!(
-            reconnect.head(redirect(302)),
+            reconnect.on_response(redirect(302)),
             Err(Error::Redirect(_))
         ));
-        assert_eq!(reconnect.step(now), Step::Stop);
+        assert_eq!(reconnect.next_action(now), Action::Stop);
     }
 
     #[test]
@@ -306,11 +309,11 @@ mod tests {
         let now = Instant::now();
         let mut reconnect = connecting(now);
         for seconds in [2, 4, 8, 16, 30, 30] {
-            assert_eq!(reconnect.lost(now, 0), 3 * SECOND);
+            assert_eq!(reconnect.on_lost(now, 0), 3 * SECOND);
             reconnect.failures -= 1; // The same failure, with other luck.
-            assert_eq!(reconnect.lost(now, u64::MAX), (3 + seconds) * SECOND);
+            assert_eq!(reconnect.on_lost(now, u64::MAX), (3 + seconds) * SECOND);
             reconnect.failures -= 1;
-            let half = reconnect.lost(now, u64::MAX / 2).as_secs_f64();
+            let half = reconnect.on_lost(now, u64::MAX / 2).as_secs_f64();
             assert!(
                 (half - 3.0 - f64::from(seconds) / 2.0).abs() < 1e-6,
                 "{half}"
@@ -324,15 +327,15 @@ mod tests {
         let mut reconnect = connecting(now);
         for (brings_event, seconds) in [(false, 2), (false, 4), (true, 1), (true, 1), (false, 2)] {
             assert_eq!(
-                reconnect.head(head(200, "text/event-stream")),
-                Ok(Verdict::Open)
+                reconnect.on_response(head(200, "text/event-stream")),
+                Ok(Accepted::Stream)
             );
             if brings_event {
-                reconnect.event();
+                reconnect.on_event();
             }
-            let wait = reconnect.lost(now, u64::MAX);
+            let wait = reconnect.on_lost(now, u64::MAX);
             assert_eq!(wait, (3 + seconds) * SECOND);
-            assert_eq!(reconnect.step(now + wait), Step::Connect);
+            assert_eq!(reconnect.next_action(now + wait), Action::Connect);
         }
     }
 
@@ -340,29 +343,32 @@ mod tests {
     fn it_connects_when_the_wait_is_over_and_not_before() {
         let now = Instant::now();
         let mut reconnect = connecting(now);
-        reconnect.retry(7 * SECOND);
-        assert_eq!(reconnect.lost(now, 0), 7 * SECOND);
-        assert_eq!(reconnect.step(now), Step::Wait(7 * SECOND));
-        assert_eq!(reconnect.step(now + 6 * SECOND), Step::Wait(SECOND));
-        assert_eq!(reconnect.step(now + 7 * SECOND), Step::Connect);
-        assert_eq!(reconnect.step(now), Step::Connect);
+        reconnect.set_reconnection_time(7 * SECOND);
+        assert_eq!(reconnect.on_lost(now, 0), 7 * SECOND);
+        assert_eq!(reconnect.next_action(now), Action::Wait(7 * SECOND));
+        assert_eq!(
+            reconnect.next_action(now + 6 * SECOND),
+            Action::Wait(SECOND)
+        );
+        assert_eq!(reconnect.next_action(now + 7 * SECOND), Action::Connect);
+        assert_eq!(reconnect.next_action(now), Action::Connect);
     }
 
     #[test]
     fn no_reconnection_time_is_for_ever_and_none_is_in_vain() {
         let now = Instant::now();
         let mut reconnect = connecting(now);
-        reconnect.retry(Duration::from_millis(u64::MAX));
-        assert_eq!(reconnect.lost(now, 0), MAX_RECONNECTION_TIME);
-        reconnect.retry(Duration::ZERO);
-        assert_eq!(reconnect.lost(now, 0), Duration::ZERO);
-        assert_eq!(reconnect.step(now), Step::Connect);
+        reconnect.set_reconnection_time(Duration::from_millis(u64::MAX));
+        assert_eq!(reconnect.on_lost(now, 0), MAX_RECONNECTION_TIME);
+        reconnect.set_reconnection_time(Duration::ZERO);
+        assert_eq!(reconnect.on_lost(now, 0), Duration::ZERO);
+        assert_eq!(reconnect.next_action(now), Action::Connect);
         for _ in 0..100 {
-            reconnect.lost(now, u64::MAX);
+            reconnect.on_lost(now, u64::MAX);
         }
-        assert_eq!(reconnect.lost(now, u64::MAX), 30 * SECOND);
+        assert_eq!(reconnect.on_lost(now, u64::MAX), 30 * SECOND);
         let mut patient = Reconnect::new(now, Duration::MAX, Duration::MAX);
-        assert_eq!(patient.lost(now, 0), MAX_RECONNECTION_TIME);
+        assert_eq!(patient.on_lost(now, 0), MAX_RECONNECTION_TIME);
     }
 
     #[test]
@@ -370,6 +376,6 @@ mod tests {
         let now = Instant::now();
         let mut reconnect = connecting(now);
         reconnect.close();
-        assert_eq!(reconnect.step(now + 1000 * SECOND), Step::Stop);
+        assert_eq!(reconnect.next_action(now + 1000 * SECOND), Action::Stop);
     }
 }

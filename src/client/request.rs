@@ -9,7 +9,7 @@ use super::error::Error;
 
 /// The request that opens a stream, the same for each attempt.
 #[derive(Clone)]
-pub(super) struct Template {
+pub(super) struct RequestTemplate {
     pub(super) url: Uri,
     /// What the application set, which is for the first URL's origin alone.
     pub(super) headers: HeaderMap,
@@ -17,7 +17,7 @@ pub(super) struct Template {
     pub(super) body: Option<Vec<u8>>,
 }
 
-impl fmt::Debug for Template {
+impl fmt::Debug for RequestTemplate {
     /// Headers and body may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.url)
@@ -33,7 +33,7 @@ pub(super) struct Hop {
     same_origin: bool,
 }
 
-impl Template {
+impl RequestTemplate {
     pub(super) fn new(url: &str) -> Result<Self, Error> {
         Ok(Self {
             url: parse_url(url)?,
@@ -215,7 +215,7 @@ mod tests {
             "http://[::1]:8/",
             "HTTP://a/#x",
         ] {
-            assert!(Template::new(url).is_ok(), "{url}");
+            assert!(RequestTemplate::new(url).is_ok(), "{url}");
         }
         for (url, why) in [
             ("", "no URL"),
@@ -228,7 +228,7 @@ mod tests {
             ("http://a:65536/", "port"),
             ("http://me:secret@a/", "credentials"),
         ] {
-            let error = Template::new(url).err().unwrap().to_string();
+            let error = RequestTemplate::new(url).err().unwrap().to_string();
             assert!(error.contains(why), "{url}: {error}");
         }
     }
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_the_application_sent_stays_with_its_origin() {
-        let mut template = Template::new("http://a/x").unwrap();
+        let mut template = RequestTemplate::new("http://a/x").unwrap();
         template
             .set_header("Authorization", "Bearer secret")
             .unwrap();
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_post_stays_one_where_the_status_says_so() {
-        let mut template = Template::new("http://a/x").unwrap();
+        let mut template = RequestTemplate::new("http://a/x").unwrap();
         template.body = Some(b"body".to_vec());
         template.set_header("Content-Type", "text/plain").unwrap();
         for (status, post) in [
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn an_id_that_is_no_header_is_not_sent() {
-        let template = Template::new("http://a/x").unwrap();
+        let template = RequestTemplate::new("http://a/x").unwrap();
         for (id, sent) in [("1", true), ("é…", true), ("", false), ("a\u{1}", false)] {
             let request = template.request(&template.first_hop(), id);
             let header = request.headers().get("last-event-id");
@@ -334,7 +334,7 @@ mod tests {
             ("http://example.org/", false),
             ("http://10.0.0.1/", false),
         ] {
-            let hop = Template::new(url).unwrap().first_hop();
+            let hop = RequestTemplate::new(url).unwrap().first_hop();
             assert_eq!(hop.is_loopback(), loopback, "{url}");
         }
     }

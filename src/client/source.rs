@@ -16,8 +16,8 @@ use ureq::{Agent, Body, BodyReader, Proxy};
 
 use super::error::Error;
 use super::gap::Gap;
-use super::reconnect::{Head, Reconnect, Step, Verdict};
-use super::request::{Hop, Template};
+use super::reconnect::{Accepted, Action, Reconnect, ResponseHead};
+use super::request::{Hop, RequestTemplate};
 use super::{Builder, State, Update};
 use crate::event_stream::decode::{Decoded, Decoder};
 
@@ -64,14 +64,14 @@ impl Default for Settings {
 /// is closed. [`Builder::spawn`] makes one that reads on a thread of its own. Dropping it closes it.
 #[derive(Debug)]
 pub struct EventSource {
-    template: Template,
+    template: RequestTemplate,
     settings: Settings,
     agent: Agent,
     close_handle: CloseHandle,
     /// Never carries anything: it ends when the event source is closed.
     closed: Receiver<()>,
     reconnect: Reconnect,
-    stream: Option<Stream>,
+    stream: Option<OpenStream>,
     last_event_id: String,
     /// Updates that are due, in order.
     pending: VecDeque<Update>,
@@ -79,25 +79,25 @@ pub struct EventSource {
 }
 
 /// A stream that is being read.
-struct Stream {
+struct OpenStream {
     body: BodyReader<'static>,
     decoder: Decoder,
     /// No event has come yet: only the first can tell of a gap.
     at_start: bool,
 }
 
-impl std::fmt::Debug for Stream {
+impl std::fmt::Debug for OpenStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").finish_non_exhaustive()
+        f.debug_struct("OpenStream").finish_non_exhaustive()
     }
 }
 
 /// Closes an [`EventSource`] from any thread.
 #[derive(Debug, Clone)]
-pub struct CloseHandle(Arc<Shared>);
+pub struct CloseHandle(Arc<Inner>);
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     agent: Agent,
     /// What the rules say; whoever closes it comes before that.
     state: Mutex<State>,
@@ -156,10 +156,10 @@ impl EventSource {
         Builder::new(url)
     }
 
-    pub(super) fn new(template: Template, settings: Settings) -> Self {
+    pub(super) fn new(template: RequestTemplate, settings: Settings) -> Self {
         let agent = agent(&settings);
         let (signal, closed) = bounded(0);
-        let shared = Shared {
+        let inner = Inner {
             agent: agent.clone(),
             state: Mutex::new(State::Connecting),
             is_closed: AtomicBool::new(false),
@@ -172,7 +172,7 @@ impl EventSource {
             last_event_id: settings.last_event_id.clone(),
             settings,
             agent,
-            close_handle: CloseHandle(Arc::new(shared)),
+            close_handle: CloseHandle(Arc::new(inner)),
             closed,
             stream: None,
             pending: VecDeque::new(),
@@ -201,12 +201,12 @@ impl EventSource {
     }
 
     fn step(&mut self) {
-        match self.reconnect.step(now()) {
+        match self.reconnect.next_action(now()) {
             // Ends early when it is closed.
-            Step::Wait(time) => drop(self.closed.recv_timeout(time)),
-            Step::Connect => self.attempt(),
-            Step::Read => self.read(),
-            Step::Stop => self.close_handle.end(),
+            Action::Wait(time) => drop(self.closed.recv_timeout(time)),
+            Action::Connect => self.attempt(),
+            Action::Read => self.read(),
+            Action::Stop => self.close_handle.end(),
         }
         *lock(&self.close_handle.0.state) = self.reconnect.state();
     }
@@ -221,9 +221,9 @@ impl EventSource {
                 Some(Err(error)) => return self.lost(error),
             };
             let status = head.status;
-            let next = match self.reconnect.head(head) {
-                Ok(Verdict::Open) => return self.open(body),
-                Ok(Verdict::Redirect(location)) => hop.redirected(status, &location),
+            let next = match self.reconnect.on_response(head) {
+                Ok(Accepted::Stream) => return self.open(body),
+                Ok(Accepted::Redirect(location)) => hop.redirected(status, &location),
                 Err(error) => Err(error),
             };
             hop = match next {
@@ -234,7 +234,7 @@ impl EventSource {
     }
 
     /// Sends a request on a thread of its own and waits for the head of the response; `None` if it is closed meanwhile.
-    fn ask(&self, hop: &Hop) -> Option<Result<Answer, Error>> {
+    fn ask(&self, hop: &Hop) -> Option<Result<HeadAndBody, Error>> {
         let (sender, answer) = bounded(1);
         let request = self.template.request(hop, &self.last_event_id);
         let agent = self.agent.clone();
@@ -246,7 +246,7 @@ impl EventSource {
                 let request = agent.configure_request(request).proxy(proxy).build();
                 let response = agent.run(request).map_err(Error::of);
                 // Nobody waits for it any more when the event source was closed.
-                let _ = sender.send(response.map(answer_of));
+                let _ = sender.send(response.map(head_and_body));
             });
         if let Err(error) = asked {
             return Some(Err(Error::Network(error.to_string())));
@@ -258,7 +258,7 @@ impl EventSource {
     }
 
     fn open(&mut self, body: BodyReader<'static>) {
-        self.stream = Some(Stream {
+        self.stream = Some(OpenStream {
             body,
             decoder: Decoder::with_limit(self.settings.max_event).resuming(&self.last_event_id),
             at_start: true,
@@ -281,12 +281,12 @@ impl EventSource {
             .decoder
             .push(&self.buffer[..count], &mut |decoded| match decoded {
                 Decoded::Event(event) => {
-                    reconnect.event();
+                    reconnect.on_event();
                     let may_be_gap = std::mem::take(at_start) && event.event_type == *gap_event;
                     let gap = may_be_gap.then(|| Gap::of(&event)).flatten();
                     pending.push_back(gap.map_or(Update::Event(event), Update::Gap));
                 }
-                Decoded::Retry(time) => reconnect.retry(time),
+                Decoded::Retry(time) => reconnect.set_reconnection_time(time),
                 Decoded::Comment(_) => {}
             });
         if let Err(error) = decoded {
@@ -305,7 +305,7 @@ impl EventSource {
                 .last_event_id()
                 .clone_into(&mut self.last_event_id);
         }
-        let wait = self.reconnect.lost(now(), random());
+        let wait = self.reconnect.on_lost(now(), random());
         self.pending.push_back(Update::Lost { error, wait });
     }
 
@@ -361,9 +361,9 @@ fn agent(settings: &Settings) -> Agent {
     config.into()
 }
 
-type Answer = (Head, BodyReader<'static>);
+type HeadAndBody = (ResponseHead, BodyReader<'static>);
 
-fn answer_of(response: Response<Body>) -> Answer {
+fn head_and_body(response: Response<Body>) -> HeadAndBody {
     let (parts, body) = response.into_parts();
     // Of several, the last counts.
     let text_of = |name| {
@@ -376,7 +376,7 @@ fn answer_of(response: Response<Body>) -> Answer {
         400.. => read_text(&mut body),
         _ => Vec::new(),
     };
-    let head = Head {
+    let head = ResponseHead {
         status,
         content_type: text_of(header::CONTENT_TYPE),
         location: text_of(header::LOCATION),
