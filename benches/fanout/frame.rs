@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Outcome;
+use crate::Result;
 
 /// `data:`, eight characters of number, eight of time, filler, and the blank line.
 const FIRST: &[u8] = b"data:";
@@ -13,7 +13,7 @@ const LAST: &[u8] = b"\n\n";
 /// When nothing limits the rate, the latency of one event in so many is noted. A power of two: every delivery asks whether it is the one.
 pub(crate) const SAMPLE: u64 = 32;
 
-/// Nanoseconds of the clock that all processes of a machine share.
+/// Nanoseconds of the clock that all processes of a machine subset.
 pub(crate) fn now_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
@@ -60,38 +60,38 @@ pub(crate) fn append(run: &mut Vec<u8>, number: u64, published_ns: u64, bytes: u
 
 /// Which events a subscriber is to get: those whose number, divided by `of`, leaves one of `width` rests from `start` on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Share {
-    pub(crate) of: u64,
-    pub(crate) start: u64,
+pub(crate) struct EventSubset {
+    pub(crate) modulus: u64,
+    pub(crate) first: u64,
     pub(crate) width: u64,
 }
 
-impl Share {
-    fn place(&self, number: u64) -> u64 {
-        (number + self.of - self.start) % self.of
+impl EventSubset {
+    fn residue(&self, number: u64) -> u64 {
+        (number + self.modulus - self.first) % self.modulus
     }
 
     /// The first event from this number on.
     pub(crate) fn from(&self, number: u64) -> u64 {
-        match self.place(number) {
-            place if place < self.width => number,
-            place => number + self.of - place,
+        match self.residue(number) {
+            residue if residue < self.width => number,
+            residue => number + self.modulus - residue,
         }
     }
 
     fn after(&self, number: u64) -> u64 {
-        if self.width == self.of || self.place(number) + 1 < self.width {
+        if self.width == self.modulus || self.residue(number) + 1 < self.width {
             number + 1
         } else {
-            number + self.of - self.width + 1
+            number + self.modulus - self.width + 1
         }
     }
 
     /// How many of the first `count` events.
     pub(crate) fn count(&self, count: u64) -> u64 {
-        (count / self.of) * self.width
-            + (0..count % self.of)
-                .filter(|&rest| self.place(rest) < self.width)
+        (count / self.modulus) * self.width
+            + (0..count % self.modulus)
+                .filter(|&rest| self.residue(rest) < self.width)
                 .count() as u64
     }
 }
@@ -145,7 +145,7 @@ impl Framing {
 /// Reads one subscriber's bytes, cut anywhere.
 #[derive(Debug)]
 pub(crate) struct Checker {
-    share: Share,
+    subset: EventSubset,
     /// The number of the event that is to come next.
     pub(crate) next: u64,
     framing: Framing,
@@ -159,10 +159,10 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    pub(crate) fn new(share: Share, framing: Framing) -> Self {
+    pub(crate) fn new(subset: EventSubset, framing: Framing) -> Self {
         Self {
-            share,
-            next: share.from(0),
+            subset,
+            next: subset.from(0),
             framing,
             within: 0,
             header: [0; HEADER],
@@ -172,7 +172,7 @@ impl Checker {
     }
 
     /// Checks bytes, and tells the number and time of every event that ends in them.
-    pub(crate) fn take(&mut self, mut bytes: &[u8], mut each: impl FnMut(u64, u64)) -> Outcome<()> {
+    pub(crate) fn take(&mut self, mut bytes: &[u8], mut each: impl FnMut(u64, u64)) -> Result<()> {
         while !bytes.is_empty() {
             if self.framing.ids && !self.id_seen {
                 // Mostly as long as the one before: searching for its end would cost more than all else here.
@@ -210,7 +210,7 @@ impl Checker {
         Ok(())
     }
 
-    fn check(&self, event: &[u8]) -> Outcome<u64> {
+    fn check(&self, event: &[u8]) -> Result<u64> {
         let fields = event.get(self.framing.first..).map(<[u8]>::as_chunks);
         if let Some(([number, published, ..], _)) = fields
             && get(*number) == self.next
@@ -224,7 +224,7 @@ impl Checker {
     fn complete(&mut self) -> u64 {
         let number = self.next;
         self.id_seen = false;
-        self.next = self.share.after(number);
+        self.next = self.subset.after(number);
         number
     }
 }

@@ -7,29 +7,29 @@
 //! `cargo bench --bench fanout -- many` runs the worlds whose name begins so, `--json FILE` writes a line of JSON for each row.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-mod crowd;
 mod frame;
 mod peer;
-mod worlds;
-mod writers;
+mod subscribers;
+mod workloads;
+mod writer;
 
 use std::io::Write;
 use std::time::Duration;
 
-use crowd::Latency;
-use worlds::{ROWS, Row};
+use subscribers::Latency;
+use workloads::{ROWS, Row};
 
 const RUNS: usize = 3;
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
-fn main() -> Outcome<()> {
+fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if_eq("--writer").is_some() {
         let row = arguments.next().ok_or("no row")?.parse::<usize>()?;
-        return writers::run(&ROWS[row]);
+        return writer::run(&ROWS[row]);
     }
-    let (mut measuring, mut json, mut worlds) = (false, None, Vec::new());
+    let (mut measuring, mut json, mut workloads) = (false, None, Vec::new());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--bench" => measuring = true,
@@ -37,23 +37,23 @@ fn main() -> Outcome<()> {
             option if option.starts_with('-') => {
                 return Err(format!("unknown option {option}").into());
             }
-            world => worlds.push(world.to_owned()),
+            prefix => workloads.push(prefix.to_owned()),
         }
     }
     // `cargo test --benches` only wants to know that it starts.
     if measuring {
-        measure(&worlds, json.as_deref())?;
+        measure(&workloads, json.as_deref())?;
     }
     Ok(())
 }
 
-fn measure(worlds: &[String], json: Option<&str>) -> Outcome<()> {
-    crowd::prepare_process()?;
-    let wanted = |row: &Row| {
-        worlds.is_empty()
-            || worlds
+fn measure(workloads: &[String], json: Option<&str>) -> Result<()> {
+    subscribers::prepare_process()?;
+    let selected = |row: &Row| {
+        workloads.is_empty()
+            || workloads
                 .iter()
-                .any(|world| row.name.starts_with(world.as_str()))
+                .any(|prefix| row.name.starts_with(prefix.as_str()))
     };
     let mut figures: Vec<(&Row, Figures)> = Vec::new();
     let mut out = std::io::stdout().lock();
@@ -64,7 +64,7 @@ fn measure(worlds: &[String], json: Option<&str>) -> Outcome<()> {
     writeln!(
         out,
         "{:<36}{:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>6}  ratio per CPU second",
-        "world / writer",
+        "workload / writer",
         "M/s",
         "M/CPU s",
         "µs each",
@@ -76,13 +76,13 @@ fn measure(worlds: &[String], json: Option<&str>) -> Outcome<()> {
         "lastmax",
         "B/conn"
     )?;
-    let rows: Vec<&Row> = ROWS.iter().filter(|row| wanted(row)).collect();
-    for group in rows.chunk_by(|a, b| a.world() == b.world()) {
+    let rows: Vec<&Row> = ROWS.iter().filter(|row| selected(row)).collect();
+    for group in rows.chunk_by(|a, b| a.workload() == b.workload()) {
         // Turn by turn, so that what else the machine does meets all of them alike.
-        let mut runs: Vec<Vec<Run>> = group.iter().map(|_| Vec::new()).collect();
+        let mut runs: Vec<Vec<Measurement>> = group.iter().map(|_| Vec::new()).collect();
         for _ in 0..RUNS {
             for (row, runs) in group.iter().zip(&mut runs) {
-                runs.push(crowd::run(row).map_err(|error| format!("{}: {error}", row.name))?);
+                runs.push(subscribers::run(row).map_err(|error| format!("{}: {error}", row.name))?);
             }
         }
         for (row, runs) in group.iter().zip(runs) {
@@ -104,7 +104,7 @@ fn measure(worlds: &[String], json: Option<&str>) -> Outcome<()> {
 }
 
 /// What one run came to.
-pub(crate) struct Run {
+pub(crate) struct Measurement {
     deliveries: u64,
     wall: Duration,
     /// Of the writing process.
@@ -129,9 +129,10 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(runs: &[Run]) -> Self {
-        let median_of = |figure: &dyn Fn(&Run) -> f64| median(runs.iter().map(figure).collect());
-        let per_cpu = |run: &Run| run.deliveries as f64 / run.cpu.as_secs_f64();
+    fn of(runs: &[Measurement]) -> Self {
+        let median_of =
+            |figure: &dyn Fn(&Measurement) -> f64| median(runs.iter().map(figure).collect());
+        let per_cpu = |run: &Measurement| run.deliveries as f64 / run.cpu.as_secs_f64();
         Self {
             per_second: median_of(&|run| run.deliveries as f64 / run.wall.as_secs_f64()),
             per_cpu_second: median_of(&per_cpu),
@@ -173,7 +174,7 @@ fn print_row(
     row: &Row,
     own: &Figures,
     all: &[(&Row, Figures)],
-) -> Outcome<()> {
+) -> Result<()> {
     write!(out, "{:<36}", row.name)?;
     if row.events() {
         let [millions, per_cpu] = [own.per_second, own.per_cpu_second].map(|figure| figure / 1e6);

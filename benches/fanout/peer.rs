@@ -12,10 +12,10 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 
-use crate::Outcome;
+use crate::Result;
 use crate::frame;
-use crate::worlds::{Row, Writer};
-use crate::writers::{Order, Schedule, next_order, say, tell};
+use crate::workloads::{Row, Writer};
+use crate::writer::{Order, Pacer, next_order, write_line, write_usage};
 
 /// A stream's head and first comment, for writers that have none of their own.
 pub(crate) const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
@@ -25,7 +25,7 @@ pub(crate) const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-strea
 const CHANNEL: usize = 1024;
 
 /// Runs the peer in this process.
-pub(crate) fn axum(row: &Row) -> Outcome<()> {
+pub(crate) fn axum(row: &Row) -> Result<()> {
     // Orders are read by a thread of its own: standard input would block the runtime.
     let (order, orders) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
@@ -77,13 +77,13 @@ async fn serve<T: Clone + Send + 'static>(
     mut orders: mpsc::UnboundedReceiver<Order>,
     make: fn(u64, u64, usize) -> T,
     respond: fn(BroadcastStream<T>) -> Response,
-) -> Outcome<()> {
+) -> Result<()> {
     let (sender, _) = broadcast::channel::<T>(CHANNEL);
     let source = sender.clone();
     let subscribe = move || std::future::ready(respond(BroadcastStream::new(source.subscribe())));
     let app = axum::Router::new().route("/subscribe/{*namespace}", axum::routing::get(subscribe));
     let listener = tokio::net::TcpListener::from_std(listen()?)?;
-    say(listener.local_addr()?)?;
+    write_line(listener.local_addr()?)?;
     tokio::spawn(async move {
         let listener = listener.tap_io(|stream| {
             let _ = stream.set_nodelay(true);
@@ -92,14 +92,14 @@ async fn serve<T: Clone + Send + 'static>(
     });
     loop {
         match orders.recv().await {
-            Some(Order::Tell) => tell()?,
-            Some(Order::Go) => say(publish(row, &sender, make).await)?,
+            Some(Order::Usage) => write_usage()?,
+            Some(Order::Publish) => write_line(publish(row, &sender, make).await)?,
             _ => return Ok(()),
         }
     }
 }
 
-fn listen() -> Outcome<std::net::TcpListener> {
+fn listen() -> Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     socket2::SockRef::from(&listener).listen(i32::from(u16::MAX))?;
     listener.set_nonblocking(true)?;
@@ -111,9 +111,9 @@ async fn publish<T>(
     sender: &broadcast::Sender<T>,
     make: fn(u64, u64, usize) -> T,
 ) -> u64 {
-    let mut schedule = Schedule::start(row);
-    while let Some((number, due)) = schedule.next() {
-        if let Some(wait) = schedule.wait(due) {
+    let mut pacer = Pacer::start(row);
+    while let Some((number, due)) = pacer.next() {
+        if let Some(wait) = pacer.wait(due) {
             tokio::time::sleep(wait).await;
         }
         while sender.len() >= CHANNEL / 2 {
@@ -122,5 +122,5 @@ async fn publish<T>(
         // Nobody listening is no failure of the publisher.
         let _ = sender.send(make(number, due, row.frame));
     }
-    schedule.count()
+    pacer.count()
 }

@@ -1,6 +1,6 @@
 //! The rows of the table: who writes what to whom.
 
-use crate::frame::Share;
+use crate::frame::EventSubset;
 
 /// Who writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    pub(crate) fn world(&self) -> &str {
+    pub(crate) fn workload(&self) -> &str {
         self.name.split('/').next().unwrap_or_default()
     }
 
@@ -76,10 +76,10 @@ impl Row {
     }
 
     /// What a subscriber asks for, and which events it is to get.
-    pub(crate) fn subscription(&self, index: usize) -> (String, Share) {
-        let all = Share {
-            of: 1,
-            start: 0,
+    pub(crate) fn subscription(&self, index: usize) -> (String, EventSubset) {
+        let all = EventSubset {
+            modulus: 1,
+            first: 0,
             width: 1,
         };
         match self.layout {
@@ -89,9 +89,9 @@ impl Row {
                 let query = if self.replay { "?replay=all" } else { "" };
                 (
                     format!("/subscribe{}{query}", namespace(start)),
-                    Share {
-                        of: self.namespaces(),
-                        start,
+                    EventSubset {
+                        modulus: self.namespaces(),
+                        first: start,
                         width: 1,
                     },
                 )
@@ -99,13 +99,13 @@ impl Row {
             Layout::Eight { namespaces } => {
                 let start = index as u64 % namespaces;
                 let names =
-                    (0..8).map(|place| format!("ns={}", namespace((start + place) % namespaces)));
+                    (0..8).map(|offset| format!("ns={}", namespace((start + offset) % namespaces)));
                 let query = names.collect::<Vec<_>>().join("&");
                 (
                     format!("/subscribe?{query}"),
-                    Share {
-                        of: namespaces,
-                        start,
+                    EventSubset {
+                        modulus: namespaces,
+                        first: start,
                         width: 8,
                     },
                 )

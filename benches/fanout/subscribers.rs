@@ -9,12 +9,12 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::frame::{Checker, Framing, SAMPLE, now_ns};
-use crate::worlds::{ROWS, Row, Writer};
-use crate::writers::WriterProcess;
-use crate::{Outcome, Run};
+use crate::workloads::{ROWS, Row, Writer};
+use crate::writer::WriterProcess;
+use crate::{Measurement, Result};
 
 const WRITER_CORE: usize = 0;
-const CROWD_CORE: usize = 1;
+const READER_CORE: usize = 1;
 /// Connections opened before the first answer is read.
 const AT_ONCE: usize = 64;
 /// Reads from one socket before the others have their turn: of what a socket holds, a part that is left would close its window.
@@ -25,7 +25,7 @@ const POLL_EVERY: Duration = Duration::from_micros(200);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Allows this process as many sockets as it may have.
-pub(crate) fn prepare_process() -> Outcome<()> {
+pub(crate) fn prepare_process() -> Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -33,28 +33,28 @@ pub(crate) fn prepare_process() -> Outcome<()> {
 }
 
 /// Runs a row once.
-pub(crate) fn run(row: &Row) -> Outcome<Run> {
+pub(crate) fn run(row: &Row) -> Result<Measurement> {
     let index = ROWS
         .iter()
         .position(|other| other.name == row.name)
         .ok_or("no such row")?;
     let mut writer = WriterProcess::start(index, WRITER_CORE)?;
     let mut core = rustix::thread::CpuSet::new();
-    core.set(CROWD_CORE);
+    core.set(READER_CORE);
     rustix::thread::sched_setaffinity(None, &core)?;
     let bare = row.writer == Writer::Bare;
     // A bare loop hears no orders before all are connected.
-    let before = if bare { None } else { Some(writer.tell()?) };
+    let before = if bare { None } else { Some(writer.usage()?) };
     let published = match row.replay {
         true => Some(writer.publish(|| Ok(()))?.0),
         false => None,
     };
-    let before_all = if bare { None } else { Some(writer.tell()?) };
+    let before_all = if bare { None } else { Some(writer.usage()?) };
     let start = Instant::now();
-    let mut crowd = Crowd::connect(row, writer.address)?;
+    let mut subscribers = Subscribers::connect(row, writer.address)?;
     let connecting = start.elapsed();
-    let connected = writer.tell()?;
-    let mut run = Run {
+    let connected = writer.usage()?;
+    let mut run = Measurement {
         deliveries: 0,
         wall: Duration::ZERO,
         cpu: Duration::ZERO,
@@ -67,19 +67,19 @@ pub(crate) fn run(row: &Row) -> Outcome<Run> {
             / (connected.cpu - before.map_or(Duration::ZERO, |before| before.cpu)).as_secs_f64(),
     };
     if let (Some(count), Some(before)) = (published, before_all) {
-        crowd.read_to(count)?;
+        subscribers.read_to(count)?;
         run.wall = start.elapsed();
-        run.cpu = writer.tell()?.cpu - before.cpu;
+        run.cpu = writer.usage()?.cpu - before.cpu;
         run.deliveries = count * row.subscribers as u64;
     } else if row.events() {
-        let (count, start) = writer.publish(|| crowd.read_some())?;
-        crowd.read_to(count)?;
+        let (count, start) = writer.publish(|| subscribers.read_some())?;
+        subscribers.read_to(count)?;
         run.wall = start.elapsed();
-        run.cpu = writer.tell()?.cpu - connected.cpu;
+        run.cpu = writer.usage()?.cpu - connected.cpu;
         run.deliveries = (0..row.subscribers)
             .map(|index| row.subscription(index).1.count(count))
             .sum();
-        run.latency = crowd.latency;
+        run.latency = subscribers.latency;
     }
     writer.end()?;
     Ok(run)
@@ -122,7 +122,7 @@ impl Latency {
     }
 }
 
-struct Crowd {
+struct Subscribers {
     poll: Poll,
     row: Row,
     address: SocketAddr,
@@ -151,16 +151,16 @@ struct Member {
     unread: bool,
 }
 
-impl Crowd {
-    fn connect(row: &Row, address: SocketAddr) -> Outcome<Self> {
+impl Subscribers {
+    fn connect(row: &Row, address: SocketAddr) -> Result<Self> {
         let mut listeners = vec![0; row.namespaces() as usize];
         for index in 0..row.subscribers {
-            let share = row.subscription(index).1;
+            let subset = row.subscription(index).1;
             (0..row.namespaces())
-                .filter(|&event| share.from(event) == event)
+                .filter(|&event| subset.from(event) == event)
                 .for_each(|event| listeners[event as usize] += 1);
         }
-        let mut crowd = Self {
+        let mut subscribers = Self {
             poll: Poll::new()?,
             row: *row,
             address,
@@ -182,26 +182,26 @@ impl Crowd {
         for first in (0..all).step_by(AT_ONCE) {
             let group = first..all.min(first + AT_ONCE);
             let streams: Vec<_> = group
-                .map(|index| crowd.ask(index))
-                .collect::<Outcome<_>>()?;
+                .map(|index| subscribers.ask(index))
+                .collect::<Result<_>>()?;
             for stream in streams {
-                crowd.take_in(stream)?;
+                subscribers.take_in(stream)?;
             }
             if row.replay {
-                crowd.read_some()?;
+                subscribers.read_some()?;
             }
         }
-        Ok(crowd)
+        Ok(subscribers)
     }
 
-    fn ask(&self, index: usize) -> Outcome<std::net::TcpStream> {
+    fn ask(&self, index: usize) -> Result<std::net::TcpStream> {
         let mut stream = std::net::TcpStream::connect(self.address)?;
         let (path, _) = self.row.subscription(index);
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
         Ok(stream)
     }
 
-    fn take_in(&mut self, mut stream: std::net::TcpStream) -> Outcome<()> {
+    fn take_in(&mut self, mut stream: std::net::TcpStream) -> Result<()> {
         // The head of a stream ends with a comment. hyper knows no stream that ends with its connection, so its events are chunks.
         let (end, framing): (&[u8], _) = match self.row.writer {
             Writer::Axum => (b":\n\n\r\n", Framing::chunked(self.row.frame)),
@@ -226,7 +226,7 @@ impl Crowd {
         Ok(())
     }
 
-    fn read_some(&mut self) -> Outcome<()> {
+    fn read_some(&mut self) -> Result<()> {
         while self.sleep.is_zero() && self.polled.elapsed() < POLL_EVERY {
             std::hint::spin_loop();
         }
@@ -274,7 +274,7 @@ impl Crowd {
     }
 
     /// A slow one that was cut connects again, and again reads nothing but the head.
-    fn come_back(&mut self, index: usize) -> Outcome<()> {
+    fn come_back(&mut self, index: usize) -> Result<()> {
         let stream = self.ask(index)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
@@ -285,7 +285,7 @@ impl Crowd {
         Ok(())
     }
 
-    fn read_to(&mut self, count: u64) -> Outcome<()> {
+    fn read_to(&mut self, count: u64) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let row = self.row;
         loop {
@@ -323,7 +323,7 @@ fn read_once(
     latency: &mut Latency,
     seen: &mut Vec<(u32, u64)>,
     listeners: &[u32],
-) -> Outcome<bool> {
+) -> Result<bool> {
     let count = match member.stream.read(scratch) {
         Ok(0) => return Err("a subscriber was cut".into()),
         Ok(count) => count,
@@ -355,7 +355,7 @@ fn read_once(
 }
 
 /// Reads what comes before the first event, the head and a comment; returns what came of the events.
-fn read_head(stream: &mut std::net::TcpStream, end: &[u8]) -> Outcome<Vec<u8>> {
+fn read_head(stream: &mut std::net::TcpStream, end: &[u8]) -> Result<Vec<u8>> {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     loop {

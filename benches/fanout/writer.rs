@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use fanfare::{Event, Server};
 
-use crate::Outcome;
+use crate::Result;
 use crate::frame::{self, SAMPLE, cpu_time, now_ns};
 use crate::peer;
-use crate::worlds::{Row, Writer, namespace};
+use crate::workloads::{Row, Writer, namespace};
 
 /// Runs the writer of a row in this process.
-pub(crate) fn run(row: &Row) -> Outcome<()> {
-    crate::crowd::prepare_process()?;
+pub(crate) fn run(row: &Row) -> Result<()> {
+    crate::subscribers::prepare_process()?;
     match row.writer {
         Writer::Fanfare => fanfare(row),
         Writer::Bare => bare(row),
@@ -22,7 +22,7 @@ pub(crate) fn run(row: &Row) -> Outcome<()> {
 }
 
 /// One line to the reading process.
-pub(crate) fn say(line: impl std::fmt::Display) -> Outcome<()> {
+pub(crate) fn write_line(line: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
@@ -32,64 +32,64 @@ pub(crate) fn say(line: impl std::fmt::Display) -> Outcome<()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Resident memory and CPU time, now.
-    Tell,
+    Usage,
     /// Publish, and say how many events there were.
-    Go,
+    Publish,
     End,
 }
 
 /// The next order.
-pub(crate) fn next_order() -> Outcome<Order> {
+pub(crate) fn next_order() -> Result<Order> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     Ok(match line.trim() {
-        "tell" => Order::Tell,
-        "go" => Order::Go,
+        "usage" => Order::Usage,
+        "publish" => Order::Publish,
         _ => Order::End,
     })
 }
 
 /// Resident memory in bytes, and CPU time in nanoseconds.
-pub(crate) fn tell() -> Outcome<()> {
+pub(crate) fn write_usage() -> Result<()> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .ok_or("no VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    say(format!("{} {}", kib << 10, cpu_time().as_nanos()))
+    write_line(format!("{} {}", kib << 10, cpu_time().as_nanos()))
 }
 
-fn obey(mut go: impl FnMut() -> Outcome<u64>) -> Outcome<()> {
+fn run_orders(mut publish: impl FnMut() -> Result<u64>) -> Result<()> {
     loop {
         match next_order()? {
-            Order::Tell => tell()?,
-            Order::Go => say(go()?)?,
+            Order::Usage => write_usage()?,
+            Order::Publish => write_line(publish()?)?,
             Order::End => return Ok(()),
         }
     }
 }
 
 /// When each event is to be published: at an even rate, or at once.
-pub(crate) struct Schedule {
-    start: u64,
-    until: u64,
-    period: Option<u64>,
+pub(crate) struct Pacer {
+    start_ns: u64,
+    end_ns: u64,
+    period_ns: Option<u64>,
     number: u64,
     most: u64,
-    now: u64,
+    now_ns: u64,
 }
 
-impl Schedule {
+impl Pacer {
     pub(crate) fn start(row: &Row) -> Self {
-        let start = now_ns();
+        let start_ns = now_ns();
         Self {
-            start,
-            until: start + u64::from(row.seconds) * 1_000_000_000,
-            period: row.rate.map(|rate| 1_000_000_000 / u64::from(rate)),
+            start_ns,
+            end_ns: start_ns + u64::from(row.seconds) * 1_000_000_000,
+            period_ns: row.rate.map(|rate| 1_000_000_000 / u64::from(rate)),
             number: 0,
             most: row.count().unwrap_or(u64::MAX),
-            now: start,
+            now_ns: start_ns,
         }
     }
 
@@ -101,21 +101,21 @@ impl Schedule {
     /// The next event's number and the time at which it is due, which counts as that of publishing it however late it is.
     /// When nothing limits the rate, the clock is read only for events whose latency is noted.
     pub(crate) fn next(&mut self) -> Option<(u64, u64)> {
-        match self.period {
-            Some(period) => self.now = self.start + self.number * period,
-            None if self.number.is_multiple_of(SAMPLE) => self.now = now_ns(),
+        match self.period_ns {
+            Some(period_ns) => self.now_ns = self.start_ns + self.number * period_ns,
+            None if self.number.is_multiple_of(SAMPLE) => self.now_ns = now_ns(),
             None => {}
         }
-        (self.now < self.until && self.number < self.most).then(|| {
+        (self.now_ns < self.end_ns && self.number < self.most).then(|| {
             self.number += 1;
-            (self.number - 1, self.now)
+            (self.number - 1, self.now_ns)
         })
     }
 
     /// How long until an event is due.
-    pub(crate) fn wait(&self, due: u64) -> Option<Duration> {
-        self.period?;
-        let wait = Duration::from_nanos(due.checked_sub(now_ns())?);
+    pub(crate) fn wait(&self, due_ns: u64) -> Option<Duration> {
+        self.period_ns?;
+        let wait = Duration::from_nanos(due_ns.checked_sub(now_ns())?);
         (!wait.is_zero()).then_some(wait)
     }
 }
@@ -124,13 +124,13 @@ impl Schedule {
     clippy::disallowed_methods,
     reason = "events are published at their times"
 )]
-fn sleep_until(schedule: &Schedule, due: u64) {
-    if let Some(wait) = schedule.wait(due) {
+fn sleep_until(pacer: &Pacer, due: u64) {
+    if let Some(wait) = pacer.wait(due) {
         std::thread::sleep(wait);
     }
 }
 
-fn fanfare(row: &Row) -> Outcome<()> {
+fn fanfare(row: &Row) -> Result<()> {
     let server = Server::builder()
         .write_budget(row.budget)
         .queue_bytes(row.queue_bytes)
@@ -139,31 +139,31 @@ fn fanfare(row: &Row) -> Outcome<()> {
         .history_events(row.history)
         .build()?
         .spawn("127.0.0.1:0")?;
-    say(server.handle().local_addr().ok_or("not bound")?)?;
+    write_line(server.handle().local_addr().ok_or("not bound")?)?;
     let names: Vec<String> = (0..row.namespaces()).map(namespace).collect();
-    obey(|| {
-        let mut schedule = Schedule::start(row);
-        while let Some((number, due)) = schedule.next() {
-            sleep_until(&schedule, due);
+    run_orders(|| {
+        let mut pacer = Pacer::start(row);
+        while let Some((number, due)) = pacer.next() {
+            sleep_until(&pacer, due);
             let name = names[(number % row.namespaces()) as usize].as_str();
             server
                 .publisher()
                 .send(Event::new(name, frame::data(number, due, row.frame)))?;
         }
-        Ok(schedule.count())
+        Ok(pacer.count())
     })?;
     server.handle().shutdown(Duration::ZERO);
     Ok(server.join()?)
 }
 
 /// The limit: the same number of sockets, the same bytes a write, and nothing but `write`.
-fn bare(row: &Row) -> Outcome<()> {
+fn bare(row: &Row) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let socket = socket2::SockRef::from(&listener);
     socket.listen(i32::from(u16::MAX))?;
     socket.set_send_buffer_size(64 << 10)?;
     socket.set_tcp_nodelay(true)?;
-    say(listener.local_addr()?)?;
+    write_line(listener.local_addr()?)?;
     // The root comes first, then each namespace.
     let mut groups: Vec<Group> = Vec::new();
     groups.resize_with(row.namespaces() as usize + 1, Group::default);
@@ -172,21 +172,21 @@ fn bare(row: &Row) -> Outcome<()> {
         let mut request = [0; 1024];
         let _ = stream.read(&mut request)?;
         stream.write_all(peer::HEAD.as_bytes())?;
-        let share = row.subscription(index).1;
-        let of_all = share.width == share.of;
-        let group = if of_all { 0 } else { share.start + 1 };
+        let subset = row.subscription(index).1;
+        let of_all = subset.width == subset.modulus;
+        let group = if of_all { 0 } else { subset.first + 1 };
         groups[group as usize].streams.push(stream);
     }
-    obey(|| {
-        let mut schedule = Schedule::start(row);
-        while let Some((number, due)) = schedule.next() {
-            sleep_until(&schedule, due);
+    run_orders(|| {
+        let mut pacer = Pacer::start(row);
+        while let Some((number, due)) = pacer.next() {
+            sleep_until(&pacer, due);
             for group in [0, number % row.namespaces() + 1] {
                 groups[group as usize].append(row, number, due)?;
             }
         }
         groups.iter_mut().try_for_each(Group::write)?;
-        Ok(schedule.count())
+        Ok(pacer.count())
     })
 }
 
@@ -199,7 +199,7 @@ struct Group {
 
 impl Group {
     /// Adds an event, and writes when no other has room in one write.
-    fn append(&mut self, row: &Row, number: u64, due: u64) -> Outcome<()> {
+    fn append(&mut self, row: &Row, number: u64, due: u64) -> Result<()> {
         if self.streams.is_empty() {
             return Ok(());
         }
@@ -210,7 +210,7 @@ impl Group {
         }
     }
 
-    fn write(&mut self) -> Outcome<()> {
+    fn write(&mut self) -> Result<()> {
         for stream in &mut self.streams {
             stream.write_all(&self.run)?;
         }
@@ -229,14 +229,14 @@ pub(crate) struct WriterProcess {
 
 /// What a writer says of itself.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Told {
+pub(crate) struct Usage {
     pub(crate) resident: u64,
     pub(crate) cpu: Duration,
 }
 
 impl WriterProcess {
     /// Starts the writer of a row on a core.
-    pub(crate) fn start(row: usize, core: usize) -> Outcome<Self> {
+    pub(crate) fn start(row: usize, core: usize) -> Result<Self> {
         let mut child = std::process::Command::new("taskset")
             .args(["-c", &core.to_string()])
             .arg(std::env::current_exe()?)
@@ -259,25 +259,25 @@ impl WriterProcess {
         })
     }
 
-    fn order(&mut self, word: &str) -> Outcome<()> {
+    fn order(&mut self, word: &str) -> Result<()> {
         Ok(writeln!(self.stdin.as_mut().ok_or("no stdin")?, "{word}")?)
     }
 
-    fn hear(&mut self) -> Outcome<String> {
+    fn read_line(&mut self) -> Result<String> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         Ok(line)
     }
 
     /// Asks it for its memory and CPU time.
-    pub(crate) fn tell(&mut self) -> Outcome<Told> {
-        self.order("tell")?;
-        let line = self.hear()?;
+    pub(crate) fn usage(&mut self) -> Result<Usage> {
+        self.order("usage")?;
+        let line = self.read_line()?;
         let (resident, cpu) = line
             .trim()
             .split_once(' ')
             .ok_or("the writer said too little")?;
-        Ok(Told {
+        Ok(Usage {
             resident: resident.parse()?,
             cpu: Duration::from_nanos(cpu.parse()?),
         })
@@ -286,12 +286,12 @@ impl WriterProcess {
     /// Lets it publish, and does something until it has; returns how many events it published, and when it began.
     pub(crate) fn publish(
         &mut self,
-        mut meanwhile: impl FnMut() -> Outcome<()>,
-    ) -> Outcome<(u64, Instant)> {
+        mut meanwhile: impl FnMut() -> Result<()>,
+    ) -> Result<(u64, Instant)> {
         let start = Instant::now();
-        self.order("go")?;
+        self.order("publish")?;
         std::thread::scope(|scope| {
-            let told = scope.spawn(|| self.hear().map_err(|error| error.to_string()));
+            let told = scope.spawn(|| self.read_line().map_err(|error| error.to_string()));
             while !told.is_finished() {
                 meanwhile()?;
             }
@@ -301,7 +301,7 @@ impl WriterProcess {
     }
 
     /// Lets it end.
-    pub(crate) fn end(mut self) -> Outcome<()> {
+    pub(crate) fn end(mut self) -> Result<()> {
         drop(self.stdin.take());
         self.child.wait()?;
         Ok(())
