@@ -16,7 +16,7 @@ export type Link =
 export const link = signal<Link>({ state: "connecting" });
 export const session = signal<Session | null>(null);
 export const status = signal<Status | null>(null);
-export const now = signal<Rates | null>(null);
+export const currentRates = signal<Rates | null>(null);
 /** When the latest status came, in Unix milliseconds: changes with each, and so tells that `history` grew. */
 export const beat = signal(0);
 export const history = new History();
@@ -76,13 +76,13 @@ export async function stayConnected() {
 
 function took(latest: Status) {
   const at_ms = Date.now();
-  now.value = rates(status.value, latest);
+  currentRates.value = rates(status.value, latest);
   history.push(at_ms / 1000, {
     connections: latest.connections_now,
-    events: now.value?.events ?? null,
-    deliveries: now.value?.deliveries ?? null,
-    bytes: now.value?.bytes ?? null,
-    busy: now.value?.busy ?? null,
+    events: currentRates.value?.events ?? null,
+    deliveries: currentRates.value?.deliveries ?? null,
+    bytes: currentRates.value?.bytes ?? null,
+    busy: currentRates.value?.busy ?? null,
   });
   status.value = latest;
   beat.value = at_ms;
@@ -92,7 +92,7 @@ function took(latest: Status) {
 /** Whoever signed out leaves nothing on the screen. */
 function forget() {
   status.value = null;
-  now.value = null;
+  currentRates.value = null;
 }
 
 /** Waits longer each time, and by chance, so that many open pages do not come back to a server all at once. */

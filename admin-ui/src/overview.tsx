@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { Chart, pointed } from "./chart";
 import { bytes, clock, count, micros, minute, share, short } from "./format";
 import type { Line, Point } from "./history";
-import { beat, history, now, status } from "./live";
+import { beat, currentRates, history, status } from "./live";
 
 /** All reasons there are, so that each has its place before it first happens. */
 const REASONS: Record<string, string> = {
@@ -62,27 +62,27 @@ const formats: Record<Line, (value: number) => string> = {
 
 function Charts() {
   const server = status.value!;
-  const rates = now.value;
+  const rates = currentRates.value;
   return (
     <>
-      <Tile line="connections" title="Connections" now={count(server.connections_now)}>
+      <Tile line="connections" title="Connections" value={count(server.connections_now)}>
         peak {count(server.connections_peak)}, in all {count(server.connections_total)}
       </Tile>
-      <Tile line="events" title="Events in" unit="per second" now={short(rates?.events ?? null)}>
+      <Tile line="events" title="Events in" unit="per second" value={short(rates?.events ?? null)}>
         in all {count(server.events)}
       </Tile>
       <Tile
         line="deliveries"
         title="Deliveries"
         unit="per second"
-        now={short(rates?.deliveries ?? null)}
+        value={short(rates?.deliveries ?? null)}
       >
         in all {count(server.deliveries)}
       </Tile>
-      <Tile line="bytes" title="Bytes out" unit="per second" now={bytes(rates?.bytes ?? null)}>
+      <Tile line="bytes" title="Bytes out" unit="per second" value={bytes(rates?.bytes ?? null)}>
         in all {bytes(server.bytes_sent)}
       </Tile>
-      <Tile line="busy" title="Loop busy" now={share(rates?.busy ?? null)}>
+      <Tile line="busy" title="Loop busy" value={share(rates?.busy ?? null)}>
         longest turn {micros(server.loop.longest_turn_us)}
       </Tile>
     </>
@@ -93,13 +93,13 @@ function Tile({
   line,
   title,
   unit,
-  now,
+  value,
   children,
 }: {
   line: Line;
   title: string;
   unit?: string;
-  now: string;
+  value: string;
   children: ComponentChildren;
 }) {
   return (
@@ -107,7 +107,7 @@ function Tile({
       <figcaption>
         <span class="tile-title">{title}</span>
         <span class="big">
-          {now}
+          {value}
           {unit && <small> {unit}</small>}
         </span>
         <span class="under">
