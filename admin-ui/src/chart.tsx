@@ -5,7 +5,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { minute } from "./format";
 import { type Line, SPAN_S } from "./history";
-import { beat, history } from "./live";
+import { history, lastStatusAt } from "./live";
 
 /** The point under the pointer, the same in all charts. */
 export const pointed = signal<number | null>(null);
@@ -42,7 +42,7 @@ export function Chart({
     };
   }, []);
   useSignalEffect(() => {
-    if (beat.value) plot.current?.setData(data(line));
+    if (lastStatusAt.value) plot.current?.setData(data(line));
   });
 
   const of = history.summary(line);
@@ -96,7 +96,7 @@ function options(
       // Ten minutes from the first second on: a chart that fills up does not move under the eye.
       x: {
         range: () => {
-          const end = (beat.peek() || Date.now()) / 1000;
+          const end = (lastStatusAt.peek() || Date.now()) / 1000;
           return [end - SPAN_S, end];
         },
       },

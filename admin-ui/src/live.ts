@@ -18,7 +18,7 @@ export const session = signal<Session | null>(null);
 export const status = signal<Status | null>(null);
 export const currentRates = signal<Rates | null>(null);
 /** When the latest status came, in Unix milliseconds: changes with each, and so tells that `history` grew. */
-export const beat = signal(0);
+export const lastStatusAt = signal(0);
 export const history = new History();
 
 /** A server that sends an event a second and then nothing for this long is not there any more. */
@@ -46,7 +46,7 @@ export async function stayConnected() {
   for (let failures = 0; ; ) {
     attempt = new AbortController();
     const { signal } = attempt;
-    const before = beat.value;
+    const before = lastStatusAt.value;
     let why = "The connection to the server is lost.";
     try {
       session.value = await get<Session>(
@@ -69,7 +69,7 @@ export async function stayConnected() {
       if (error instanceof ServerError) why = reason(error);
     }
     if (signal.aborted) continue;
-    failures = beat.value === before ? failures + 1 : 1;
+    failures = lastStatusAt.value === before ? failures + 1 : 1;
     await pause(why, failures, signal);
   }
 }
@@ -85,7 +85,7 @@ function took(latest: Status) {
     busy: currentRates.value?.busy ?? null,
   });
   status.value = latest;
-  beat.value = at_ms;
+  lastStatusAt.value = at_ms;
   if (link.value.state !== "live") link.value = { state: "live" };
 }
 

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { Chart, pointed } from "./chart";
 import { bytes, clock, count, micros, minute, share, short } from "./format";
 import type { Line, Point } from "./history";
-import { beat, currentRates, history, status } from "./live";
+import { currentRates, history, lastStatusAt, status } from "./live";
 
 /** All reasons there are, so that each has its place before it first happens. */
 const REASONS: Record<string, string> = {
@@ -122,7 +122,7 @@ function Tile({
 /** The line below the number: what was under the pointer's place in the charts, or else what there is to say of the whole. */
 function Under({ line, children }: { line: Line; children: ComponentChildren }) {
   const index = pointed.value;
-  const at_s = index === null || !beat.value ? undefined : history.times[index];
+  const at_s = index === null || !lastStatusAt.value ? undefined : history.times[index];
   if (index === null || at_s === undefined) return <>{children}</>;
   const value = history.values(line)[index] ?? null;
   return (
@@ -163,7 +163,7 @@ function Minutes() {
           </tr>
         </thead>
         <tbody>
-          {beat.value > 0 &&
+          {lastStatusAt.value > 0 &&
             history.minutes().map(({ at_s, means }) => (
               <tr key={at_s}>
                 <th scope="row">{minute(at_s * 1000)}</th>
