@@ -62,7 +62,7 @@ export async function stayConnected() {
       await follow(
         "events",
         signal,
-        (events) => took(JSON.parse(events.at(-1)!.data) as Status),
+        (events) => onStatus(JSON.parse(events.at(-1)!.data) as Status),
         SILENCE_MS,
       );
     } catch (error) {
@@ -74,7 +74,7 @@ export async function stayConnected() {
   }
 }
 
-function took(latest: Status) {
+function onStatus(latest: Status) {
   const at_ms = Date.now();
   currentRates.value = rates(status.value, latest);
   history.push(at_ms / 1000, {

@@ -126,7 +126,7 @@ export async function post<T>(path: string, body: object, token = ""): Promise<T
 export async function follow(
   path: string,
   signal: AbortSignal,
-  took: (events: StreamEvent[]) => void,
+  onEvents: (events: StreamEvent[]) => void,
   silence_ms = 0,
   opened = () => {},
 ): Promise<void> {
@@ -151,7 +151,7 @@ export async function follow(
     for (let read = await reader.read(); !read.done; read = await reader.read()) {
       heard();
       const events = decoder.push(read.value);
-      if (events.length) took(events);
+      if (events.length) onEvents(events);
     }
   } finally {
     clearTimeout(timer);

@@ -138,7 +138,7 @@ function Stream({ namespace }: { namespace: string }) {
         total: total.current,
       };
     };
-    const took = (events: StreamEvent[]) => {
+    const onEvents = (events: StreamEvent[]) => {
       state.value = "Live";
       const at_ms = Date.now();
       const added = events.slice(-SHOWN).map((event, index, kept) => ({
@@ -150,7 +150,7 @@ function Stream({ namespace }: { namespace: string }) {
       latest.current = [...latest.current, ...added].slice(-SHOWN);
       drawing ||= requestAnimationFrame(draw);
     };
-    void followOn(namespace, gone.signal, took, (said) => {
+    void followOn(namespace, gone.signal, onEvents, (said) => {
       state.value = said;
     });
     return () => {
@@ -201,13 +201,17 @@ function Stream({ namespace }: { namespace: string }) {
 async function followOn(
   namespace: string,
   gone: AbortSignal,
-  took: (events: StreamEvent[]) => void,
+  onEvents: (events: StreamEvent[]) => void,
   tell: (state: string) => void,
 ) {
   while (!gone.aborted) {
     try {
-      await follow(`../subscribe?${new URLSearchParams({ ns: namespace })}`, gone, took, 0, () =>
-        tell("Live"),
+      await follow(
+        `../subscribe?${new URLSearchParams({ ns: namespace })}`,
+        gone,
+        onEvents,
+        0,
+        () => tell("Live"),
       );
       tell("The stream ended. Connecting again …");
     } catch (error) {
