@@ -8,7 +8,7 @@ import { type Line, SPAN_S } from "./history";
 import { history, lastStatusAt } from "./live";
 
 /** The point under the pointer, the same in all charts. */
-export const pointed = signal<number | null>(null);
+export const hoveredIndex = signal<number | null>(null);
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const color = (name: string) =>
@@ -23,36 +23,36 @@ export function Chart({
   title: string;
   format: (value: number) => string;
 }) {
-  const place = useRef<HTMLDivElement>(null);
+  const container = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(null);
 
   useEffect(() => {
-    const element = place.current!;
+    const element = container.current!;
     const size = () => ({ width: element.clientWidth, height: element.clientHeight });
-    const made = new uPlot(options(line, size(), format), data(line), element);
-    plot.current = made;
-    const resized = new ResizeObserver(() => made.setSize(size()));
-    resized.observe(element);
-    const recolored = () => made.redraw(false);
-    dark.addEventListener("change", recolored);
+    const chart = new uPlot(options(line, size(), format), data(line), element);
+    plot.current = chart;
+    const resizeObserver = new ResizeObserver(() => chart.setSize(size()));
+    resizeObserver.observe(element);
+    const redraw = () => chart.redraw(false);
+    dark.addEventListener("change", redraw);
     return () => {
-      dark.removeEventListener("change", recolored);
-      resized.disconnect();
-      made.destroy();
+      dark.removeEventListener("change", redraw);
+      resizeObserver.disconnect();
+      chart.destroy();
     };
   }, []);
   useSignalEffect(() => {
     if (lastStatusAt.value) plot.current?.setData(data(line));
   });
 
-  const of = history.summary(line);
-  const words = of
-    ? `least ${format(of.least)}, on average ${format(of.mean)}, at the most ${format(of.greatest)}`
+  const summary = history.summary(line);
+  const words = summary
+    ? `least ${format(summary.min)}, on average ${format(summary.mean)}, at the most ${format(summary.max)}`
     : "nothing yet";
   return (
     <div
       class="chart"
-      ref={place}
+      ref={container}
       role="img"
       aria-label={`${title} in the last ten minutes: ${words}`}
     />
@@ -60,7 +60,7 @@ export function Chart({
 }
 
 /** 4 k and not 4.00 k: the steps of an axis are round. */
-const trimmed = (figure: string) =>
+const trimZeros = (figure: string) =>
   figure.replace(/\.0+(?= |$)/, "").replace(/(\.\d*[1-9])0+(?= |$)/, "$1");
 
 function data(line: Line): uPlot.AlignedData {
@@ -121,7 +121,7 @@ function options(
         gap: 6,
         space: 32,
         ...(line === "bytes" && { incrs: BINARY }),
-        values: (_, at) => at.map((value) => trimmed(format(value))),
+        values: (_, at) => at.map((value) => trimZeros(format(value))),
       },
     ],
     series: [
@@ -137,7 +137,7 @@ function options(
     hooks: {
       setCursor: [
         (plot) => {
-          pointed.value = plot.cursor.idx ?? null;
+          hoveredIndex.value = plot.cursor.idx ?? null;
         },
       ],
     },

@@ -5,52 +5,52 @@ import { confirm, Dialog } from "./dialog";
 import { ago, bytes, count, date, duration, short } from "./format";
 import { usePolled } from "./polled";
 import { Meter } from "./rates";
-import { type Connections as Answer, type Connection, post } from "./server";
+import { type Connection, type Connections as ConnectionsPage, post } from "./server";
 import { type Column, Head, query, useView } from "./table";
 
 const COLUMNS: Column[] = [
-  { label: "Id", by: "id", text: true, kind: "id" },
-  { label: "Namespaces", by: "namespace", text: true, kind: "name" },
-  { label: "Address", by: "client_ip", text: true, kind: "address small" },
-  { label: "User agent", by: "user_agent", text: true, kind: "agent wide" },
-  { label: "Connected", by: "created_at", kind: "figure medium" },
-  { label: "Events", by: "msgs_sent", kind: "figure" },
-  { label: "Bytes", by: "bytes_sent", kind: "figure medium" },
-  { label: "Lag", by: "lag", kind: "figure small" },
-  { label: "Last write", by: "last_write", kind: "figure wide" },
+  { label: "Id", sortBy: "id", text: true, kind: "id" },
+  { label: "Namespaces", sortBy: "namespace", text: true, kind: "name" },
+  { label: "Address", sortBy: "client_ip", text: true, kind: "address small" },
+  { label: "User agent", sortBy: "user_agent", text: true, kind: "agent wide" },
+  { label: "Connected", sortBy: "created_at", kind: "figure medium" },
+  { label: "Events", sortBy: "msgs_sent", kind: "figure" },
+  { label: "Bytes", sortBy: "bytes_sent", kind: "figure medium" },
+  { label: "Lag", sortBy: "lag", kind: "figure small" },
+  { label: "Last write", sortBy: "last_write", kind: "figure wide" },
   { label: "Act", kind: "act" },
 ];
 
 export function Connections() {
   const view = useView("id", 25);
-  const { data, again } = usePolled<Answer>(`status.json?${query(view)}`, 2000);
-  const shown = useSignal<number | null>(null);
+  const { data, refresh } = usePolled<ConnectionsPage>(`status.json?${query(view)}`, 2000);
+  const selected = useSignal<number | null>(null);
   return (
     <section class="panel table-panel connections" aria-labelledby="connections">
       <table>
         <caption>
           <h2 id="connections">Connections</h2>
         </caption>
-        <Head view={view} columns={COLUMNS} page={data} what="connections" />
+        <Head view={view} columns={COLUMNS} page={data} noun="connections" />
         <tbody>
           {data?.connections.map((connection) => (
             <Row
               key={connection.id}
               connection={connection}
-              again={again}
-              onShow={() => {
-                shown.value = connection.id;
+              refresh={refresh}
+              onSelect={() => {
+                selected.value = connection.id;
               }}
             />
           ))}
         </tbody>
       </table>
-      {shown.value !== null && (
+      {selected.value !== null && (
         <Detail
-          id={shown.value}
-          again={again}
+          id={selected.value}
+          refresh={refresh}
           onClose={() => {
-            shown.value = null;
+            selected.value = null;
           }}
         />
       )}
@@ -60,12 +60,12 @@ export function Connections() {
 
 function Row({
   connection,
-  again,
-  onShow,
+  refresh,
+  onSelect,
 }: {
   connection: Connection;
-  again: () => void;
-  onShow: () => void;
+  refresh: () => void;
+  onSelect: () => void;
 }) {
   const [first = connection.namespace, ...others] = connection.namespaces;
   return (
@@ -76,7 +76,7 @@ function Row({
           class="plain"
           aria-haspopup="dialog"
           aria-label={`Connection ${connection.id}`}
-          onClick={onShow}
+          onClick={onSelect}
         >
           {connection.id}
         </button>
@@ -97,7 +97,7 @@ function Row({
       <td class="number small">{bytes(connection.lag)}</td>
       <td class="number wide">{ago(connection.last_write_ms)}</td>
       <td class="act">
-        <button type="button" onClick={() => disconnect(connection, again)}>
+        <button type="button" onClick={() => disconnect(connection, refresh)}>
           Disconnect
         </button>
       </td>
@@ -105,17 +105,25 @@ function Row({
   );
 }
 
-function Detail({ id, again, onClose }: { id: number; again: () => void; onClose: () => void }) {
+function Detail({
+  id,
+  refresh,
+  onClose,
+}: {
+  id: number;
+  refresh: () => void;
+  onClose: () => void;
+}) {
   const {
     data,
     at_ms,
-    refused,
-    again: look,
+    errorStatus,
+    refresh: refreshDetail,
   } = usePolled<Connection>(`connection.json?id=${id}`, 1000);
   const meter = useRef(new Meter()).current;
   return (
     <Dialog title={`Connection ${id}`} kind="drawer" onClose={onClose}>
-      {refused === 404 && (
+      {errorStatus === 404 && (
         <p class="gone" role="status">
           This connection is gone.{data && " What it last was:"}
         </p>
@@ -184,12 +192,12 @@ function Detail({ id, again, onClose }: { id: number; again: () => void; onClose
         <button
           type="button"
           class="danger"
-          disabled={!data || refused === 404}
+          disabled={!data || errorStatus === 404}
           onClick={() =>
             data &&
             disconnect(data, () => {
-              again();
-              look();
+              refresh();
+              refreshDetail();
             })
           }
         >
@@ -200,13 +208,13 @@ function Detail({ id, again, onClose }: { id: number; again: () => void; onClose
   );
 }
 
-function disconnect({ id, namespace, client_ip, user_agent }: Connection, again: () => void) {
+function disconnect({ id, namespace, client_ip, user_agent }: Connection, refresh: () => void) {
   confirm({
     title: `Disconnect connection ${id}?`,
     text: `It listens to ${namespace}${client_ip && ` from ${client_ip}`}${user_agent && ` with ${user_agent}`}. Most clients come back by themselves after a few seconds.`,
-    act: async () => {
+    run: async () => {
       const { disconnected } = await post<{ disconnected: number }>("disconnect", { id });
-      again();
+      refresh();
       return disconnected
         ? `Connection ${id} is disconnected.`
         : `Connection ${id} was gone already.`;

@@ -2,7 +2,7 @@
 import { signal, useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { reason } from "./server";
+import { errorText } from "./server";
 
 export function Dialog({
   title,
@@ -42,48 +42,48 @@ interface Question {
   title: string;
   text: string;
   /** Does it, and answers with what to say afterwards. */
-  act: () => Promise<string>;
+  run: () => Promise<string>;
 }
 
 const question = signal<Question | null>(null);
 
 /** Asks before something that cannot be taken back. */
-export function confirm(asked: Question) {
-  question.value = asked;
+export function confirm(request: Question) {
+  question.value = request;
 }
 
 /** What was done last; read out by screen readers. */
 export const notice = signal("");
-let fading: ReturnType<typeof setTimeout>;
+let noticeTimer: ReturnType<typeof setTimeout>;
 
-function tell(text: string) {
+function showNotice(text: string) {
   notice.value = text;
-  clearTimeout(fading);
-  fading = setTimeout(() => {
+  clearTimeout(noticeTimer);
+  noticeTimer = setTimeout(() => {
     notice.value = "";
   }, 6000);
 }
 
 export function Confirmation() {
-  const asked = question.value;
-  return asked && <Asked key={asked} {...asked} />;
+  const request = question.value;
+  return request && <ConfirmDialog key={request} {...request} />;
 }
 
-function Asked({ title, text, act }: Question) {
+function ConfirmDialog({ title, text, run }: Question) {
   const error = useSignal("");
   const busy = useSignal(false);
   const close = () => {
     question.value = null;
   };
-  const confirmed = async () => {
+  const confirmAndRun = async () => {
     busy.value = true;
     error.value = "";
     try {
-      const done = await act();
+      const message = await run();
       close();
-      tell(done);
+      showNotice(message);
     } catch (failure) {
-      error.value = reason(failure);
+      error.value = errorText(failure);
       busy.value = false;
     }
   };
@@ -97,7 +97,7 @@ function Asked({ title, text, act }: Question) {
         <button type="button" onClick={close}>
           Cancel
         </button>
-        <button type="button" class="danger" disabled={busy} onClick={confirmed}>
+        <button type="button" class="danger" disabled={busy} onClick={confirmAndRun}>
           Confirm
         </button>
       </div>

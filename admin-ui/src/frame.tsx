@@ -69,14 +69,14 @@ export function LostBanner() {
 }
 
 function Countdown({ until }: { until: number }) {
-  const at = useSignal(Date.now());
+  const now = useSignal(Date.now());
   useEffect(() => {
     const timer = setInterval(() => {
-      at.value = Date.now();
+      now.value = Date.now();
     }, 250);
     return () => clearInterval(timer);
   }, []);
-  const left_s = Math.ceil((until - at.value) / 1000);
+  const left_s = Math.ceil((until - now.value) / 1000);
   // Only the sentence before is read out, not each second.
   return (
     <span class="countdown" aria-hidden="true">

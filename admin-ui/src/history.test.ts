@@ -35,7 +35,7 @@ test("a summary is of what is known", () => {
   expect(history.summary("events")).toBeNull();
   history.push(2, point(2));
   history.push(3, point(7));
-  expect(history.summary("events")).toEqual({ least: 2, mean: 4.5, greatest: 7 });
+  expect(history.summary("events")).toEqual({ min: 2, mean: 4.5, max: 7 });
 });
 
 test("minutes are means, the latest first", () => {

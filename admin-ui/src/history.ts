@@ -7,7 +7,7 @@ export type Point = Record<Line, number | null>;
 export const LINES = ["connections", "events", "deliveries", "bytes", "busy"] as const;
 export type Line = (typeof LINES)[number];
 
-const nothing: Point = {
+const unknown: Point = {
   connections: null,
   events: null,
   deliveries: null,
@@ -24,7 +24,7 @@ export class History {
   push(at_s: number, point: Point) {
     const last = this.times.at(-1);
     if (last !== undefined && at_s <= last) return;
-    if (last !== undefined && at_s - last > 3) this.append(last + 1, nothing);
+    if (last !== undefined && at_s - last > 3) this.append(last + 1, unknown);
     this.append(at_s, point);
     while (this.times[0]! < at_s - SPAN_S) {
       this.times.shift();
@@ -43,7 +43,7 @@ export class History {
   }
 
   /** Least, mean and greatest of what is known of one line. */
-  summary(line: Line): { least: number; mean: number; greatest: number } | null {
+  summary(line: Line): { min: number; mean: number; max: number } | null {
     return summary(this.values(line));
   }
 
@@ -55,7 +55,7 @@ export class History {
       byMinute.set(at_s, [...(byMinute.get(at_s) ?? []), this.points[index]!]);
     });
     return [...byMinute].reverse().map(([at_s, points]) => {
-      const means = { ...nothing };
+      const means = { ...unknown };
       for (const line of LINES)
         means[line] = summary(points.map((point) => point[line]))?.mean ?? null;
       return { at_s, means };
@@ -67,5 +67,5 @@ function summary(values: (number | null)[]) {
   const known = values.filter((value) => value !== null);
   if (!known.length) return null;
   const sum = known.reduce((sum, value) => sum + value, 0);
-  return { least: Math.min(...known), mean: sum / known.length, greatest: Math.max(...known) };
+  return { min: Math.min(...known), mean: sum / known.length, max: Math.max(...known) };
 }

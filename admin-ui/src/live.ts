@@ -3,7 +3,7 @@
 import { effect, signal } from "@preact/signals";
 import { History } from "./history";
 import { type Rates, rates } from "./rates";
-import { follow, get, post, reason, ServerError, type Session, type Status } from "./server";
+import { errorText, follow, get, post, ServerError, type Session, type Status } from "./server";
 import { wait } from "./wait";
 
 export type Link =
@@ -46,7 +46,7 @@ export async function stayConnected() {
   for (let failures = 0; ; ) {
     attempt = new AbortController();
     const { signal } = attempt;
-    const before = lastStatusAt.value;
+    const statusBefore = lastStatusAt.value;
     let why = "The connection to the server is lost.";
     try {
       session.value = await get<Session>(
@@ -54,7 +54,7 @@ export async function stayConnected() {
         AbortSignal.any([signal, AbortSignal.timeout(SILENCE_MS)]),
       );
       if (session.value.login && !session.value.signed_in) {
-        forget();
+        clearStatus();
         link.value = { state: "sign-in" };
         await wait(signal);
         continue;
@@ -66,11 +66,11 @@ export async function stayConnected() {
         SILENCE_MS,
       );
     } catch (error) {
-      if (error instanceof ServerError) why = reason(error);
+      if (error instanceof ServerError) why = errorText(error);
     }
     if (signal.aborted) continue;
-    failures = lastStatusAt.value === before ? failures + 1 : 1;
-    await pause(why, failures, signal);
+    failures = lastStatusAt.value === statusBefore ? failures + 1 : 1;
+    await waitBeforeRetry(why, failures, signal);
   }
 }
 
@@ -90,13 +90,13 @@ function onStatus(latest: Status) {
 }
 
 /** Whoever signed out leaves nothing on the screen. */
-function forget() {
+function clearStatus() {
   status.value = null;
   currentRates.value = null;
 }
 
 /** Waits longer each time, and by chance, so that many open pages do not come back to a server all at once. */
-async function pause(why: string, failures: number, signal: AbortSignal) {
+async function waitBeforeRetry(why: string, failures: number, signal: AbortSignal) {
   const wait_ms = Math.min(500 * 2 ** failures, 8000) * (0.5 + Math.random() / 2);
   link.value = { state: "lost", why, retry_at: Date.now() + wait_ms };
   await wait(signal, wait_ms);

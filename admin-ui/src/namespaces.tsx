@@ -6,26 +6,26 @@ import { confirm } from "./dialog";
 import { ago, bytes, count, short } from "./format";
 import { usePolled } from "./polled";
 import { Meter } from "./rates";
-import { type Namespaces as Answer, type NamespaceRow, post } from "./server";
+import { type NamespaceRow, type Namespaces as NamespacesPage, post } from "./server";
 import { type Column, Head, query, useView, type View } from "./table";
 import { lastSegment, toggled } from "./tree";
 
-const EVERY_MS = 2000;
+const INTERVAL_MS = 2000;
 const COLUMNS: Column[] = [
-  { label: "Namespace", by: "namespace", text: true, kind: "name" },
-  { label: "Own", by: "subscribers", kind: "figure small" },
-  { label: "Subscribers", by: "subscribers_below", kind: "figure" },
-  { label: "Events", by: "events", kind: "figure medium" },
+  { label: "Namespace", sortBy: "namespace", text: true, kind: "name" },
+  { label: "Own", sortBy: "subscribers", kind: "figure small" },
+  { label: "Subscribers", sortBy: "subscribers_below", kind: "figure" },
+  { label: "Events", sortBy: "events", kind: "figure medium" },
   { label: "Per second", kind: "figure small" },
-  { label: "Retained", by: "retained_bytes", kind: "figure retained medium" },
-  { label: "Last event", by: "last_event_at", kind: "figure medium" },
+  { label: "Retained", sortBy: "retained_bytes", kind: "figure retained medium" },
+  { label: "Last event", sortBy: "last_event_at", kind: "figure medium" },
   { label: "Act", kind: "act" },
 ];
 /** How many children of one namespace are shown, and how many more at a time. */
 const CHILDREN = 50;
 
 /** What the rows of the tree share: the order, which are open, and opening or closing one. */
-interface Opened {
+interface TreeState {
   view: View;
   open: ReadonlySet<string>;
   toggle: (namespace: string) => void;
@@ -35,7 +35,10 @@ export function Namespaces() {
   const view = useView("namespace", 25);
   const open = useSignal<ReadonlySet<string>>(new Set());
   const flat = view.filter.value !== "";
-  const found = usePolled<Answer>(flat ? `namespaces.json?${query(view)}` : null, EVERY_MS);
+  const found = usePolled<NamespacesPage>(
+    flat ? `namespaces.json?${query(view)}` : null,
+    INTERVAL_MS,
+  );
   const toggle = (namespace: string) => {
     open.value = toggled(open.value, namespace);
   };
@@ -45,12 +48,12 @@ export function Namespaces() {
         <caption>
           <h2 id="namespaces">Namespaces</h2>
         </caption>
-        <Head view={view} columns={COLUMNS} page={flat ? found.data : null} what="in use" />
+        <Head view={view} columns={COLUMNS} page={flat ? found.data : null} noun="in use" />
         <tbody>
           {flat ? (
             <Matches found={found} />
           ) : (
-            <Children under="/" depth={0} opened={{ view, open: open.value, toggle }} />
+            <Children under="/" depth={0} tree={{ view, open: open.value, toggle }} />
           )}
         </tbody>
       </table>
@@ -59,15 +62,15 @@ export function Namespaces() {
 }
 
 function Matches({
-  found: { data, at_ms, again },
+  found: { data, at_ms, refresh },
 }: {
-  found: ReturnType<typeof usePolled<Answer>>;
+  found: ReturnType<typeof usePolled<NamespacesPage>>;
 }) {
   const meter = useRef(new Meter()).current;
   return (
     <>
       {data?.namespaces.map((row) => (
-        <Row key={row.namespace} {...{ row, meter, at_ms, again }}>
+        <Row key={row.namespace} {...{ row, meter, at_ms, refresh }}>
           <span class="leaf">{row.namespace}</span>
         </Row>
       ))}
@@ -76,31 +79,34 @@ function Matches({
 }
 
 /** The rows directly below a namespace, each followed by its own when it is open. Before those of the first level comes the root itself. */
-function Children({ under, depth, opened }: { under: string; depth: number; opened: Opened }) {
+function Children({ under, depth, tree }: { under: string; depth: number; tree: TreeState }) {
   const limit = useSignal(CHILDREN);
-  const asked = new URLSearchParams({
+  const params = new URLSearchParams({
     under,
     limit: String(limit.value),
-    sort: opened.view.sort.value,
+    sort: tree.view.sort.value,
   });
-  const { data, at_ms, again } = usePolled<Answer>(`namespaces.json?${asked}`, EVERY_MS);
+  const { data, at_ms, refresh } = usePolled<NamespacesPage>(
+    `namespaces.json?${params}`,
+    INTERVAL_MS,
+  );
   const meter = useRef(new Meter()).current;
   if (!data) return null;
   const more = data.matched - data.namespaces.length;
   return (
     <>
       {under === "/" && data.at && (
-        <Row row={data.at} {...{ meter, at_ms, again }}>
+        <Row row={data.at} {...{ meter, at_ms, refresh }}>
           <span class="leaf">/</span>
         </Row>
       )}
       {data.namespaces.map((row) => (
         <Fragment key={row.namespace}>
-          <Row {...{ row, meter, at_ms, again }}>
-            <Branch row={row} depth={depth} opened={opened} />
+          <Row {...{ row, meter, at_ms, refresh }}>
+            <Branch row={row} depth={depth} tree={tree} />
           </Row>
-          {opened.open.has(row.namespace) && (
-            <Children under={row.namespace} depth={depth + 1} opened={opened} />
+          {tree.open.has(row.namespace) && (
+            <Children under={row.namespace} depth={depth + 1} tree={tree} />
           )}
         </Fragment>
       ))}
@@ -137,12 +143,12 @@ function Name({ namespace }: { namespace: string }) {
   );
 }
 
-function Branch({ row, depth, opened }: { row: NamespaceRow; depth: number; opened: Opened }) {
+function Branch({ row, depth, tree }: { row: NamespaceRow; depth: number; tree: TreeState }) {
   const { namespace } = row;
-  const shown = { style: { paddingInlineStart: indent(depth) }, title: namespace };
+  const shared = { style: { paddingInlineStart: indent(depth) }, title: namespace };
   if (!row.children)
     return (
-      <span class="leaf" {...shown}>
+      <span class="leaf" {...shared}>
         <Name namespace={namespace} />
       </span>
     );
@@ -150,9 +156,9 @@ function Branch({ row, depth, opened }: { row: NamespaceRow; depth: number; open
     <button
       type="button"
       class="branch"
-      {...shown}
-      aria-expanded={opened.open.has(namespace)}
-      onClick={() => opened.toggle(namespace)}
+      {...shared}
+      aria-expanded={tree.open.has(namespace)}
+      onClick={() => tree.toggle(namespace)}
     >
       <Name namespace={namespace} />
     </button>
@@ -163,13 +169,13 @@ function Row({
   row,
   meter,
   at_ms,
-  again,
+  refresh,
   children,
 }: {
   row: NamespaceRow;
   meter: Meter;
   at_ms: number;
-  again: () => void;
+  refresh: () => void;
   children: ComponentChildren;
 }) {
   return (
@@ -197,7 +203,7 @@ function Row({
         <button
           type="button"
           disabled={!row.subscribers_below}
-          onClick={() => disconnect(row, again)}
+          onClick={() => disconnect(row, refresh)}
         >
           Disconnect
         </button>
@@ -206,13 +212,13 @@ function Row({
   );
 }
 
-function disconnect({ namespace, subscribers_below }: NamespaceRow, again: () => void) {
+function disconnect({ namespace, subscribers_below }: NamespaceRow, refresh: () => void) {
   confirm({
     title: `Disconnect all of ${namespace}?`,
     text: `That is ${count(subscribers_below)} ${subscribers_below === 1 ? "connection" : "connections"}, with all of the namespaces below. Most clients come back by themselves after a few seconds.`,
-    act: async () => {
+    run: async () => {
       const { disconnected } = await post<{ disconnected: number }>("disconnect", { namespace });
-      again();
+      refresh();
       return `${count(disconnected)} disconnected from ${namespace}.`;
     },
   });

@@ -1,7 +1,7 @@
 // The state of the server at a glance: warnings, charts, and what is kept and lost.
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { Chart, pointed } from "./chart";
+import { Chart, hoveredIndex } from "./chart";
 import { bytes, clock, count, micros, minute, share, short } from "./format";
 import type { Line, Point } from "./history";
 import { currentRates, history, lastStatusAt, status } from "./live";
@@ -45,7 +45,7 @@ export function Overview() {
       </div>
       <div class="tiles">
         {asTable.value ? <Minutes /> : <Charts />}
-        <Kept />
+        <Current />
         <Disconnects />
       </div>
     </section>
@@ -110,8 +110,8 @@ function Tile({
           {value}
           {unit && <small> {unit}</small>}
         </span>
-        <span class="under">
-          <Under line={line}>{children}</Under>
+        <span class="tile-note">
+          <TileNote line={line}>{children}</TileNote>
         </span>
       </figcaption>
       <Chart line={line} title={unit ? `${title} ${unit}` : title} format={formats[line]} />
@@ -120,8 +120,8 @@ function Tile({
 }
 
 /** The line below the number: what was under the pointer's place in the charts, or else what there is to say of the whole. */
-function Under({ line, children }: { line: Line; children: ComponentChildren }) {
-  const index = pointed.value;
+function TileNote({ line, children }: { line: Line; children: ComponentChildren }) {
+  const index = hoveredIndex.value;
   const at_s = index === null || !lastStatusAt.value ? undefined : history.times[index];
   if (index === null || at_s === undefined) return <>{children}</>;
   const value = history.values(line)[index] ?? null;
@@ -180,7 +180,7 @@ function Minutes() {
   );
 }
 
-function Kept() {
+function Current() {
   const {
     queue_events,
     queue_bytes,
@@ -191,8 +191,8 @@ function Kept() {
     subscribers,
   } = status.value!;
   return (
-    <section class="panel kept" aria-labelledby="kept">
-      <h3 id="kept">Now</h3>
+    <section class="panel current" aria-labelledby="current">
+      <h3 id="current">Now</h3>
       <dl class="pairs">
         <div>
           <dt>Publish queue</dt>

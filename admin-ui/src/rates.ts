@@ -35,18 +35,18 @@ export function rates(before: Counters | null, now: Counters): Rates | null {
 
 /** Rates of many counters by name, each from when it was last looked at. */
 export class Meter {
-  private seen = new Map<string, { count: number; at_ms: number; rate: number | null }>();
+  private samples = new Map<string, { count: number; at_ms: number; rate: number | null }>();
 
   /** The rate of a counter that is `count` at `at_ms`. Looks less than a second apart give the rate of the first of them. */
   rate(name: string, count: number, at_ms: number): number | null {
-    const last = this.seen.get(name);
+    const last = this.samples.get(name);
     if (last && at_ms - last.at_ms < 1000 && count >= last.count) return last.rate;
     const rate =
       last && count >= last.count ? ((count - last.count) * 1000) / (at_ms - last.at_ms) : null;
     // Names come and go; those no longer looked at are forgotten, the oldest first.
-    this.seen.delete(name);
-    this.seen.set(name, { count, at_ms, rate });
-    if (this.seen.size > 5000) this.seen.delete(this.seen.keys().next().value!);
+    this.samples.delete(name);
+    this.samples.set(name, { count, at_ms, rate });
+    if (this.samples.size > 5000) this.samples.delete(this.samples.keys().next().value!);
     return rate;
   }
 }

@@ -92,28 +92,28 @@ export class ServerError extends Error {
 }
 
 /** What to tell a person about anything that went wrong. */
-export function reason(error: unknown): string {
+export function errorText(error: unknown): string {
   return error instanceof ServerError ? error.message : "The server cannot be reached.";
 }
 
-async function checked(reply: Response): Promise<Response> {
+async function checkStatus(reply: Response): Promise<Response> {
   if (reply.ok) return reply;
-  const said = (await reply.json().catch(() => null)) as { error?: unknown } | null;
+  const body = (await reply.json().catch(() => null)) as { error?: unknown } | null;
   throw new ServerError(
     reply.status,
-    typeof said?.error === "string" ? said.error : `The server answered ${reply.status}.`,
+    typeof body?.error === "string" ? body.error : `The server answered ${reply.status}.`,
   );
 }
 
 export async function get<T>(path: string, signal: AbortSignal | null = null): Promise<T> {
-  return (await checked(await fetch(path, { signal, cache: "no-store" }))).json() as Promise<T>;
+  return (await checkStatus(await fetch(path, { signal, cache: "no-store" }))).json() as Promise<T>;
 }
 
 /** Posts JSON. An answer without a body is `undefined`. */
 export async function post<T>(path: string, body: object, token = ""): Promise<T> {
   const headers: Record<string, string> = { "Content-Type": "application/json" };
   if (token) headers.Authorization = `Bearer ${token}`;
-  const reply = await checked(
+  const reply = await checkStatus(
     await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }),
   );
   return reply.status === 204 ? (undefined as T) : (reply.json() as Promise<T>);
@@ -128,28 +128,28 @@ export async function follow(
   signal: AbortSignal,
   onEvents: (events: StreamEvent[]) => void,
   silence_ms = 0,
-  opened = () => {},
+  onOpen = () => {},
 ): Promise<void> {
   const broken = new AbortController();
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const heard = () => {
+  const resetTimer = () => {
     clearTimeout(timer);
     if (silence_ms) timer = setTimeout(() => broken.abort(), silence_ms);
   };
   try {
-    heard();
+    resetTimer();
     const reply = await fetch(path, {
       signal: AbortSignal.any([signal, broken.signal]),
       cache: "no-store",
       headers: { Accept: "text/event-stream" },
     });
-    const body = (await checked(reply)).body;
+    const body = (await checkStatus(reply)).body;
     if (!body) return;
-    opened();
+    onOpen();
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     const decoder = new Decoder();
     for (let read = await reader.read(); !read.done; read = await reader.read()) {
-      heard();
+      resetTimer();
       const events = decoder.push(read.value);
       if (events.length) onEvents(events);
     }

@@ -1,7 +1,7 @@
 // The form that asks for the admin token. The token itself is kept nowhere in the page: the server answers with a cookie scripts cannot read.
 import { useSignal } from "@preact/signals";
 import { signIn } from "./live";
-import { reason, ServerError } from "./server";
+import { errorText, ServerError } from "./server";
 
 export function SignIn() {
   const token = useSignal("");
@@ -15,7 +15,7 @@ export function SignIn() {
       error.value =
         failure instanceof ServerError && failure.status === 401
           ? "This is not the admin token."
-          : reason(failure);
+          : errorText(failure);
     }
   };
   return (

@@ -6,7 +6,7 @@ import type { Page } from "./server";
 
 /** Which rows of a table are shown, and in which order. */
 export interface View {
-  /** A column, with `-` in front from the greatest down. */
+  /** A column, with `-` in front for descending order. */
   sort: Signal<string>;
   filter: Signal<string>;
   offset: Signal<number>;
@@ -19,19 +19,19 @@ export function useView(sort: string, limit: number): View {
 }
 
 export function query({ sort, filter, offset, limit }: View): string {
-  const asked = new URLSearchParams({
+  const params = new URLSearchParams({
     limit: String(limit),
     offset: String(offset.value),
     sort: sort.value,
   });
-  if (filter.value) asked.set("filter", filter.value);
-  return asked.toString();
+  if (filter.value) params.set("filter", filter.value);
+  return params.toString();
 }
 
 export interface Column {
   label: string;
   /** What the server sorts by. */
-  by?: string;
+  sortBy?: string;
   /** Text reads from the left and sorts upwards at first, numbers the other way. */
   text?: boolean;
   /** Its class in the style sheet: how wide, and from which width of the table on. */
@@ -43,12 +43,12 @@ export function Head({
   view,
   columns,
   page,
-  what,
+  noun,
 }: {
   view: View;
   columns: Column[];
   page: Page | null;
-  what: string;
+  noun: string;
 }) {
   return (
     <>
@@ -63,7 +63,7 @@ export function Head({
           <td colSpan={columns.filter(({ kind }) => !/small|medium|wide/.test(kind)).length}>
             <div>
               <FilterBox view={view} />
-              {page && <Pager view={view} page={page} what={what} />}
+              {page && <Pager view={view} page={page} noun={noun} />}
             </div>
           </td>
         </tr>
@@ -78,24 +78,28 @@ export function Head({
 }
 
 /** A click sorts by this column, a second one turns that round. */
-function ColumnHead({ view, label, by, text = false, kind }: Column & { view: View }) {
+function ColumnHead({ view, label, sortBy, text = false, kind }: Column & { view: View }) {
   const align = `${text ? "" : "number"} ${kind}`;
-  if (!by)
+  if (!sortBy)
     return (
       <th scope="col" class={align}>
         {kind === "act" ? <span class="hidden">{label}</span> : label}
       </th>
     );
-  const sorted =
-    view.sort.value === by ? "ascending" : view.sort.value === `-${by}` ? "descending" : "none";
-  const sort = () => {
-    const down = sorted === "none" ? !text : sorted === "ascending";
-    view.sort.value = (down ? "-" : "") + by;
+  const direction =
+    view.sort.value === sortBy
+      ? "ascending"
+      : view.sort.value === `-${sortBy}`
+        ? "descending"
+        : "none";
+  const toggleSort = () => {
+    const descending = direction === "none" ? !text : direction === "ascending";
+    view.sort.value = (descending ? "-" : "") + sortBy;
     view.offset.value = 0;
   };
   return (
-    <th scope="col" class={align} aria-sort={sorted}>
-      <button type="button" onClick={sort}>
+    <th scope="col" class={align} aria-sort={direction}>
+      <button type="button" onClick={toggleSort}>
         {label}
       </button>
     </th>
@@ -129,7 +133,7 @@ function FilterBox({ view }: { view: View }) {
   );
 }
 
-function Pager({ view, page, what }: { view: View; page: Page; what: string }) {
+function Pager({ view, page, noun }: { view: View; page: Page; noun: string }) {
   const last = Math.min(page.offset + page.limit, page.matched);
   // Rows that went may leave this page behind the end.
   useEffect(() => {
@@ -137,7 +141,7 @@ function Pager({ view, page, what }: { view: View; page: Page; what: string }) {
       view.offset.value = Math.max(0, Math.ceil(page.matched / view.limit) - 1) * view.limit;
     }
   }, [page.matched]);
-  const turn = (pages: number) => {
+  const turnPages = (pages: number) => {
     view.offset.value = Math.max(0, view.offset.value + pages * view.limit);
   };
   return (
@@ -153,14 +157,14 @@ function Pager({ view, page, what }: { view: View; page: Page; what: string }) {
         {page.matched < page.total && (
           <>
             {" "}
-            (of {count(page.total)} {what})
+            (of {count(page.total)} {noun})
           </>
         )}
       </span>
-      <button type="button" disabled={view.offset.value === 0} onClick={() => turn(-1)}>
+      <button type="button" disabled={view.offset.value === 0} onClick={() => turnPages(-1)}>
         Previous
       </button>
-      <button type="button" disabled={last >= page.matched} onClick={() => turn(1)}>
+      <button type="button" disabled={last >= page.matched} onClick={() => turnPages(1)}>
         Next
       </button>
     </div>

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { StreamEvent } from "./decoder";
 import { clock, count } from "./format";
-import { follow, post, reason, type Session } from "./server";
+import { errorText, follow, post, type Session } from "./server";
 import { wait } from "./wait";
 
 export function TryIt({ publish }: { publish: Session["publish"] }) {
@@ -22,7 +22,7 @@ export function TryIt({ publish }: { publish: Session["publish"] }) {
 }
 
 function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
-  const said = useSignal("");
+  const message = useSignal("");
   const failed = useSignal(false);
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
@@ -35,10 +35,10 @@ function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
         { namespace: field("namespace"), data: field("data"), ...(type && { event: type }) },
         field("token"),
       );
-      said.value = `Published${id ? ` as ${id}` : ""} to ${count(subscribers)} ${subscribers === 1 ? "subscriber" : "subscribers"}.`;
+      message.value = `Published${id ? ` as ${id}` : ""} to ${count(subscribers)} ${subscribers === 1 ? "subscriber" : "subscribers"}.`;
       failed.value = false;
     } catch (error) {
-      said.value = reason(error);
+      message.value = errorText(error);
       failed.value = true;
     }
   };
@@ -64,7 +64,9 @@ function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
       </label>
       <div class="actions">
         <p role="status" class={failed.value ? "error" : ""}>
-          {publish === "closed" ? "Publishing is closed: the server has no publish token." : said}
+          {publish === "closed"
+            ? "Publishing is closed: the server has no publish token."
+            : message}
         </p>
         <button type="submit" class="primary" disabled={publish === "closed"}>
           Publish
@@ -74,14 +76,14 @@ function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
   );
 }
 
-interface Followed extends StreamEvent {
+interface FollowedEvent extends StreamEvent {
   number: number;
   at_ms: number;
 }
 
 /** How many of the latest events are shown, and how much of each. */
-const SHOWN = 100;
-const SHOWN_CHARS = 2000;
+const MAX_EVENTS = 100;
+const MAX_CHARS = 2000;
 
 function Follow() {
   const typed = useSignal("/");
@@ -121,49 +123,49 @@ function Follow() {
 }
 
 function Stream({ namespace }: { namespace: string }) {
-  const latest = useRef<Followed[]>([]);
+  const latest = useRef<FollowedEvent[]>([]);
   const total = useRef(0);
-  const shown = useSignal<{ events: Followed[]; total: number }>({ events: [], total: 0 });
+  const displayed = useSignal<{ events: FollowedEvent[]; total: number }>({ events: [], total: 0 });
   const paused = useSignal(false);
   const state = useSignal("Connecting …");
 
   useEffect(() => {
-    const gone = new AbortController();
-    let drawing = 0;
+    const stop = new AbortController();
+    let frame = 0;
     // However many events come, they are drawn once a frame.
     const draw = () => {
-      drawing = 0;
-      shown.value = {
-        events: paused.value ? shown.value.events : [...latest.current],
+      frame = 0;
+      displayed.value = {
+        events: paused.value ? displayed.value.events : [...latest.current],
         total: total.current,
       };
     };
     const onEvents = (events: StreamEvent[]) => {
       state.value = "Live";
       const at_ms = Date.now();
-      const added = events.slice(-SHOWN).map((event, index, kept) => ({
+      const added = events.slice(-MAX_EVENTS).map((event, index, kept) => ({
         ...event,
         at_ms,
         number: total.current + events.length - kept.length + index + 1,
       }));
       total.current += events.length;
-      latest.current = [...latest.current, ...added].slice(-SHOWN);
-      drawing ||= requestAnimationFrame(draw);
+      latest.current = [...latest.current, ...added].slice(-MAX_EVENTS);
+      frame ||= requestAnimationFrame(draw);
     };
-    void followOn(namespace, gone.signal, onEvents, (said) => {
-      state.value = said;
+    void keepFollowing(namespace, stop.signal, onEvents, (message) => {
+      state.value = message;
     });
     return () => {
-      gone.abort();
-      cancelAnimationFrame(drawing);
+      stop.abort();
+      cancelAnimationFrame(frame);
     };
   }, []);
 
   const pause = () => {
     paused.value = !paused.value;
-    if (!paused.value) shown.value = { events: [...latest.current], total: total.current };
+    if (!paused.value) displayed.value = { events: [...latest.current], total: total.current };
   };
-  const { events, total: all } = shown.value;
+  const { events, total: all } = displayed.value;
   const missed = all - (events.at(-1)?.number ?? 0);
   return (
     <>
@@ -186,8 +188,8 @@ function Stream({ namespace }: { namespace: string }) {
               {event.id && <small>{event.id}</small>}
             </span>
             <pre>
-              {event.data.length > SHOWN_CHARS
-                ? `${event.data.slice(0, SHOWN_CHARS)} … (${count(event.data.length)} characters)`
+              {event.data.length > MAX_CHARS
+                ? `${event.data.slice(0, MAX_CHARS)} … (${count(event.data.length)} characters)`
                 : event.data}
             </pre>
           </li>
@@ -198,26 +200,26 @@ function Stream({ namespace }: { namespace: string }) {
 }
 
 /** Follows until told to end, through lost connections and restarts. */
-async function followOn(
+async function keepFollowing(
   namespace: string,
-  gone: AbortSignal,
+  stop: AbortSignal,
   onEvents: (events: StreamEvent[]) => void,
-  tell: (state: string) => void,
+  setState: (state: string) => void,
 ) {
-  while (!gone.aborted) {
+  while (!stop.aborted) {
     try {
       await follow(
         `../subscribe?${new URLSearchParams({ ns: namespace })}`,
-        gone,
+        stop,
         onEvents,
         0,
-        () => tell("Live"),
+        () => setState("Live"),
       );
-      tell("The stream ended. Connecting again …");
+      setState("The stream ended. Connecting again …");
     } catch (error) {
-      if (gone.aborted) return;
-      tell(reason(error));
+      if (stop.aborted) return;
+      setState(errorText(error));
     }
-    await wait(gone, 2000);
+    await wait(stop, 2000);
   }
 }
