@@ -35,6 +35,7 @@
 // In reading order: words,
 mod cidr;
 mod event;
+mod json;
 mod namespace;
 
 mod config;

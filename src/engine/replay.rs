@@ -9,8 +9,8 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::event_stream::encode::own_id;
-use crate::http::response::json_string;
 use crate::http::route::Replay;
+use crate::json::json_string;
 use crate::namespace::Namespace;
 
 use super::Engine;

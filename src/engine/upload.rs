@@ -15,8 +15,9 @@ use crate::event_stream::encode::{Frame, own_id};
 use crate::http::body::BodyReader;
 use crate::http::publish::{max_json_bytes, parse_event};
 use crate::http::request::{Reject, RequestHead, RequestReader};
-use crate::http::response::{Answer, json_string};
+use crate::http::response::Answer;
 use crate::http::route::{self, PublishQuery};
+use crate::json::json_string;
 use crate::namespace::Namespace;
 
 #[cfg(feature = "admin")]

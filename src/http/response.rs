@@ -4,6 +4,7 @@
 //! version, and nothing else of it gets into a head, save an `Origin` that the configuration lists word for word.
 
 use crate::http::request::RequestHead;
+use crate::json::json_string;
 
 /// Headers as they are collected for a response.
 pub type Headers = Vec<(&'static str, String)>;
@@ -174,26 +175,6 @@ pub fn preflight_headers() -> [(&'static str, String); 3] {
     ]
 }
 
-/// Appends `text` as a JSON string, quotes included. The engine builds without a JSON library, and this much it needs.
-///
-/// `<` and the line separators are escaped too, so that the result is safe within a page's script.
-pub fn json_string(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '<' | '\u{2028}' | '\u{2029}' => push_escape(c, out),
-            c if c.is_control() => push_escape(c, out),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
 /// The words that go with a status; empty for one that has none here.
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
@@ -277,15 +258,6 @@ fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value.as_bytes());
     out.extend_from_slice(b"\r\n");
-}
-
-/// Appends `\uXXXX`; `c` is in the basic plane.
-fn push_escape(c: char, out: &mut String) {
-    out.push_str("\\u");
-    for shift in [12, 8, 4, 0] {
-        let digit = u32::from(c) >> shift & 0xf;
-        out.extend(char::from_digit(digit, 16));
-    }
 }
 
 #[cfg(test)]
@@ -399,27 +371,6 @@ mod tests {
             (&[], Some("http://a"), vec![vary()]),
         ] {
             assert_eq!(cors_headers(allowed, origin), expected, "{origin:?}");
-        }
-    }
-
-    #[test]
-    fn json_strings_are_escaped() {
-        for (given, expected) in [
-            ("", r#""""#),
-            ("a ü 😀 /", r#""a ü 😀 /""#),
-            ("\"\\", r#""\"\\""#),
-            (
-                "\n\r\t\0\u{1f}\u{7f}\u{85}",
-                r#""\n\r\t\u0000\u001f\u007f\u0085""#,
-            ),
-            (
-                "</script>\u{2028}\u{2029}",
-                r#""\u003c/script>\u2028\u2029""#,
-            ),
-        ] {
-            let mut out = String::new();
-            json_string(given, &mut out);
-            assert_eq!(out, expected);
         }
     }
 }

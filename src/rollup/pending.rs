@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::time::{Duration, Instant};
 
-use crate::http::response::json_string;
+use crate::json::json_string;
 
 /// No interval is longer, so that the time at which a pending is due always exists.
 const LONGEST: Duration = Duration::from_secs(86_400);
