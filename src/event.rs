@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::namespace::NamespaceError;
+use crate::namespace::{NamespaceError, NamespaceLimits};
 
 /// Bytes that an event type, and that an event's own id, may have.
 pub(crate) const MAX_FIELD_BYTES: usize = 1024;
@@ -119,6 +119,36 @@ impl Event {
         self.also.push(namespace.into());
         self
     }
+}
+
+/// The limits that an event is held to.
+#[derive(Debug, Clone, Copy)]
+pub struct EventLimits {
+    /// Bytes of data in one event.
+    pub max_event: usize,
+    /// What its namespaces are held to.
+    pub namespace: NamespaceLimits,
+}
+
+impl Default for EventLimits {
+    fn default() -> Self {
+        Self {
+            max_event: 1 << 20,
+            namespace: NamespaceLimits::default(),
+        }
+    }
+}
+
+/// The bytes that the largest event may take on the wire: a mebibyte of line ends encodes to six.
+pub fn max_frame_bytes(max_event: usize) -> usize {
+    const FIELDS: usize = 2 * MAX_FIELD_BYTES
+        + "id: \n".len()
+        + "event: \n".len()
+        + "retry:18446744073709551615\n\n".len();
+    max_event
+        .saturating_add(1)
+        .saturating_mul("data:\n".len())
+        .saturating_add(FIELDS)
 }
 
 /// Why an event may not be sent.

@@ -112,10 +112,9 @@ pub mod internals {
     #[cfg(feature = "admin")]
     pub use crate::engine::AdminSetup;
     pub use crate::engine::{ConnId, Engine, Outlet, Published, ReadInterest, SLICE, SURPLUS};
+    pub use crate::event::{EventLimits, max_frame_bytes};
     pub use crate::event_log::{EventLog, Extent, Slices};
-    pub use crate::event_stream::encode::{
-        BytesRef, EventLimits, Frame, FrameRef, Target, TargetRef, max_frame_bytes,
-    };
+    pub use crate::event_stream::encode::{BytesRef, Frame, FrameRef, Target, TargetRef};
     pub use crate::http::{body, request, response, route};
     pub use crate::trie::Trie;
 }

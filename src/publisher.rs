@@ -9,8 +9,9 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::event::EventLimits;
 use crate::event::{Event, EventError};
-use crate::event_stream::encode::{EventLimits, Frame, FrameRef};
+use crate::event_stream::encode::{Frame, FrameRef};
 use crate::queue::buffer::{EncodedEvent, EventBuffer};
 
 /// How long what is in the queue is to last under load, if those who put it in can wait.

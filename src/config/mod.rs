@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 
 use crate::cidr::Cidr;
 use crate::event::MAX_FIELD_BYTES;
-use crate::event_stream::encode::{EventLimits, max_frame_bytes};
+use crate::event::{EventLimits, max_frame_bytes};
 use crate::namespace::NamespaceLimits;
 
 /// Every option of a server; the [`Builder`](crate::Builder) sets them by the same names.

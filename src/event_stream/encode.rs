@@ -5,26 +5,8 @@
 
 use bytes::Bytes;
 
-use crate::event::{Content, Event, EventError, MAX_FIELD_BYTES};
-use crate::namespace::{Namespace, NamespaceLimits, NamespaceRef};
-
-/// The limits that an event is held to.
-#[derive(Debug, Clone, Copy)]
-pub struct EventLimits {
-    /// Bytes of data in one event.
-    pub max_event: usize,
-    /// What its namespaces are held to.
-    pub namespace: NamespaceLimits,
-}
-
-impl Default for EventLimits {
-    fn default() -> Self {
-        Self {
-            max_event: 1 << 20,
-            namespace: NamespaceLimits::default(),
-        }
-    }
-}
+use crate::event::{Content, Event, EventError, EventLimits, MAX_FIELD_BYTES};
+use crate::namespace::{Namespace, NamespaceRef};
 
 /// One encoded event and where it goes: made once, shared by all.
 #[derive(Debug, Clone)]
@@ -138,18 +120,6 @@ impl FrameRef<'_> {
             start = end;
         }
     }
-}
-
-/// The bytes that the largest event may take on the wire: a mebibyte of line ends encodes to six.
-pub fn max_frame_bytes(max_event: usize) -> usize {
-    const FIELDS: usize = 2 * MAX_FIELD_BYTES
-        + "id: \n".len()
-        + "event: \n".len()
-        + "retry:18446744073709551615\n\n".len();
-    max_event
-        .saturating_add(1)
-        .saturating_mul("data:\n".len())
-        .saturating_add(FIELDS)
 }
 
 impl Frame {
@@ -386,6 +356,7 @@ fn for_each_line(text: &str, mut each: impl FnMut(&str)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::max_frame_bytes;
     use std::time::Duration;
 
     #[test]

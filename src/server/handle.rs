@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::event_stream::encode::max_frame_bytes;
+use crate::event::max_frame_bytes;
 use crate::namespace::Namespace;
 use crate::publisher::Queue;
 use crate::status::{State, Status};
