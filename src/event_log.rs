@@ -10,7 +10,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use crate::event_stream::encode::BytesRef;
+use crate::event_stream::frame::BytesRef;
 
 /// Frames from this size on are held by reference: copying them would cost more than one more slice in a write.
 pub(crate) const SHARE_FROM: usize = 4 << 10;

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use crate::event_stream::encode::{Frame, Target};
+use crate::event_stream::frame::{Frame, Target};
 use crate::forgotten::LastEvents;
 use crate::namespace::Namespace;
 

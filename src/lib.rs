@@ -114,7 +114,7 @@ pub mod internals {
     pub use crate::engine::{ConnId, Engine, Outlet, Published, ReadInterest, SLICE, SURPLUS};
     pub use crate::event::{EventLimits, max_frame_bytes};
     pub use crate::event_log::{EventLog, Extent, Slices};
-    pub use crate::event_stream::encode::{BytesRef, Frame, FrameRef, Target, TargetRef};
+    pub use crate::event_stream::frame::{BytesRef, Frame, FrameRef, Target, TargetRef};
     pub use crate::http::{body, request, response, route};
     pub use crate::trie::Trie;
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::EventLimits;
 use crate::event::{Event, EventError};
-use crate::event_stream::encode::{Frame, FrameRef};
+use crate::event_stream::frame::{Frame, FrameRef};
 use crate::queue::buffer::{EncodedEvent, EventBuffer};
 
 /// How long what is in the queue is to last under load, if those who put it in can wait.

@@ -9,8 +9,7 @@ use std::time::Duration;
 use core::net::SocketAddr;
 
 use crate::cidr::Cidr;
-use crate::event::MAX_FIELD_BYTES;
-use crate::event::{EventLimits, max_frame_bytes};
+use crate::event::{EventLimits, MAX_FIELD_BYTES, max_frame_bytes};
 use crate::namespace::NamespaceLimits;
 
 /// Every option of a server; the [`Builder`](crate::Builder) sets them by the same names.

@@ -37,7 +37,7 @@ use crate::access::Access;
 use crate::cidr::masked;
 use crate::config::Config;
 use crate::event_log::Slices;
-use crate::event_stream::encode::{BytesRef, Frame, FrameRef, TargetRef, own_id};
+use crate::event_stream::frame::{BytesRef, Frame, FrameRef, TargetRef, own_id};
 use crate::http::custom::Response;
 use crate::http::request::RequestHead;
 use crate::namespace::{Namespace, NamespaceRef};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::event_stream::encode::own_id;
+use crate::event_stream::frame::own_id;
 use crate::http::route::Replay;
 use crate::json::json_string;
 use crate::namespace::Namespace;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::event_stream::encode::{Frame, FrameRef, Target};
+use crate::event_stream::frame::{Frame, FrameRef, Target};
 use crate::forgotten::LastEvents;
 use crate::history::Record;
 use crate::status::StoreState;

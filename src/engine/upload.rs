@@ -11,7 +11,7 @@ use crate::access::{PublishAccess, shows_token};
 #[cfg(feature = "admin")]
 use crate::admin::endpoint::AdminAction;
 use crate::event::{Event, EventError};
-use crate::event_stream::encode::{Frame, own_id};
+use crate::event_stream::frame::{Frame, own_id};
 use crate::http::body::BodyReader;
 use crate::http::publish::{max_json_bytes, parse_event};
 use crate::http::request::{Reject, RequestHead, RequestReader};

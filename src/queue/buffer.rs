@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 
-use crate::event::EventLimits;
-use crate::event::{Event, EventError};
+use crate::event::{Event, EventError, EventLimits};
 use crate::event_log::SHARE_FROM;
-use crate::event_stream::encode::{BytesRef, Frame, FrameRef, TargetRef, encode_into};
+use crate::event_stream::encode::encode_into;
+use crate::event_stream::frame::{BytesRef, Frame, FrameRef, TargetRef};
 use crate::namespace::{self, NamespaceRef};
 
 /// Memory that an emptied buffer keeps, whatever it held: bursts would have to find it again.
@@ -139,8 +139,7 @@ impl EventBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
-    use crate::event::EventLimits;
+    use crate::event::{Event, EventLimits};
 
     #[test]
     fn frames_come_out_as_they_went_in() {

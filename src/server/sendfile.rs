@@ -163,7 +163,7 @@ mod tests {
 
     use super::*;
     use crate::event_log::EventLog;
-    use crate::event_stream::encode::BytesRef;
+    use crate::event_stream::frame::BytesRef;
 
     const READERS: usize = LEAST_READERS;
 
