@@ -10,10 +10,8 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use crate::event_stream::frame::BytesRef;
+use crate::event_stream::frame::{BytesRef, SHARE_FROM};
 
-/// Frames from this size on are held by reference: copying them would cost more than one more slice in a write.
-pub(crate) const SHARE_FROM: usize = 4 << 10;
 /// The largest run of small frames in one piece of memory.
 const MAX_CHUNK: usize = 96 << 10;
 /// Slices in one write: a few chunks, or large frames.

@@ -6,6 +6,10 @@ use bytes::Bytes;
 
 use crate::namespace::{Namespace, NamespaceRef};
 
+/// Bytes from which on logs and queues share a frame's memory: copying it would cost more than one
+/// more slice in a write.
+pub(crate) const SHARE_FROM: usize = 4 << 10;
+
 /// One encoded event and where it goes: made once, shared by all.
 #[derive(Debug, Clone)]
 pub struct Frame {

@@ -7,9 +7,8 @@
 use std::collections::VecDeque;
 
 use crate::event::{Event, EventError, EventLimits};
-use crate::event_log::SHARE_FROM;
 use crate::event_stream::encode::encode_into;
-use crate::event_stream::frame::{BytesRef, Frame, FrameRef, TargetRef};
+use crate::event_stream::frame::{BytesRef, Frame, FrameRef, SHARE_FROM, TargetRef};
 use crate::namespace::{self, NamespaceRef};
 
 /// Memory that an emptied buffer keeps, whatever it held: bursts would have to find it again.
