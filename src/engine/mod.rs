@@ -38,7 +38,7 @@ use crate::cidr::masked;
 use crate::config::Config;
 use crate::event_log::Slices;
 use crate::event_stream::frame::{BytesRef, Frame, FrameRef, TargetRef, own_id};
-use crate::http::custom::Response;
+use crate::http::app_response::Response;
 use crate::http::request::RequestHead;
 use crate::namespace::{Namespace, NamespaceRef};
 use crate::status::{ConnectionInfo, DisconnectReason, State, Status};

@@ -13,7 +13,7 @@ use crate::admin::endpoint::AdminAction;
 use crate::event::{Event, EventError};
 use crate::event_stream::frame::{Frame, own_id};
 use crate::http::body::BodyReader;
-use crate::http::publish::{max_json_bytes, parse_event};
+use crate::http::event_json::{max_json_bytes, parse_event};
 use crate::http::request::{Reject, RequestHead, RequestReader};
 use crate::http::response::Answer;
 use crate::http::route::{self, PublishQuery};

@@ -5,11 +5,11 @@
 //! meets a request that a proxy may have read differently. Knows no socket, no clock and no engine; a test can be the
 //! network.
 
+pub(crate) mod app_response;
 pub mod body;
-pub(crate) mod custom;
-pub(crate) mod proxy;
 #[cfg(feature = "publish")]
-pub(crate) mod publish;
+pub(crate) mod event_json;
+pub(crate) mod proxy;
 pub mod request;
 pub mod response;
 pub mod route;

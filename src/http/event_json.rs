@@ -20,7 +20,7 @@ pub(crate) fn max_json_bytes(max_event: usize) -> usize {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form<'a> {
+struct EventJson<'a> {
     namespace: Option<String>,
     namespaces: Option<Vec<String>>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -40,7 +40,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawV
 /// # Errors
 /// What is wrong with it and where, in one sentence.
 pub(crate) fn parse_event(json: &[u8]) -> Result<Event, String> {
-    let form: Form<'_> = serde_json::from_slice(json)
+    let form: EventJson<'_> = serde_json::from_slice(json)
         .map_err(|error| format!("not the JSON form of an event: {}", told(&error)))?;
     let mut namespaces = match (form.namespace, form.namespaces) {
         (Some(namespace), None) => vec![namespace],
