@@ -49,7 +49,6 @@ mod forgotten;
 mod history;
 mod trie;
 
-mod access;
 #[cfg(feature = "admin")]
 mod admin;
 mod status;
@@ -78,13 +77,10 @@ mod documents {
     struct Embedding;
 }
 
-#[cfg(feature = "admin")]
-pub use access::AdminAccess;
-pub use access::PublishAccess;
 pub use cidr::{Cidr, CidrError};
 #[cfg(feature = "admin")]
-pub use config::Admin;
-pub use config::{Config, ConfigError, Fsync};
+pub use config::{Admin, AdminAccess};
+pub use config::{Config, ConfigError, Fsync, PublishAccess};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
@@ -105,8 +101,8 @@ pub use subscription::{RecvTimeoutError, Subscription};
 #[doc(hidden)]
 pub mod internals {
     #[cfg(feature = "admin")]
-    pub use crate::access::AdminAccess;
-    pub use crate::access::{Access, PublishAccess};
+    pub use crate::config::AdminAccess;
+    pub use crate::config::{Access, PublishAccess};
     #[cfg(feature = "disk")]
     pub use crate::disk::{Disk, Files, Folder, SKIP};
     #[cfg(feature = "admin")]

@@ -1,6 +1,6 @@
 //! Signing in: the token of a page's user, in a cookie that no script can read and no other site can send.
 
-use crate::access::same_secret;
+use crate::http::access::same_secret;
 use crate::http::request::RequestHead;
 
 const COOKIE: &str = "fanfare-admin";

@@ -5,11 +5,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-#[cfg(feature = "admin")]
 use core::net::SocketAddr;
 
 use crate::cidr::Cidr;
 use crate::event::{EventLimits, MAX_FIELD_BYTES, max_frame_bytes};
+use crate::http::header::check_header;
 use crate::namespace::NamespaceLimits;
 
 /// Every option of a server; the [`Builder`](crate::Builder) sets them by the same names.
@@ -123,6 +123,40 @@ pub enum Fsync {
     Interval,
     /// When the operating system likes, and at a clean end.
     Never,
+}
+
+/// Who may publish over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishAccess {
+    /// Whoever shows the token.
+    Token,
+    /// Whoever reaches the server, which is bound to a loopback address.
+    Open,
+    /// Nobody: there is no token, and the server is bound to an address that others can reach.
+    Closed,
+}
+
+/// Who may see the status and the metrics, and disconnect.
+#[cfg(feature = "admin")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminAccess {
+    /// Whoever shows the token.
+    Token,
+    /// Whoever reaches the server, which is bound to a loopback address.
+    Open,
+    /// Nobody: there is no token, and the server is bound to an address that others can reach.
+    Closed,
+    /// Nobody: it is turned off.
+    Off,
+}
+
+/// What requests are checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// Who may publish.
+    pub publish: PublishAccess,
+    /// Every address that the server is bound to is a loopback address.
+    pub loopback: bool,
 }
 
 /// Bytes that all retained events may take together, by default.
@@ -345,12 +379,47 @@ impl Config {
         }
     }
 
+    /// Who may publish over HTTP on a server that is bound to an address.
+    pub fn publish_access(&self, bound: &SocketAddr) -> PublishAccess {
+        self.access(std::slice::from_ref(bound)).publish
+    }
+
+    /// Who may see the status and the metrics of a server that is bound to an address, or that serves them on one of their own.
+    #[cfg(feature = "admin")]
+    pub fn admin_access(&self, bound: &SocketAddr) -> AdminAccess {
+        let bound = match &self.admin {
+            Admin::Off => return AdminAccess::Off,
+            Admin::On => bound,
+            Admin::At(own) => own,
+        };
+        match &self.admin_token {
+            Some(_) => AdminAccess::Token,
+            None if is_loopback(bound) => AdminAccess::Open,
+            None => AdminAccess::Closed,
+        }
+    }
+
+    /// What requests are checked against on a server that is bound to these addresses.
+    pub(crate) fn access(&self, bound: &[SocketAddr]) -> Access {
+        let loopback = bound.iter().all(is_loopback);
+        let publish = match (&self.publish_token, loopback) {
+            (Some(_), _) => PublishAccess::Token,
+            (None, true) => PublishAccess::Open,
+            (None, false) => PublishAccess::Closed,
+        };
+        Access { publish, loopback }
+    }
+
     /// `max_lag`, with room for the largest frame, not the largest data, and for what may have gathered before it: else
     /// those who take all they are given would be cut for what they were not yet given.
     pub(crate) fn lag_limit(&self) -> usize {
         let least = max_frame_bytes(self.max_event).saturating_add(self.write_budget);
         self.max_lag.max(least)
     }
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn is_origin(origin: &str) -> bool {
@@ -363,33 +432,6 @@ fn is_origin(origin: &str) -> bool {
         && scheme.bytes().all(is_scheme)
         && !host.is_empty()
         && host.bytes().all(is_host)
-}
-
-/// Whether a header may be added to a response.
-pub(crate) fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
-    const FRAMING: [&str; 4] = [
-        "connection",
-        "content-length",
-        "transfer-encoding",
-        "trailer",
-    ];
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(is_token) {
-        return Err("is no header name");
-    }
-    if FRAMING
-        .iter()
-        .any(|framing| name.eq_ignore_ascii_case(framing))
-    {
-        return Err("says how the connection is used and cannot be set");
-    }
-    if !value
-        .bytes()
-        .all(|b| b.is_ascii_graphic() || b == b' ' || b == b'\t')
-    {
-        return Err("has a value with characters other than visible ASCII");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -33,8 +33,8 @@ use std::time::{Duration, Instant};
 use core::net::SocketAddr;
 use slab::Slab;
 
-use crate::access::Access;
 use crate::cidr::masked;
+use crate::config::Access;
 use crate::config::Config;
 use crate::event_log::Slices;
 use crate::event_stream::frame::{BytesRef, Frame, FrameRef, TargetRef, own_id};

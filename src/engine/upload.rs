@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Instant;
 
-use crate::access::{PublishAccess, shows_token};
 #[cfg(feature = "admin")]
 use crate::admin::endpoint::AdminAction;
+use crate::config::PublishAccess;
 use crate::event::{Event, EventError};
 use crate::event_stream::frame::{Frame, own_id};
+use crate::http::access::shows_token;
 use crate::http::body::BodyReader;
 use crate::http::event_json::{max_json_bytes, parse_event};
 use crate::http::request::{Reject, RequestHead, RequestReader};

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::config::check_header;
+use crate::http::header::check_header;
 use crate::http::request::RequestHead;
 use crate::http::response::{self, Answer, Headers, Parts};
 

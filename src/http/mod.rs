@@ -5,10 +5,13 @@
 //! meets a request that a proxy may have read differently. Knows no socket, no clock and no engine; a test can be the
 //! network.
 
+#[cfg(feature = "publish")]
+pub(crate) mod access;
 pub(crate) mod app_response;
 pub mod body;
 #[cfg(feature = "publish")]
 pub(crate) mod event_json;
+pub(crate) mod header;
 pub(crate) mod proxy;
 pub mod request;
 pub mod response;

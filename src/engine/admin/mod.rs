@@ -9,11 +9,12 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::access::{AdminAccess, PublishAccess, same_secret, shows_token};
 use crate::admin::endpoint::{AdminAction, DisconnectRequest, Endpoint, LoginRequest};
 use crate::admin::json::{LoopJson, SessionJson, StatusJson, json};
 use crate::admin::metrics::{Measures, Series};
 use crate::admin::{assets, session};
+use crate::config::{AdminAccess, PublishAccess};
+use crate::http::access::{same_secret, shows_token};
 use crate::http::request::{Reject, RequestHead, RequestReader};
 use crate::http::response::{self, Answer};
 use crate::http::{proxy, route};
