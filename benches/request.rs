@@ -6,7 +6,8 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::internals::request::{Progress, RequestHead, RequestReader};
+use fanfare::internals::Progress;
+use fanfare::internals::request::{RequestHead, RequestReader};
 
 /// A method, a target and headers: all that either of the two finds in a head.
 type Parts = (String, String, Vec<(String, String)>);

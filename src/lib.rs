@@ -111,6 +111,6 @@ pub mod internals {
     pub use crate::event::{EventLimits, max_frame_bytes};
     pub use crate::event_log::{EventLog, Extent, Slices};
     pub use crate::event_stream::frame::{BytesRef, Frame, FrameRef, Target, TargetRef};
-    pub use crate::http::{body, request, response, route};
+    pub use crate::http::{Progress, Reject, body, request, response, route};
     pub use crate::trie::Trie;
 }

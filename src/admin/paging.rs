@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use crate::http::request::{Reject, decimal};
+use crate::http::Reject;
+use crate::http::request::decimal;
 use crate::http::route::{decode_form, query_pairs};
 
 /// Rows that one answer has at the most.

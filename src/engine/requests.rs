@@ -5,9 +5,10 @@ use std::time::Instant;
 use core::net::SocketAddr;
 
 use crate::http::proxy;
-use crate::http::request::{Progress, Reject, RequestHead, RequestReader};
+use crate::http::request::{RequestHead, RequestReader};
 use crate::http::response::{self, Answer, Headers};
 use crate::http::route::{self, Replay, Route};
+use crate::http::{Progress, Reject};
 use crate::namespace::Namespace;
 use crate::status::DisconnectReason;
 

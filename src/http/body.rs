@@ -3,7 +3,8 @@
 //! Owns the framing, a length or chunks, and its limits. Holds no data: what it reads is lent from the input, so a body of
 //! any length passes through. Must not know how much data a request may carry or what it means.
 
-use crate::http::request::{BodyLength, Reject, is_text};
+use crate::http::Reject;
+use crate::http::request::{BodyLength, is_text};
 
 /// Bytes a chunk's size and extensions may have together, line end excepted.
 pub const MAX_CHUNK_LINE_BYTES: usize = 256;

@@ -111,7 +111,8 @@ fn address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request::{Progress, RequestReader};
+    use crate::http::Progress;
+    use crate::http::request::RequestReader;
 
     fn head(headers: &str) -> RequestHead {
         let mut reader = RequestReader::default();

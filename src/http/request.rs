@@ -6,6 +6,8 @@
 use core::net::Ipv6Addr;
 use std::fmt;
 
+use crate::http::{Progress, Reject};
+
 /// Bytes a head may have, from the method to the empty line that ends it.
 pub const MAX_HEAD_BYTES: usize = 8 * 1024;
 
@@ -18,40 +20,6 @@ const MAX_EMPTY_LINES: u8 = 2;
 /// What an empty reader may keep allocated. A request's worth, so that a connection in use does not allocate for each
 /// one; beyond that, idle connections would add up.
 const KEPT_BYTES: usize = 4 * 1024;
-
-/// How far a reader is: "not yet" is no error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress<T> {
-    /// More bytes are needed.
-    Incomplete,
-    /// It is all there.
-    Complete(T),
-}
-
-/// Why a request is refused: a status, and the sentence for the error's body. The connection ends after it when the
-/// request could not be read to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reject {
-    /// The HTTP status to answer with.
-    pub status: u16,
-    /// What was wrong, for people.
-    pub message: String,
-}
-
-impl Reject {
-    /// A refusal with this status and message.
-    pub fn new(status: u16, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-        }
-    }
-
-    /// 400: the request is not what the protocol allows.
-    pub fn bad(message: impl Into<String>) -> Self {
-        Self::new(400, message)
-    }
-}
 
 /// How long the body behind a head is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -263,7 +263,8 @@ fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request::{Progress, RequestReader};
+    use crate::http::Progress;
+    use crate::http::request::RequestReader;
 
     fn text(bytes: Vec<u8>) -> String {
         String::from_utf8(bytes).unwrap()

@@ -5,7 +5,8 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::http::request::{Reject, RequestHead, decimal, split_authority};
+use crate::http::Reject;
+use crate::http::request::{RequestHead, decimal, split_authority};
 use crate::namespace::{Namespace, NamespaceLimits};
 
 /// Namespaces one stream may have, as asked for.
@@ -328,7 +329,8 @@ fn is_own_origin(origin: &[u8], host: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request::{Progress, RequestReader};
+    use crate::http::Progress;
+    use crate::http::request::RequestReader;
 
     fn head(text: &str) -> RequestHead {
         let mut reader = RequestReader::default();
