@@ -86,7 +86,7 @@ pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
 pub use forgotten::LastEvents;
 pub use history::{EventStore, Record, Recovered};
-pub use http::custom::Response;
+pub use http::app_response::Response;
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
 pub use publisher::{Publisher, SendError};

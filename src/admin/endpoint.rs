@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::http::request::Reject;
+use crate::http::Reject;
 use crate::namespace::{Namespace, NamespaceLimits};
 
 /// What a request to the status page or the metrics asks for.
