@@ -28,11 +28,13 @@ enum Layer {
 fn layer(path: &str) -> Option<Layer> {
     let module = path.trim_end_matches(".rs").trim_end_matches("/mod");
     Some(match module {
+        // The syntax of headers, which the configuration checks, too.
+        "http/header" => Layer::Words,
         "queue/buffer" | "rollup/pending" | "store" | "store/last_events" => Layer::Parts,
         _ => match module.split('/').next().unwrap_or(module) {
             "cidr" | "config" | "event" | "json" | "namespace" | "status" => Layer::Words,
-            "access" | "admin" | "event_log" | "event_stream" | "forgotten" | "history"
-            | "http" | "log" | "trie" => Layer::Parts,
+            "admin" | "event_log" | "event_stream" | "forgotten" | "history" | "http" | "log"
+            | "trie" => Layer::Parts,
             "engine" => Layer::Engine,
             "disk" | "publisher" | "queue" | "rollup" | "server" | "store" | "subscription" => {
                 Layer::Drivers
@@ -65,7 +67,6 @@ const DRIVERS_ONLY: [&str; 13] = [
 /// Imports that point up or close a circle and are still there. The list must shrink: an entry that is no longer
 /// needed fails the test.
 const ALLOWED: &[(&str, &str)] = &[
-    ("config/mod.rs", "event_stream/encode.rs"),
     ("engine/connection.rs", "engine/admin/mod.rs"),
     ("engine/connection.rs", "engine/upload.rs"),
     ("engine/topic.rs", "engine/retention.rs"),
