@@ -32,6 +32,9 @@
 //! Without default features there is the engine alone, on mio, httparse, bytes, slab and crossbeam-channel, and on socket2
 //! and rustix for socket options and the descriptor limit.
 
+// Tests may unwrap: what fails there fails the test.
+#![warn(clippy::unwrap_used)]
+
 // In reading order: words,
 mod cidr;
 mod event;

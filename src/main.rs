@@ -1,5 +1,7 @@
 //! The `fanfare` program.
 
+#![warn(clippy::unwrap_used)]
+
 mod cli;
 
 use std::process::ExitCode;

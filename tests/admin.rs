@@ -1,9 +1,5 @@
 //! The status page and what is beside it, over real sockets: who may have it, what it says, and that what clients say of themselves stays text.
 #![cfg(feature = "admin")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
 
 mod support;
 

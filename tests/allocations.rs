@@ -1,10 +1,6 @@
 //! What is allocated to publish and deliver events: nothing per delivery, and nothing that grows with what is elsewhere.
 //!
 //! Alone in its program, as counting replaces the allocator of all of it. Growing a vector counts as an allocation.
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
 
 #[path = "support/crowd.rs"]
 mod crowd;

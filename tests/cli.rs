@@ -1,12 +1,7 @@
 //! The program as a user meets it: what it says, where, and with which exit code.
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
 #![cfg(feature = "cli")]
 
-#[path = "support/program.rs"]
-mod program;
+mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -14,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use program::{Serving, fanfare, read_until, run};
+use support::program::{Process, Serving, fanfare, read_until, run};
 
 /// Says where a file of this test is, with this text in it.
 fn file(folder: &Path, name: &str, text: &str) -> String {
@@ -149,7 +144,7 @@ fn variables_are_named_when_they_are_wrong_or_unknown() {
         ("FANFARE_PORT", "8001", "unknown variable FANFARE_PORT"),
         ("FANFARE_MAX_LAGG", "7", "unknown variable FANFARE_MAX_LAGG"),
     ] {
-        let output = fanfare().arg("serve").env(name, value).output().unwrap();
+        let output = Process::start(fanfare().arg("serve").env(name, value)).output();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2));
         assert!(
@@ -178,7 +173,7 @@ fn an_argument_that_is_no_unicode_is_no_panic() {
     let name = std::ffi::OsStr::from_bytes(b"\xff.yaml");
     let mut command = fanfare();
     command.args(["serve", "--config"]).arg(name);
-    let output = command.args(["--max-lag", "3x"]).output().unwrap();
+    let output = Process::start(command.args(["--max-lag", "3x"])).output();
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stderr.starts_with(b"fanfare: invalid value '3x'"));
 }
@@ -221,8 +216,8 @@ fn spaces_between_origins_are_no_part_of_them() {
 fn a_secret_is_not_in_the_help() {
     let mut command = fanfare();
     command.args(["serve", "--help"]);
-    let output = command.env("FANFARE_PUBLISH_TOKEN", "hush").output();
-    let help = String::from_utf8(output.unwrap().stdout).unwrap();
+    let output = Process::start(command.env("FANFARE_PUBLISH_TOKEN", "hush")).output();
+    let help = String::from_utf8(output.stdout).unwrap();
     assert!(help.contains("FANFARE_PUBLISH_TOKEN") && !help.contains("hush"));
 }
 

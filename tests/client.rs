@@ -1,14 +1,7 @@
 //! The client against servers that misbehave, over real sockets.
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
 #![cfg(feature = "client")]
 
 mod support;
-
-#[path = "support/odd.rs"]
-mod odd;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use fanfare::client::{Builder, Error, EventSource, GapReason, State, StreamEvent, Update};
-use odd::{CuttingProxy, OddServer, STREAM, hold, value_of};
-use support::PATIENCE;
+use support::odd::{CuttingProxy, OddServer, STREAM, hold, value_of};
+use support::{PATIENCE, join_within, within};
 
 const GONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
@@ -32,16 +25,19 @@ fn source(url: &str) -> Builder {
 
 /// All that comes until it is over, with the reason; a loss of the connection is left out.
 fn run(builder: Builder) -> (Vec<StreamEvent>, Error) {
-    let mut events = Vec::new();
-    for update in builder.build().unwrap() {
-        match update {
-            Update::Event(event) => events.push(event),
-            Update::Closed(error) => return (events, error),
-            Update::Open | Update::Lost { .. } => {}
-            other => panic!("{other:?}"),
+    let source = builder.build().unwrap();
+    within(PATIENCE, || {
+        let mut events = Vec::new();
+        for update in source {
+            match update {
+                Update::Event(event) => events.push(event),
+                Update::Closed(error) => return (events, error),
+                Update::Open | Update::Lost { .. } => {}
+                other => panic!("{other:?}"),
+            }
         }
-    }
-    panic!("it ended without a reason after {events:?}");
+        panic!("it ended without a reason after {events:?}");
+    })
 }
 
 fn closed(builder: Builder) -> Error {
@@ -624,7 +620,7 @@ fn through_a_proxy_that_cuts_at_random_nothing_comes_twice_or_out_of_order() {
             break;
         }
     }
-    let published = publishing.join().unwrap();
+    let published = join_within(PATIENCE, publishing);
     assert!(!seen.is_empty() && seen.iter().all(|number| *number < published));
     assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
 }
@@ -667,7 +663,7 @@ fn with_history_every_event_comes_once_however_often_the_stream_is_cut() {
         };
         assert_eq!(event.data, number.to_string());
     }
-    publishing.join().unwrap();
+    join_within(PATIENCE, publishing);
     assert!(lost > 5, "{lost} cuts");
 }
 

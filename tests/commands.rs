@@ -1,20 +1,14 @@
 //! `fanfare publish` and `fanfare subscribe` as a user meets them.
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
 #![cfg(feature = "cli")]
 
-#[path = "support/odd.rs"]
-mod odd;
-#[path = "support/program.rs"]
-mod program;
+mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 
-use odd::{OddServer, STREAM, hold, value_of};
-use program::{Serving, fanfare, read_until, run};
+use support::odd::{OddServer, STREAM, hold, value_of};
+use support::program::{Process, Serving, fanfare, read_until, run};
+use support::{PATIENCE, join_within};
 
 fn serve(arguments: &[&str]) -> Serving {
     let mut command = fanfare();
@@ -50,14 +44,14 @@ impl Serving {
 
 /// `fanfare subscribe`, connected.
 struct Subscribed {
-    child: Child,
+    child: Process,
     stdout: Option<BufReader<ChildStdout>>,
     stderr: BufReader<ChildStderr>,
 }
 
 impl Subscribed {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.spawn().unwrap();
+        let mut child = Process::start(command);
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         read_until(&mut stderr, "fanfare: connected to http://");
         Self {
@@ -84,21 +78,14 @@ impl Subscribed {
     }
 }
 
-impl Drop for Subscribed {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Runs a command with this on its standard input: exit code and both outputs.
 fn feed(command: &mut Command, input: &[u8]) -> (Option<i32>, String, String) {
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = Process::start(command.stdin(Stdio::piped()));
     let mut stdin = child.stdin.take().unwrap();
     // It need not read all, if it finds something wrong.
     let _ = stdin.write_all(input);
     drop(stdin);
-    let output = child.wait_with_output().unwrap();
+    let output = child.output();
     (
         output.status.code(),
         String::from_utf8(output.stdout).unwrap(),
@@ -174,11 +161,11 @@ fn several_namespaces_are_one_stream() {
 fn lines_are_published_as_they_come() {
     let server = serve(&[]);
     let mut subscribed = server.subscribe(&["/a", "--format", "json", "--count", "4"]);
-    let mut child = server
-        .publish(&["/a", "-", "--event", "e"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = Process::start(
+        server
+            .publish(&["/a", "-", "--event", "e"])
+            .stdin(Stdio::piped()),
+    );
     let mut stdin = child.stdin.take().unwrap();
     // Each has arrived before the next is sent.
     for (line, data) in [("one\n", "one"), ("\"two\"\r\n", "\\\"two\\\""), ("\n", "")] {
@@ -189,7 +176,7 @@ fn lines_are_published_as_they_come() {
     stdin.write_all(b"no line end").unwrap();
     drop(stdin);
     assert!(subscribed.line().contains("no line end"));
-    let output = child.wait_with_output().unwrap();
+    let output = child.output();
     assert_eq!(output.stdout, b"published 4 events\n");
     said(subscribed.end(), 0, "", "");
 }
@@ -202,7 +189,7 @@ fn many_lines_arrive_in_order_and_once() {
     let receiving = std::thread::spawn(move || subscribed.end());
     let output = feed(&mut server.publish(&["/a", "-"]), lines.as_bytes());
     said(output, 0, "published 200000 events\n", "");
-    assert!(receiving.join().unwrap() == (Some(0), lines, String::new()));
+    assert!(join_within(PATIENCE, receiving) == (Some(0), lines, String::new()));
 }
 
 #[test]
@@ -252,11 +239,7 @@ fn a_refused_line_is_named_and_nothing_is_lost_in_silence() {
 #[test]
 fn a_refused_line_is_noticed_while_standard_input_is_still_open() {
     let server = serve(&[]);
-    let mut child = server
-        .publish(&["--ndjson"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = Process::start(server.publish(&["--ndjson"]).stdin(Stdio::piped()));
     let mut stdin = child.stdin.take().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     stdin.write_all(b"wrong\n").unwrap();
@@ -391,11 +374,7 @@ fn time_runs_out() {
     let soon = ["subscribe", "/a", "--url", &url, "--timeout", "50ms"];
     let output = run(&soon);
     assert_eq!((output.status.code(), output.stdout), (Some(0), Vec::new()));
-    let output = fanfare()
-        .args(soon)
-        .args(["--count", "3"])
-        .output()
-        .unwrap();
+    let output = Process::start(fanfare().args(soon).args(["--count", "3"])).output();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
     assert!(
@@ -410,7 +389,7 @@ fn it_ends_quietly_when_nobody_reads_it() {
     let mut subscribed = server.subscribe(&["/a"]);
     drop(subscribed.stdout.take());
     while subscribed.child.try_wait().unwrap().is_none() {
-        server.publish(&["/a", "x"]).output().unwrap();
+        Process::start(&mut server.publish(&["/a", "x"])).output();
     }
     said(subscribed.end(), 0, "", "");
 }
@@ -420,7 +399,7 @@ fn it_ends_quietly_when_it_is_interrupted() {
     let server = serve(&[]);
     for signal in ["-INT", "-TERM"] {
         let mut subscribed = server.subscribe(&["/a"]);
-        server.publish(&["/a", "x"]).output().unwrap();
+        Process::start(&mut server.publish(&["/a", "x"])).output();
         assert_eq!(subscribed.line(), "x\n");
         let kill = format!("kill {signal} {}", subscribed.child.id());
         assert!(
@@ -439,14 +418,14 @@ fn it_comes_back_to_a_server_that_was_killed() {
     let server = serve(&[]);
     let address = server.address.clone();
     let mut subscribed = server.subscribe(&["/a", "--count", "2"]);
-    server.publish(&["/a", "before"]).output().unwrap();
+    Process::start(&mut server.publish(&["/a", "before"])).output();
     assert_eq!(subscribed.line(), "before\n");
     drop(server);
     let told = read_until(&mut subscribed.stderr, "again in");
     assert!(told.contains("fanfare: http://"), "{told}");
     let server = serve(&["--addr", &address]);
     read_until(&mut subscribed.stderr, "connected to");
-    server.publish(&["/a", "after"]).output().unwrap();
+    Process::start(&mut server.publish(&["/a", "after"])).output();
     said(subscribed.end(), 0, "after\n", "");
 }
 
@@ -635,15 +614,11 @@ fn a_load_on_no_server_says_why() {
         &["--size", "1x"],
         &["--token", "a\nb"],
     ] {
-        let output = fanfare().arg("bench").args(arguments).output().unwrap();
+        let output = Process::start(fanfare().arg("bench").args(arguments)).output();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
     let nowhere = tempfile::tempdir().unwrap().path().join("gone/plot.svg");
-    let output = fanfare()
-        .args(["bench", "--plot"])
-        .arg(nowhere)
-        .output()
-        .unwrap();
+    let output = Process::start(fanfare().args(["bench", "--plot"]).arg(nowhere)).output();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("fanfare: cannot draw "), "{stderr}");

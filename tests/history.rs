@@ -1,9 +1,5 @@
 //! History over real sockets: whoever comes back gets what is missing, byte for byte, or is told that something is gone.
 #![cfg(feature = "publish")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
 
 mod support;
 
@@ -43,12 +39,8 @@ fn remember(builder: fanfare::Builder) -> Remembering {
 
 impl Remembering {
     /// What an end or a moment later is true.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the server is looked at until it is so"
-    )]
     fn wait_until(&self, wanted: impl Fn(&Status) -> bool) {
-        let since = std::time::Instant::now();
+        let since = support::now();
         loop {
             let status = self.server.handle.status();
             if wanted(&status) {

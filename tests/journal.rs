@@ -1,8 +1,4 @@
 //! The store that `examples/history.rs` shows does what the documentation of `EventStore` asks for.
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
 
 #[path = "../examples/history.rs"]
 #[allow(dead_code, reason = "what the example runs is its server")]

@@ -10,7 +10,8 @@ use fanfare::{
     Routing, SendError, Server, State, Status, StreamEvent, SubscribeError,
 };
 use support::{
-    Client, LAST, PATIENCE, body, builder, header, next_data, request, start, start_at, status,
+    Client, LAST, PATIENCE, body, builder, expect_no_event, header, join_within, next_data,
+    request, start, start_at, status, within,
 };
 
 fn namespace(path: &str) -> Namespace {
@@ -61,11 +62,11 @@ fn clones_of_a_publisher_share_the_queue_and_no_event_is_lost() {
         .collect();
     threads
         .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+        .for_each(|thread| join_within(PATIENCE, thread));
     server.publish_last();
     let orders: Vec<_> = readers
         .into_iter()
-        .map(|reader| reader.join().unwrap())
+        .map(|reader| join_within(PATIENCE, reader))
         .collect();
     assert!(orders[0] == orders[1], "one total order for all");
     assert_eq!(server.handle.status().events, (THREADS * EACH + 1) as u64);
@@ -86,10 +87,10 @@ fn a_full_queue_gives_the_event_back_and_a_server_takes_it_when_it_runs() {
     );
     let sender = std::thread::spawn(move || publisher.send(event(2)));
     let thread = server.spawn("127.0.0.1:0").unwrap();
-    assert_eq!(sender.join().unwrap(), Ok(()));
+    assert_eq!(join_within(PATIENCE, sender), Ok(()));
     thread.handle().shutdown(PATIENCE);
     let handle = thread.handle().clone();
-    thread.join().unwrap();
+    within(PATIENCE, || thread.join()).unwrap();
     assert_eq!(handle.status().events, 3);
 }
 
@@ -107,7 +108,7 @@ fn the_queue_is_bounded_in_bytes_with_room_for_one_event() {
     let thread = server.spawn("127.0.0.1:0").unwrap();
     assert_eq!(publisher.send(large), Ok(()));
     thread.handle().shutdown(Duration::ZERO);
-    thread.join().unwrap();
+    within(PATIENCE, || thread.join()).unwrap();
 }
 
 #[test]
@@ -174,7 +175,10 @@ fn a_publisher_that_waits_for_room_is_let_go_when_the_server_ends() {
     publisher.send(Event::new("/", "")).unwrap();
     let waiter = std::thread::spawn(move || publisher.send(Event::new("/", "")));
     drop(server);
-    assert!(matches!(waiter.join().unwrap(), Err(SendError::Closed(_))));
+    assert!(matches!(
+        join_within(PATIENCE, waiter),
+        Err(SendError::Closed(_))
+    ));
 }
 
 // Handles
@@ -193,12 +197,12 @@ fn a_handle_works_before_while_and_after_its_server_runs() {
     let early = handle.clone();
     let subscribes = std::thread::spawn(move || early.subscribe(&[Namespace::root()]));
     let thread = std::thread::spawn(move || server.run());
-    let mut subscription = subscribes.join().unwrap().unwrap();
+    let subscription = join_within(PATIENCE, subscribes).unwrap();
     let running = handle.status();
     assert_eq!((running.state, running.subscribers), (State::Serving, 1));
     handle.shutdown(PATIENCE);
-    thread.join().unwrap().unwrap();
-    assert_eq!(subscription.recv(), None);
+    join_within(PATIENCE, thread).unwrap();
+    let subscription = expect_no_event(subscription);
     assert_eq!(subscription.reason(), Some(DisconnectReason::Shutdown));
     let last = handle.status();
     assert_eq!(
@@ -340,7 +344,7 @@ fn a_subscription_that_reads_gets_all_however_much_it_is() {
         let data = next_data(&mut subscription);
         assert_eq!(data.split_once(' ').unwrap().0, number.to_string());
     }
-    thread.join().unwrap();
+    join_within(PATIENCE, thread);
 }
 
 #[test]
@@ -363,7 +367,7 @@ fn a_subscription_that_does_not_read_lags() {
         }
     };
     assert_eq!(ended, RecvTimeoutError::Ended(DisconnectReason::Lagged));
-    assert_eq!(lags.recv(), None);
+    expect_no_event(lags);
     assert_eq!(reads.reason(), None);
 }
 
@@ -474,7 +478,7 @@ fn hooks_are_told_who_came_and_what_became_of_them() {
     assert_eq!((info.id, info.peer), (subscription.id(), None));
     drop(subscription);
     thread.handle().shutdown(Duration::ZERO);
-    thread.join().unwrap();
+    within(PATIENCE, || thread.join()).unwrap();
 }
 
 #[test]
@@ -573,7 +577,7 @@ fn a_server_listens_on_ipv6_and_on_several_addresses() {
     publisher.send(Event::new("/", "last")).unwrap();
     clients.iter_mut().for_each(|client| client.expect(LAST));
     handle.shutdown(Duration::ZERO);
-    thread.join().unwrap().unwrap();
+    join_within(PATIENCE, thread).unwrap();
 }
 
 #[test]
@@ -610,6 +614,6 @@ fn a_server_without_a_port_serves_this_process() {
     publisher.send(Event::new("/a", "x")).unwrap();
     assert_eq!(next_data(&mut subscription), "x");
     handle.shutdown(PATIENCE);
-    assert_eq!(subscription.next(), None);
-    thread.join().unwrap().unwrap();
+    expect_no_event(subscription);
+    join_within(PATIENCE, thread).unwrap();
 }

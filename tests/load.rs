@@ -1,9 +1,5 @@
 //! Crowds: thousands of real sockets on one server, in a process of its own. Nothing here is timed; what is
 //! counted is what arrived, and the server's memory.
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
 #![cfg(feature = "cli")]
 
 use std::fs;

@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,9 @@ use fanfare::internals::{
 use fanfare::{
     Config, DisconnectReason, Event, Namespace, RecvTimeoutError, State, SubscribeError,
 };
-use support::{Client, LAST, PATIENCE, builder, request, start, status};
+use support::{
+    Client, LAST, PATIENCE, builder, expect_no_event, now, request, start, status, within,
+};
 
 /// Takes all it is given.
 struct Sink;
@@ -46,12 +49,8 @@ fn engine_with(config: Config, now: Instant) -> Engine {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an engine has to be told the time"
-)]
 fn a_flood_of_pipelined_requests_is_not_read_faster_than_answered() {
-    let now = Instant::now();
+    let now = now();
     let mut engine = engine(now);
     let conn = engine.accept("127.0.0.1:1".parse().unwrap(), now).unwrap();
     let requests = request("GET /healthz", "").repeat(10);
@@ -149,7 +148,7 @@ fn a_connection_answered_while_the_drain_began_does_not_hold_up_the_end() {
     drop(release);
     let response = client.read_to_cut();
     assert!(response.is_empty() || response.starts_with(b"HTTP/1.1 200 OK\r\n"));
-    thread.join().unwrap();
+    within(PATIENCE, || thread.join()).unwrap();
 }
 
 #[test]
@@ -181,7 +180,7 @@ fn events_queued_at_shutdown_reach_everyone_before_their_stream_ends() {
         client.expect(&format!("data:{number:050}\n\n"));
     }
     assert!(client.read_to_end().starts_with("retry:"));
-    thread.join().unwrap();
+    within(PATIENCE, || thread.join()).unwrap();
 }
 
 #[test]
@@ -198,9 +197,9 @@ fn a_hook_that_panics_does_not_leave_subscriptions_waiting() {
     client.send(request("GET /", ""));
     let ended = subscription.recv_timeout(PATIENCE);
     assert_eq!(ended, Err(RecvTimeoutError::Ended(DisconnectReason::Error)));
-    assert_eq!(subscription.recv(), None);
+    expect_no_event(subscription);
     client.read_to_cut();
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.join()));
+    let panic = catch_unwind(AssertUnwindSafe(|| within(PATIENCE, || thread.join())));
     assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a hook's own bug"));
     assert_eq!(handle.status().state, State::Stopped);
     assert!(publisher.send(Event::new("/", "")).is_err());
@@ -231,12 +230,8 @@ impl Outlet for Portions {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an engine has to be told the time"
-)]
 fn what_the_first_visited_takes_while_its_pass_goes_on_is_not_retained_for_nobody() {
-    let now = Instant::now();
+    let now = now();
     // The last one to join is visited first, and takes the first event and a byte.
     let joins: [fn() -> Vec<Namespace>; 2] = [
         || vec![Namespace::parse("/a").unwrap()],
@@ -267,12 +262,8 @@ fn what_the_first_visited_takes_while_its_pass_goes_on_is_not_retained_for_nobod
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an engine has to be told the time"
-)]
 fn what_only_one_who_left_needed_does_not_wait_for_the_next_event_to_be_dropped() {
-    let now = Instant::now();
+    let now = now();
     let mut engine = engine(now);
     engine.subscribe(vec![Namespace::root()], now).unwrap();
     let full = engine.subscribe(vec![Namespace::root()], now).unwrap();
@@ -291,12 +282,8 @@ fn what_only_one_who_left_needed_does_not_wait_for_the_next_event_to_be_dropped(
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an engine has to be told the time"
-)]
 fn events_gather_while_more_of_them_come_but_not_for_long() {
-    let now = Instant::now();
+    let now = now();
     let mut engine = engine(now);
     engine.subscribe(vec![Namespace::root()], now).unwrap();
     let event = Frame::new(&Event::new("/", "x"), &EventLimits::default()).unwrap();
@@ -321,12 +308,8 @@ fn events_gather_while_more_of_them_come_but_not_for_long() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an engine has to be told the time"
-)]
 fn events_of_one_namespace_do_not_cut_short_how_long_those_of_another_gather() {
-    let begun = Instant::now();
+    let begun = now();
     let mut engine = engine(begun);
     for name in ["/a", "/b"] {
         let namespace = Namespace::parse(name).unwrap();
@@ -360,10 +343,6 @@ fn events_of_one_namespace_do_not_cut_short_how_long_those_of_another_gather() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an engine has to be told the time"
-)]
 fn a_write_is_as_large_as_its_budget_lets_it_be_and_no_larger() {
     /// What each write was given.
     #[derive(Default)]
@@ -380,7 +359,7 @@ fn a_write_is_as_large_as_its_budget_lets_it_be_and_no_larger() {
         fn finish(&mut self, _: ConnId) {}
     }
 
-    let now = Instant::now();
+    let now = now();
     for budget in [100, 4 << 10, 16 << 10, 64 << 10] {
         let mut config = without_history();
         config.write_budget = budget;
@@ -404,12 +383,8 @@ fn a_write_is_as_large_as_its_budget_lets_it_be_and_no_larger() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an engine has to be told the time"
-)]
 fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
-    let mut now = Instant::now();
+    let mut now = now();
     let begun = now;
     let max_lag = 1 << 20;
     let mut config = without_history();
@@ -456,12 +431,8 @@ fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an engine has to be told the time"
-)]
 fn publishing_resumes_when_the_readers_that_blocked_it_leave() {
-    let now = Instant::now();
+    let now = now();
     let mut config = without_history();
     config.max_lag = 1 << 20;
     config.max_event = 16 << 10;
@@ -484,10 +455,6 @@ fn publishing_resumes_when_the_readers_that_blocked_it_leave() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an engine has to be told the time"
-)]
 fn whoever_is_held_back_can_catch_up_also_where_events_may_be_larger_than_max_lag() {
     /// One of the connections takes a mebibyte in 300 milliseconds, the others all they are given.
     struct OneIsSlow(ConnId, usize);
@@ -507,7 +474,7 @@ fn whoever_is_held_back_can_catch_up_also_where_events_may_be_larger_than_max_la
         fn finish(&mut self, _: ConnId) {}
     }
 
-    let begun = Instant::now();
+    let begun = now();
     let mut config = without_history();
     config.max_lag = 1 << 20;
     // So that a subscriber may lack six of them.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fanfare::{Event, EventError, Namespace, Rollup, RollupError, SendError, Server, Subscription};
-use support::{Running, builder, next_data, start};
+use support::{PATIENCE, Running, builder, join_within, next_data, start};
 
 /// Longer than any test: what is due then is published by `flush`, by the end, or not at all.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -91,12 +91,12 @@ fn sums_of_events_are_the_sums_of_what_was_added_by_many_threads() {
     });
     threads
         .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+        .for_each(|thread| join_within(PATIENCE, thread));
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
     for n in 0..EACH {
         *expected.entry(format!("{}", n * 7 % 83)).or_default() += 10;
     }
-    assert_eq!(reader.join().unwrap(), expected);
+    assert_eq!(join_within(PATIENCE, reader), expected);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_key_too_many_is_full_and_waits_for_the_next_event() {
     let waiter = std::thread::spawn(move || waits.add("b", 5).and_then(|()| waits.flush()));
     // It may come before the waiter waits, which then finds room at once.
     rollup.flush().unwrap();
-    assert_eq!(waiter.join().unwrap(), Ok(()));
+    assert_eq!(join_within(PATIENCE, waiter), Ok(()));
     assert_eq!(next_data(&mut events), r#"{"a":2}"#);
     assert_eq!(next_data(&mut events), r#"{"b":5}"#);
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 use fanfare::{DisconnectReason, Event, State};
 #[cfg(feature = "publish")]
 use support::start_at;
-use support::{Client, LAST, STREAM_HEAD, body, builder, header, request, retry_ms, start, status};
+use support::{
+    Client, LAST, PATIENCE, STREAM_HEAD, body, builder, header, join_within, request, retry_ms,
+    start, status,
+};
 
 #[cfg(feature = "publish")]
 const NDJSON: &str = "Content-Type: application/x-ndjson\r\n";
@@ -230,7 +233,7 @@ fn several_namespaces_make_one_stream_in_the_total_order() {
         .collect();
     threads
         .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+        .for_each(|thread| join_within(PATIENCE, thread));
     server.publish_last();
     let all = root.read_through_last();
     assert_eq!(all.matches("data:").count(), 4 * 2_000 + 1);
@@ -262,7 +265,7 @@ fn a_publisher_in_another_thread_is_heard_while_the_loop_sleeps() {
         client.expect(&format!("data:{number}\n\n"));
     }
     drop(sender);
-    thread.join().unwrap();
+    join_within(PATIENCE, thread);
 }
 
 #[test]
@@ -714,7 +717,7 @@ fn a_hundred_thousand_lines_reach_a_subscriber_once_and_in_order() {
     for number in 0..LINES {
         subscriber.expect(&format!("data:{number}\n\n"));
     }
-    let response = writer.join().unwrap();
+    let response = join_within(PATIENCE, writer);
     assert_eq!(body(&response), format!("{{\"published\":{LINES}}}"));
     server.publish_last();
     subscriber.expect(LAST);

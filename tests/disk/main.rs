@@ -1,10 +1,6 @@
 //! The store in files: on a simulated machine that fails and forgets, and on real files.
 //!
 //! `SIM_SEED=n cargo test --test disk` plays the life of one seed again; `SIM_SEEDS=count` says how many fresh ones to play.
-#![allow(
-    clippy::unwrap_used,
-    reason = "what fails in a test's helper fails the test"
-)]
 
 #[path = "../sim/dice.rs"]
 #[allow(

@@ -4,18 +4,56 @@
 
 #![allow(dead_code, reason = "each test program uses a part of what they share")]
 
+pub(crate) mod odd;
+#[cfg(feature = "cli")]
+pub(crate) mod program;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use fanfare::{
     Builder, ConnectionInfo, DisconnectReason, Event, Handle, Publisher, Server, ServerThread,
     Subscription,
 };
 
-/// Longer than anything takes that works; whoever waits so long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest that a test waits for anything; what takes longer has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The time: for what is measured, and for an engine that is driven by hand.
+#[expect(clippy::disallowed_methods, reason = "this is the tests' clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Calls a function that blocks, on a thread of its own, and panics if it takes longer than the limit.
+#[track_caller]
+pub(crate) fn within<T: Send + 'static>(
+    limit: Duration,
+    wait: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let (sender, result) = channel();
+    let waiting = thread::spawn(move || {
+        // The receiver is gone after the limit.
+        let _ = sender.send(wait());
+    });
+    match result.recv_timeout(limit) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => panic!("no end after {limit:?}"),
+        Err(RecvTimeoutError::Disconnected) => {
+            resume_unwind(waiting.join().expect_err("it ended without a result"))
+        }
+    }
+}
+
+/// The result of a thread, which panics if the thread did or does not end within the limit.
+#[track_caller]
+pub(crate) fn join_within<T: Send + 'static>(limit: Duration, thread: JoinHandle<T>) -> T {
+    within(limit, || thread.join()).unwrap_or_else(|panic| resume_unwind(panic))
+}
 
 /// The head of a stream of a server with the default configuration.
 pub(crate) const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\n\
@@ -85,7 +123,7 @@ impl Running {
     /// Publishes in this process.
     pub(crate) fn publish(&self, namespace: &str, data: &str) {
         self.publisher
-            .send(Event::new(namespace, data))
+            .send_timeout(Event::new(namespace, data), PATIENCE)
             .expect("a server that runs");
     }
 
@@ -105,11 +143,8 @@ impl Running {
 
     /// Waits for the server to end by itself.
     pub(crate) fn join(mut self) {
-        self.thread
-            .take()
-            .expect("nobody else takes it")
-            .join()
-            .expect("a run without errors");
+        let thread = self.thread.take().expect("nobody else takes it");
+        within(PATIENCE, || thread.join()).expect("a run without errors");
     }
 }
 
@@ -119,11 +154,11 @@ impl Drop for Running {
         let Some(thread) = self.thread.take() else {
             return;
         };
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.join()));
-        if !std::thread::panicking() {
-            ended
-                .expect("a server that does not panic")
-                .expect("a run without errors");
+        if thread::panicking() {
+            // The test has failed already, and a second panic would hide why.
+            let _ = catch_unwind(AssertUnwindSafe(|| within(PATIENCE, || thread.join())));
+        } else {
+            within(PATIENCE, || thread.join()).expect("a run without errors");
         }
     }
 }
@@ -328,6 +363,14 @@ pub(crate) fn retry_ms(stream: &str) -> Option<u64> {
 /// The next event of a subscription, which has to come.
 pub(crate) fn next_data(subscription: &mut Subscription) -> String {
     subscription.recv_timeout(PATIENCE).expect("an event").data
+}
+
+/// Reads a subscription that has ended: no event comes, and the next call does not wait for one.
+#[track_caller]
+pub(crate) fn expect_no_event(mut subscription: Subscription) -> Subscription {
+    let (event, subscription) = within(PATIENCE, || (subscription.recv(), subscription));
+    assert_eq!(event, None);
+    subscription
 }
 
 /// A server's builder with what most tests want: no keepalive between their events, and no IDs but their own.

@@ -1,17 +1,13 @@
 //! A server that behaves as a test wants it to, however badly; and a proxy that cuts connections at random.
 
-#![allow(dead_code, reason = "each test program uses a part of what they share")]
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-/// Longer than anything takes that works.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::{PATIENCE, join_within};
 
 /// The usual head of an event stream that ends with its connection.
 pub(crate) const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
@@ -54,7 +50,7 @@ impl Drop for Listening {
         // It looks up when somebody comes.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            join_within(PATIENCE, thread);
         }
     }
 }
@@ -157,7 +153,7 @@ impl CuttingProxy {
             let _ = std::io::copy(&mut (&upstream).take(budget(number)), &mut (&client));
             let _ = client.shutdown(Shutdown::Both);
             let _ = upstream.shutdown(Shutdown::Both);
-            let _ = up.join();
+            join_within(PATIENCE, up);
         });
         Self { listening }
     }

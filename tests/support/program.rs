@@ -1,14 +1,74 @@
 //! The program as the tests start it.
 
-#![allow(dead_code, reason = "each test program uses a part of what they share")]
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
 use std::time::Duration;
 
-/// Longer than anything takes that works.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::PATIENCE;
+
+/// The longest life of a program: one that hangs is killed, so that its test fails instead.
+const LIFETIME: Duration = PATIENCE.saturating_mul(3);
+
+/// A running program, which ends with its test.
+pub(crate) struct Process {
+    /// None once its output was waited for.
+    child: Option<Child>,
+    /// Dropped when the program has ended.
+    _is_running: Sender<()>,
+}
+
+impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let child = command.spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let (is_running, ended) = channel::<()>();
+        thread::spawn(move || {
+            if ended.recv_timeout(LIFETIME) == Err(RecvTimeoutError::Timeout) {
+                // It may end at this very moment.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        });
+        Self {
+            child: Some(child),
+            _is_running: is_running,
+        }
+    }
+
+    /// Waits for the end; returns what its outputs still hold.
+    pub(crate) fn output(mut self) -> Output {
+        let child = self.child.take().expect("only this takes it");
+        child.wait_with_output().unwrap()
+    }
+}
+
+impl Deref for Process {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        self.child.as_ref().expect("the output is asked for last")
+    }
+}
+
+impl DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Child {
+        self.child.as_mut().expect("the output is asked for last")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
 
 /// The program, with nothing on its standard input.
 pub(crate) fn fanfare() -> Command {
@@ -22,7 +82,7 @@ pub(crate) fn fanfare() -> Command {
 
 /// Runs the program to its end.
 pub(crate) fn run(arguments: &[&str]) -> Output {
-    fanfare().args(arguments).output().unwrap()
+    Process::start(fanfare().args(arguments)).output()
 }
 
 /// Reads line by line, as a bare `read` may be interrupted, until something in the text is there.
@@ -37,19 +97,19 @@ pub(crate) fn read_until(stream: &mut impl BufRead, wanted: &str) -> String {
 
 /// The program, serving on a port of its own.
 pub(crate) struct Serving {
-    pub(crate) child: Child,
+    pub(crate) child: Process,
     pub(crate) stdout: BufReader<ChildStdout>,
     pub(crate) address: String,
 }
 
 impl Serving {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.spawn().unwrap();
+        let mut child = Process::start(command);
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let Some(address) = line.strip_prefix("fanfare listening on http://") else {
-            let output = child.wait_with_output().unwrap();
+            let output = child.output();
             panic!("{line}{}", String::from_utf8_lossy(&output.stderr));
         };
         let address = address.trim();
@@ -96,12 +156,5 @@ impl Serving {
             .read_to_string(&mut log)
             .unwrap();
         (self.child.wait().unwrap().code(), log)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
