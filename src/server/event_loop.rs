@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::engine::AdminSetup;
 use crate::engine::{ConnId, Engine, ReadInterest};
 use crate::namespace::Namespace;
-use crate::publisher::QueueReader;
+use crate::queue::QueueReader;
 use crate::server::Startup;
 use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
 use crate::server::hooks::Hooks;
@@ -102,7 +102,7 @@ impl EventLoop {
             event_store,
         } = startup;
         let poll = Poll::new()?;
-        queue.queue.set_waker(Waker::new(poll.registry(), WAKER)?);
+        queue.set_waker(Waker::new(poll.registry(), WAKER)?);
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         let common = sockets.common.len();
@@ -123,7 +123,7 @@ impl EventLoop {
         set_admin(&mut engine, &config, &addresses, listeners.len() > common);
         engine.set_access(config.access(&addresses));
         let store = event_store.map(|event_store| {
-            let queue = Arc::clone(&queue.queue);
+            let queue = queue.sender();
             StoreThread::spawn(event_store, move || queue.wake())
         });
         run.set_at_rest(None);

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::event::max_frame_bytes;
 use crate::namespace::Namespace;
-use crate::publisher::Queue;
+use crate::queue::Queue;
 use crate::status::{State, Status};
 use crate::subscription::{Pipe, Subscription};
 

@@ -24,7 +24,8 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::history::EventStore;
-use crate::publisher::{self, Publisher, QueueReader};
+use crate::publisher::Publisher;
+use crate::queue::{self, QueueReader};
 use crate::status::Status;
 
 use event_loop::{EventLoop, Listeners};
@@ -86,9 +87,9 @@ impl Server {
     }
 
     fn with(config: Config, hooks: Hooks) -> Self {
-        let (publisher, queue) =
-            publisher::queue(config.queue, config.queue_bytes, config.event_limits());
-        let (control, commands) = Control::new(Arc::clone(&queue.queue));
+        let (sender, queue) = queue::channel(config.queue, config.queue_bytes);
+        let publisher = Publisher::new(Arc::clone(&sender), config.event_limits());
+        let (control, commands) = Control::new(sender);
         let run = Arc::new(Run::default());
         run.set_at_rest(Some(Status::default()));
         let pipe_bytes = if config.send_buffer > 0 {
