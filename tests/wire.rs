@@ -39,10 +39,10 @@ fn published(subscribers: usize) -> String {
 // Streams
 
 #[test]
-fn a_stream_begins_with_one_write_of_head_retry_and_comment() {
+fn a_stream_begins_with_its_head_retry_and_comment() {
     let server = start(builder().keepalive_text("hello"));
     let mut client = server.ask("GET /subscribe/pets", "");
-    let start = client.read_once();
+    let start = client.read_through(":hello\n\n");
     let retry = retry_ms(&start).unwrap();
     assert_eq!(start, format!("{STREAM_HEAD}retry:{retry}\n:hello\n\n"));
     server

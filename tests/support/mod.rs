@@ -244,12 +244,6 @@ impl Client {
         String::from_utf8_lossy(&self.unread).into_owned()
     }
 
-    /// What one read gives.
-    pub(crate) fn read_once(&mut self) -> String {
-        self.fill();
-        self.take(self.unread.len())
-    }
-
     fn take(&mut self, count: usize) -> String {
         let rest = self.unread.split_off(count);
         let taken = std::mem::replace(&mut self.unread, rest);
