@@ -48,8 +48,7 @@ mod event_stream;
 mod http;
 
 mod event_log;
-mod forgotten;
-mod history;
+mod store;
 mod trie;
 
 #[cfg(feature = "admin")]
@@ -59,8 +58,6 @@ mod status;
 // the engine, and what drives it.
 mod engine;
 
-#[cfg(feature = "disk")]
-mod disk;
 mod publisher;
 mod queue;
 mod rollup;
@@ -87,8 +84,6 @@ pub use config::{Config, ConfigError, Fsync, PublishAccess};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
-pub use forgotten::LastEvents;
-pub use history::{EventStore, Record, Recovered};
 pub use http::app_response::Response;
 pub use http::request::RequestHead;
 pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
@@ -98,6 +93,7 @@ pub use server::builder::Builder;
 pub use server::handle::{Disconnect, Handle, SubscribeError};
 pub use server::{Server, ServerThread};
 pub use status::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
+pub use store::{EventStore, LastEvents, Record, Recovered};
 pub use subscription::{RecvTimeoutError, Subscription};
 
 /// Parts of the inside that the simulator and the benchmarks reach. No part of the public interface.
@@ -106,8 +102,6 @@ pub mod internals {
     #[cfg(feature = "admin")]
     pub use crate::config::AdminAccess;
     pub use crate::config::{Access, PublishAccess};
-    #[cfg(feature = "disk")]
-    pub use crate::disk::{Disk, Files, Folder, SKIP};
     #[cfg(feature = "admin")]
     pub use crate::engine::AdminSetup;
     pub use crate::engine::{ConnId, Engine, Outlet, Published, ReadInterest, SLICE, SURPLUS};
@@ -115,5 +109,7 @@ pub mod internals {
     pub use crate::event_log::{EventLog, Extent, Slices};
     pub use crate::event_stream::frame::{BytesRef, Frame, FrameRef, Target, TargetRef};
     pub use crate::http::{Progress, Reject, body, request, response, route};
+    #[cfg(feature = "disk")]
+    pub use crate::store::disk::{Disk, Files, Folder, SKIP};
     pub use crate::trie::Trie;
 }

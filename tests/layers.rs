@@ -33,10 +33,9 @@ fn layer(path: &str) -> Option<Layer> {
         "queue/buffer" | "rollup/pending" | "store" | "store/last_events" => Layer::Parts,
         _ => match module.split('/').next().unwrap_or(module) {
             "cidr" | "config" | "event" | "json" | "namespace" | "status" => Layer::Words,
-            "admin" | "event_log" | "event_stream" | "forgotten" | "history" | "http" | "log"
-            | "trie" => Layer::Parts,
+            "admin" | "event_log" | "event_stream" | "http" | "log" | "trie" => Layer::Parts,
             "engine" => Layer::Engine,
-            "disk" | "publisher" | "queue" | "rollup" | "server" | "store" | "subscription" => {
+            "publisher" | "queue" | "rollup" | "server" | "store" | "subscription" => {
                 Layer::Drivers
             }
             "cli" | "client" | "lib" | "main" => Layer::Edges,

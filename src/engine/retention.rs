@@ -11,9 +11,9 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::event_log::EventLog;
-use crate::forgotten::LastEvents;
 use crate::namespace::Namespace;
 use crate::status::Status;
+use crate::store::LastEvents;
 
 use super::Engine;
 use super::groups::GroupId;

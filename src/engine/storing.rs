@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event_stream::frame::{Frame, FrameRef, Target};
-use crate::forgotten::LastEvents;
-use crate::history::Record;
 use crate::status::StoreState;
+use crate::store::{LastEvents, Record};
 
 use super::replay::EventIds;
 use super::{ConnId, Engine};

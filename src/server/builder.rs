@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::cidr::Cidr;
 use crate::config::{Config, ConfigError};
 use crate::engine::Routing;
-use crate::history::EventStore;
 use crate::http::request::RequestHead;
 use crate::status::{ConnectionInfo, DisconnectReason};
+use crate::store::EventStore;
 
 use super::Server;
 use super::hooks::Hooks;

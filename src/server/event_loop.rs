@@ -23,7 +23,7 @@ use crate::server::Startup;
 use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
 use crate::server::hooks::Hooks;
 use crate::server::socket::{Peer, Peers, Remote};
-use crate::server::store::{Batch, Reply, StoreThread};
+use crate::server::store_thread::{Batch, Reply, StoreThread};
 use crate::status::{DisconnectReason, State, Status, StoreState};
 use crate::subscription::Pipe;
 

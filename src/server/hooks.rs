@@ -1,8 +1,8 @@
 //! The application's hooks and its own store.
 
 use crate::engine::RouteHook;
-use crate::history::EventStore;
 use crate::status::{ConnectionInfo, DisconnectReason};
+use crate::store::EventStore;
 
 type ConnectHook = Box<dyn FnMut(&ConnectionInfo) + Send>;
 type DisconnectHook = Box<dyn FnMut(&ConnectionInfo, DisconnectReason) + Send>;

@@ -7,7 +7,7 @@ pub(crate) mod hooks;
 #[cfg(target_os = "linux")]
 pub(crate) mod sendfile;
 pub(crate) mod socket;
-pub(crate) mod store;
+pub(crate) mod store_thread;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -20,13 +20,13 @@ use std::time::{Instant, SystemTime};
 use crossbeam_channel::Receiver;
 
 use crate::config::Config;
-#[cfg(feature = "disk")]
-use crate::disk::Disk;
 use crate::engine::Engine;
-use crate::history::EventStore;
 use crate::publisher::Publisher;
 use crate::queue::{self, QueueReader};
 use crate::status::Status;
+use crate::store::EventStore;
+#[cfg(feature = "disk")]
+use crate::store::disk::Disk;
 
 use event_loop::{EventLoop, Listeners};
 use handle::{Command, Control, Handle, Run};

@@ -3,14 +3,19 @@
 //! Owns the words between the engine's memory and a store. Knows neither files nor threads: a driver calls an [`EventStore`] on a thread of
 //! its own, so that a store may take its time.
 
+#[cfg(feature = "disk")]
+pub(crate) mod disk;
+mod last_events;
+
 use std::io;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 use crate::event_stream::frame::{Frame, Target};
-use crate::forgotten::LastEvents;
 use crate::namespace::Namespace;
+
+pub use last_events::LastEvents;
 
 /// One event as a store keeps it: its number in the total order, where it was published, and its bytes.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
 
-use crate::history::{EventStore, Record};
+use crate::store::{EventStore, Record};
 
 /// How long after an append it is synced, at the latest.
 const SYNC_AFTER: Duration = Duration::from_millis(100);
@@ -216,7 +216,7 @@ impl<W: Fn()> Worker<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Recovered;
+    use crate::store::Recovered;
     use crossbeam_channel::never;
 
     /// What a store was asked, and what it answers.

@@ -18,9 +18,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use crate::forgotten::LastEvents;
-use crate::history::Record;
 use crate::namespace::{Namespace, NamespaceLimits};
+use crate::store::LastEvents;
+use crate::store::Record;
 
 const MAGIC: &[u8; 7] = b"fanfare";
 const VERSION: u8 = 2;
