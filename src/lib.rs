@@ -80,7 +80,7 @@ mod documents {
 pub use cidr::{Cidr, CidrError};
 #[cfg(feature = "admin")]
 pub use config::{Admin, AdminAccess};
-pub use config::{Config, ConfigError, Fsync, PublishAccess};
+pub use config::{Config, ConfigError, PublishAccess};
 pub use engine::Routing;
 pub use event::{Event, EventError};
 pub use event_stream::decode::{DecodeError, Decoded, Decoder, StreamEvent};
@@ -93,6 +93,8 @@ pub use server::builder::Builder;
 pub use server::handle::{Disconnect, Handle, SubscribeError};
 pub use server::{Server, ServerThread};
 pub use status::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
+#[cfg(feature = "disk")]
+pub use store::Fsync;
 pub use store::{EventStore, LastEvents, Record, Recovered};
 pub use subscription::{RecvTimeoutError, Subscription};
 

@@ -30,6 +30,7 @@ fn layer(path: &str) -> Option<Layer> {
     Some(match module {
         // The syntax of headers, which the configuration checks, too.
         "http/header" => Layer::Words,
+        "store/fsync" => Layer::Words,
         "queue/buffer" | "rollup/pending" | "store" | "store/last_events" => Layer::Parts,
         _ => match module.split('/').next().unwrap_or(module) {
             "cidr" | "config" | "event" | "json" | "namespace" | "status" => Layer::Words,

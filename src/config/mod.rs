@@ -11,6 +11,8 @@ use crate::cidr::Cidr;
 use crate::event::{EventLimits, MAX_FIELD_BYTES, max_frame_bytes};
 use crate::http::header::check_header;
 use crate::namespace::NamespaceLimits;
+#[cfg(feature = "disk")]
+use crate::store::Fsync;
 
 /// Every option of a server; the [`Builder`](crate::Builder) sets them by the same names.
 #[derive(Debug, Clone)]
@@ -111,18 +113,6 @@ impl std::str::FromStr for Admin {
                 .map_err(|_| "neither `on` nor `off` nor an address such as 127.0.0.1:9001"),
         }
     }
-}
-
-/// When what was appended to the files of `data-dir` is made to survive a power cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Fsync {
-    /// Before it counts: who published waits for the disk.
-    Always,
-    /// At the latest 100 ms later, or when the disk is done with that.
-    #[default]
-    Interval,
-    /// When the operating system likes, and at a clean end.
-    Never,
 }
 
 /// Who may publish over HTTP.

@@ -104,7 +104,7 @@ impl Builder {
 
     /// Sets [`Config::fsync`].
     #[cfg(feature = "disk")]
-    pub fn fsync(mut self, fsync: crate::config::Fsync) -> Self {
+    pub fn fsync(mut self, fsync: crate::store::Fsync) -> Self {
         self.config.fsync = fsync;
         self
     }

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "disk")]
 pub(crate) mod disk;
+#[cfg(feature = "disk")]
+mod fsync;
 mod last_events;
 
 use std::io;
@@ -15,6 +17,8 @@ use bytes::Bytes;
 use crate::event_stream::frame::{Frame, Target};
 use crate::namespace::Namespace;
 
+#[cfg(feature = "disk")]
+pub use fsync::Fsync;
 pub use last_events::LastEvents;
 
 /// One event as a store keeps it: its number in the total order, where it was published, and its bytes.

@@ -38,9 +38,8 @@ use std::time::SystemTime;
 pub use files::{Files, Folder};
 use format::{Header, Mark, NoHeader, State};
 
-use crate::config::Fsync;
 use crate::store::LastEvents;
-use crate::store::{EventStore, Record, Recovered};
+use crate::store::{EventStore, Fsync, Record, Recovered};
 
 /// How far numbers go on after a power cut that may have taken the last ones: more than are published between two syncs.
 pub const SKIP: u64 = 1 << 32;
