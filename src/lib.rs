@@ -62,7 +62,6 @@ mod publisher;
 mod queue;
 mod rollup;
 mod server;
-mod subscription;
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -90,13 +89,15 @@ pub use namespace::{Namespace, NamespaceError, NamespaceLimits};
 pub use publisher::{Publisher, SendError};
 pub use rollup::{Rollup, RollupError};
 pub use server::builder::Builder;
-pub use server::handle::{Disconnect, Handle, SubscribeError};
+pub use server::command::{Disconnect, SubscribeError};
+pub use server::handle::Handle;
+pub use server::pipe::RecvTimeoutError;
+pub use server::subscription::Subscription;
 pub use server::{Server, ServerThread};
 pub use status::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 #[cfg(feature = "disk")]
 pub use store::Fsync;
 pub use store::{EventStore, LastEvents, Record, Recovered};
-pub use subscription::{RecvTimeoutError, Subscription};
 
 /// Parts of the inside that the simulator and the benchmarks reach. No part of the public interface.
 #[doc(hidden)]

@@ -20,12 +20,13 @@ use crate::engine::{ConnId, Engine, ReadInterest};
 use crate::namespace::Namespace;
 use crate::queue::QueueReader;
 use crate::server::Startup;
-use crate::server::handle::{Command, Disconnect, Run, SubscribeError};
+use crate::server::command::{Command, Disconnect, SubscribeError};
+use crate::server::handle::Run;
 use crate::server::hooks::Hooks;
+use crate::server::pipe::Pipe;
 use crate::server::socket::{Peer, Peers, Remote};
 use crate::server::store_thread::{Batch, Reply, StoreThread};
 use crate::status::{DisconnectReason, State, Status, StoreState};
-use crate::subscription::Pipe;
 
 const WAKER: Token = Token(usize::MAX);
 /// The listeners have the tokens below the waker's, connections those from zero up.

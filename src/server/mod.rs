@@ -1,13 +1,16 @@
 //! The server: what is set before it runs, and running it.
 
 pub(crate) mod builder;
+pub(crate) mod command;
 pub(crate) mod event_loop;
 pub(crate) mod handle;
 pub(crate) mod hooks;
+pub(crate) mod pipe;
 #[cfg(target_os = "linux")]
 pub(crate) mod sendfile;
 pub(crate) mod socket;
 pub(crate) mod store_thread;
+pub(crate) mod subscription;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -28,8 +31,9 @@ use crate::store::EventStore;
 #[cfg(feature = "disk")]
 use crate::store::disk::Disk;
 
+use command::{Command, Control};
 use event_loop::{EventLoop, Listeners};
-use handle::{Command, Control, Handle, Run};
+use handle::{Handle, Run};
 use hooks::Hooks;
 
 /// A broadcast server for event streams.

@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::engine::{ConnId, Outlet};
 use crate::event_log::Slices;
 use crate::status::DisconnectReason;
-use crate::subscription::Pipe;
 
+use super::pipe::Pipe;
 #[cfg(target_os = "linux")]
 use super::sendfile::Pages;
 
