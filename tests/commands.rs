@@ -296,7 +296,7 @@ fn a_token_is_shown_and_asked_for() {
     let output = run(&["subscribe", &format!("{}/nowhere", server.url())]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.ends_with("/nowhere: the server answered 404: nothing lives at this path\n"),
+        stderr.ends_with("/nowhere: the server answered 404: unknown path\n"),
         "{stderr}"
     );
 

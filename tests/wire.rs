@@ -378,7 +378,7 @@ fn pipelined_requests_are_answered_in_order_on_one_connection() {
     let not_found = answer(
         "404 Not Found",
         "application/json",
-        "{\"error\":\"nothing lives at this path\"}",
+        "{\"error\":\"unknown path\"}",
         "",
     );
     for _ in 0..count {
@@ -886,7 +886,7 @@ fn without_a_token_publishing_is_closed_to_the_network() {
 fn without_the_feature_nothing_is_published_over_http() {
     let server = start(builder());
     let mut client = server.ask("POST /publish/a", "");
-    let body = "{\"error\":\"not found\"}";
+    let body = "{\"error\":\"unknown path\"}";
     client.expect(&answer("404 Not Found", "application/json", body, ""));
 }
 

@@ -48,7 +48,7 @@ impl Site {
         let path = head.path();
         // Posts come from the feed alone.
         if path.starts_with("/publish") {
-            return Routing::Refuse(404, "nothing lives at this path".into());
+            return Routing::Refuse(404, "unknown path".into());
         }
         if !matches!(head.method(), "GET" | "HEAD") {
             return Routing::Default;

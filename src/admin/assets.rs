@@ -1,7 +1,7 @@
 //! The files of the status page, as they were built into the program.
 
 use crate::http::request::RequestHead;
-use crate::http::response::Answer;
+use crate::http::response::Response;
 
 /// What a page may do: use what came with it, and nothing else. No other page may frame it.
 const CONTENT_SECURITY_POLICY: &str =
@@ -33,37 +33,23 @@ static FILES: [File; 4] = files! {
 };
 
 /// The file of this name, in the form that the request takes, or that it has not changed; `None` when there is none.
-pub(crate) fn answer(name: &str, head: &RequestHead) -> Option<Answer> {
+pub(crate) fn answer(name: &str, head: &RequestHead) -> Option<Response> {
     let name = if name.is_empty() { "index.html" } else { name };
     let file = FILES.iter().find(|file| file.name == name)?;
     let gzip = takes_gzip(head);
     let body = if gzip { file.gzip } else { file.plain };
     let tag = format!("\"{:016x}\"", fnv(body));
-    let known = |tags: &[u8]| {
-        let mut tags = tags.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        tags.any(|known| {
-            known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes()
-        })
-    };
-    let mut answer = if head.values("if-none-match").any(known) {
-        Answer::new(304)
-    } else {
-        Answer {
-            content_type: file.content_type,
-            body: body.into(),
-            ..Answer::new(200)
-        }
-    };
-    if gzip && answer.status == 200 {
-        answer = answer.header("Content-Encoding", "gzip");
+    let mut response = Response::new(file.content_type, body);
+    if gzip {
+        response = response.header("Content-Encoding", "gzip");
     }
-    let answer = answer
+    let response = response
         .header("ETag", tag)
         .header("Cache-Control", "no-cache")
         .header("Vary", "Accept-Encoding")
         .header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         .header("Referrer-Policy", "no-referrer");
-    Some(answer)
+    Some(response)
 }
 
 fn takes_gzip(head: &RequestHead) -> bool {

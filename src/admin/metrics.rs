@@ -14,7 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::admin::histogram::Histogram;
 use crate::http::request::RequestHead;
-use crate::http::response::Answer;
+use crate::http::response::Response;
 use crate::namespace::Namespace;
 use crate::status::{DisconnectReason, State, Status, StoreState};
 
@@ -137,7 +137,7 @@ impl Snapshot {
     }
 
     /// The answer to a scrape, in the format that it asks for.
-    pub(crate) fn answer(self, head: &RequestHead) -> Answer {
+    pub(crate) fn answer(self, head: &RequestHead) -> Response {
         let mut registry = Registry::with_prefix("fanfare");
         registry.register_collector(Box::new(self));
         let mut text = String::new();
@@ -156,11 +156,7 @@ impl Snapshot {
                 in_older_format(&text),
             )
         };
-        Answer {
-            content_type,
-            body: text.into(),
-            ..Answer::new(200)
-        }
+        Response::new(content_type, text)
     }
 }
 

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use crate::http::proxy;
 use crate::http::request::{RequestHead, RequestReader};
-use crate::http::response::{self, Answer, Headers};
+use crate::http::response::{self, Headers, Response};
 use crate::http::route::{self, Replay, Route};
 use crate::http::{Progress, Reject};
 use crate::namespace::Namespace;
@@ -107,7 +107,7 @@ impl Engine {
                         }
                         return ReadInterest::More;
                     }
-                    Err(reject) => self.reject(key, &reject),
+                    Err(reject) => self.reject(key, reject),
                 },
                 #[cfg(feature = "publish")]
                 Phase::Upload(_) => {
@@ -128,11 +128,7 @@ impl Engine {
             return self.answer_admin(key, reader, head);
         }
         if head.method() == "OPTIONS" {
-            let answer = Answer {
-                headers: response::preflight_headers().into(),
-                ..Answer::new(204)
-            };
-            return self.respond(key, reader, head, &answer);
+            return self.respond(key, reader, head, &response::preflight());
         }
         if self.connections[key as usize].surplus {
             return self.answer_overload(key, head);
@@ -149,29 +145,24 @@ impl Engine {
             Routing::Default => route::route(head, &self.config.namespace_limits),
             Routing::Subscribe(namespaces) => Ok(Route::Subscribe { namespaces }),
             Routing::Respond(response) => {
-                let keep_alive = self.keeps_alive(head);
-                let bytes = response.encode(head, &self.cors(head), keep_alive);
-                return self.respond_with(key, reader, &bytes, keep_alive);
+                return self.respond(key, reader, head, &response.checked());
             }
-            Routing::Refuse(status, message) => {
-                Err(Reject::new(status.clamp(400, 599), message).into())
-            }
+            Routing::Refuse(status, message) => Err(Reject::new(status.clamp(400, 599), message)),
         };
         match routed {
             Ok(Route::Subscribe { .. }) if self.is_draining() => self.answer_overload(key, head),
             Ok(Route::Subscribe { namespaces }) => match route::replay(head) {
                 Ok(replay) => self.answer_stream(key, reader, head, namespaces, replay),
                 Err(reject) => {
-                    let answer = Answer::error(reject.status, &reject.message);
-                    self.respond(key, reader, head, &answer);
+                    self.respond(key, reader, head, &reject.into());
                 }
             },
-            Ok(Route::Healthz) => self.respond(key, reader, head, &Answer::text(200, "ok")),
+            Ok(Route::Healthz) => self.respond(key, reader, head, &Response::text(200, "ok")),
             Ok(Route::Readyz) => {
                 let answer = if self.is_draining() {
-                    Answer::error(503, "draining")
+                    Response::error(503, "draining")
                 } else {
-                    Answer::text(200, "ok")
+                    Response::text(200, "ok")
                 };
                 self.respond(key, reader, head, &answer);
             }
@@ -181,16 +172,9 @@ impl Engine {
             }
             #[cfg(not(feature = "publish"))]
             Ok(Route::Publish { .. }) => {
-                self.respond(key, reader, head, &Answer::error(404, "not found"))
+                self.respond(key, reader, head, &Reject::not_found().into())
             }
-            Err(refusal) => {
-                let answer = Answer::error(refusal.status, &refusal.message);
-                let answer = refusal
-                    .allow
-                    .into_iter()
-                    .fold(answer, |answer, allow| answer.header("Allow", allow));
-                self.respond(key, reader, head, &answer);
-            }
+            Err(reject) => self.respond(key, reader, head, &reject.into()),
         }
     }
 
@@ -214,7 +198,7 @@ impl Engine {
         };
         let Ok(begin) = began else {
             let answer =
-                Answer::error(503, "too many namespaces are in use").header("Retry-After", "5");
+                Response::error(503, "too many namespaces are in use").header("Retry-After", "5");
             return self.respond(key, reader, head, &answer);
         };
         if resume.gap.is_none() {
@@ -271,8 +255,8 @@ impl Engine {
             return self.close_with(key, &bytes, DisconnectReason::Overload);
         }
         let wait = self.random.between(5, 30).to_string();
-        let answer = Answer::error(503, "too many connections").header("Retry-After", wait);
-        let bytes = self.answer_bytes(head, &answer, false);
+        let answer = Response::error(503, "too many connections").header("Retry-After", wait);
+        let bytes = answer.encode(head, &self.cors(head), false);
         self.close_with(key, &bytes, DisconnectReason::Overload);
     }
 
@@ -287,21 +271,13 @@ impl Engine {
         response::cors_headers(&self.config.cors_origins, head.header("origin"))
     }
 
-    fn answer_bytes(&self, head: &RequestHead, answer: &Answer, keep_alive: bool) -> Vec<u8> {
-        let mut headers = answer.headers.clone();
-        if answer.shared {
-            headers.extend(self.cors(head));
-        }
-        response::response(answer, &headers, keep_alive, head)
-    }
-
     /// Answers a request whose body, if it has one, was read or is not wanted.
     pub(super) fn respond(
         &mut self,
         key: ConnId,
         reader: Box<RequestReader>,
         head: &RequestHead,
-        answer: &Answer,
+        answer: &Response,
     ) {
         self.respond_after_body(key, reader, head, answer, self.keeps_alive(head));
     }
@@ -316,10 +292,10 @@ impl Engine {
         key: ConnId,
         reader: Box<RequestReader>,
         head: &RequestHead,
-        answer: &Answer,
+        answer: &Response,
         keep_alive: bool,
     ) {
-        let bytes = self.answer_bytes(head, answer, keep_alive);
+        let bytes = answer.encode(head, &self.cors(head), keep_alive);
         self.respond_with(key, reader, &bytes, keep_alive);
     }
 
@@ -344,18 +320,17 @@ impl Engine {
     }
 
     /// Answers what is no request, and ends the connection.
-    pub(super) fn reject(&mut self, key: ConnId, reject: &Reject) {
-        let bytes = response::rejection(reject.status, &reject.message);
+    pub(super) fn reject(&mut self, key: ConnId, reject: Reject) {
         let reason = if reject.status == 408 {
             DisconnectReason::Timeout
         } else {
             DisconnectReason::Protocol
         };
-        self.close_with(key, &bytes, reason);
+        self.close_with(key, &response::rejection(reject), reason);
     }
 
     pub(super) fn refuse_late_request(&mut self, key: ConnId) {
-        self.reject(key, &Reject::new(408, "the request did not come in time"));
+        self.reject(key, Reject::new(408, "the request did not come in time"));
     }
 
     /// Gives a connection its last bytes.

@@ -17,7 +17,7 @@ use crate::http::access::shows_token;
 use crate::http::body::BodyReader;
 use crate::http::event_json::{max_json_bytes, parse_event};
 use crate::http::request::{RequestHead, RequestReader};
-use crate::http::response::Answer;
+use crate::http::response::Response;
 use crate::http::route::{self, PublishQuery};
 use crate::json::json_string;
 use crate::namespace::Namespace;
@@ -61,11 +61,7 @@ enum Verdict {
     /// All of it was taken.
     Done,
     /// A line could not be; nothing behind it was.
-    BadLine {
-        status: u16,
-        line: u64,
-        message: String,
-    },
+    BadLine { line: u64, reject: Reject },
 }
 
 /// Why an event was not published.
@@ -132,7 +128,7 @@ enum Outcome {
     /// There is more to do, after the others.
     Again,
     /// It is over; whether its body was read to the end tells if the connection can go on.
-    Answer(Answer, bool),
+    Answer(Response, bool),
     /// Its body broke the rules of HTTP.
     Broken(Reject),
     /// It waits for the store.
@@ -151,13 +147,15 @@ impl Engine {
         let form = self
             .check_access(head)
             .and_then(|()| match self.store_fails() {
-                true => Err(Answer::error(507, STORE_FAILS)),
+                true => Err(Reject::new(507, STORE_FAILS)),
                 false => self.form_of(head, namespace, query),
             });
         let keep_alive = head.keep_alive() && !head.has_body();
         let form = match form {
             Ok(form) => form,
-            Err(answer) => return self.respond_after_body(key, reader, head, &answer, keep_alive),
+            Err(reject) => {
+                return self.respond_after_body(key, reader, head, &reject.into(), keep_alive);
+            }
         };
         self.begin_upload(key, reader, head, form);
     }
@@ -199,30 +197,27 @@ impl Engine {
         }
     }
 
-    fn check_access(&self, head: &RequestHead) -> Result<(), Answer> {
+    fn check_access(&self, head: &RequestHead) -> Result<(), Reject> {
         if route::is_foreign(head) {
-            return Err(Answer::error(
-                403,
-                "a page of another origin may not publish",
-            ));
+            return Err(Reject::new(403, "a page of another origin may not publish"));
         }
         match (self.access.publish, &self.config.publish_token) {
             (PublishAccess::Token, Some(token)) => {
                 if shows_token(head, token) {
                     return Ok(());
                 }
-                let answer = Answer::error(
+                let reject = Reject::new(
                     401,
                     "publishing needs `Authorization: Bearer` with the publish token",
                 );
-                Err(answer.header("WWW-Authenticate", "Bearer realm=\"fanfare\""))
+                Err(reject.with_header("WWW-Authenticate", "Bearer realm=\"fanfare\""))
             }
             (PublishAccess::Open, _) if route::host_is_loopback(head) => Ok(()),
-            (PublishAccess::Open, _) => Err(Answer::error(
+            (PublishAccess::Open, _) => Err(Reject::new(
                 403,
                 "without a token, publishing is for loopback host names only",
             )),
-            _ => Err(Answer::error(
+            _ => Err(Reject::new(
                 403,
                 "publishing is closed: the server has no publish token and is not bound to a loopback address",
             )),
@@ -234,7 +229,7 @@ impl Engine {
         head: &RequestHead,
         namespace: Option<Namespace>,
         query: PublishQuery,
-    ) -> Result<Form, Answer> {
+    ) -> Result<Form, Reject> {
         let content_type = head.header("content-type").unwrap_or_default();
         let media_type = content_type
             .split(';')
@@ -269,7 +264,7 @@ impl Engine {
             (None, _) => {
                 let message = "POST /publish takes application/json or application/x-ndjson; to publish a body as it is, \
                                name a namespace: POST /publish/<namespace>";
-                return Err(Answer::error(415, message));
+                return Err(Reject::new(415, message));
             }
         };
         if too_large(most) {
@@ -278,10 +273,10 @@ impl Engine {
         Ok(form)
     }
 
-    fn too_large(&self) -> Answer {
-        Answer::error(
+    fn too_large(&self) -> Reject {
+        Reject::new(
             413,
-            &format!("an event may have {} bytes of data", self.config.max_event),
+            format!("an event may have {} bytes of data", self.config.max_event),
         )
     }
 
@@ -346,13 +341,13 @@ impl Engine {
             Outcome::Answer(answer, whole) => self.answer_upload(key, upload, &answer, whole),
             Outcome::Broken(reject) => {
                 self.upload_bytes -= upload.held();
-                self.reject(key, &reject);
+                self.reject(key, reject);
             }
         }
         true
     }
 
-    fn answer_upload(&mut self, key: ConnId, upload: Box<Upload>, answer: &Answer, whole: bool) {
+    fn answer_upload(&mut self, key: ConnId, upload: Box<Upload>, answer: &Response, whole: bool) {
         self.upload_bytes -= upload.held();
         let Upload { head, reader, .. } = *upload;
         let keep_alive = whole && head.keep_alive() && !self.is_draining();
@@ -405,8 +400,8 @@ impl Engine {
                 #[cfg(feature = "admin")]
                 Form::Admin(_) => self.take_action_bytes(partial, piece.data),
             };
-            if let Err(answer) = taken {
-                return Outcome::Answer(answer, false);
+            if let Err(reject) = taken {
+                return Outcome::Answer(reject.into(), false);
             }
             reader.consume(consumed);
             worked += consumed;
@@ -417,24 +412,23 @@ impl Engine {
         Outcome::Again
     }
 
-    fn take_bytes(&self, partial: &mut Vec<u8>, bytes: &[u8], most: usize) -> Result<(), Answer> {
+    fn take_bytes(&self, partial: &mut Vec<u8>, bytes: &[u8], most: usize) -> Result<(), Reject> {
         if partial.len() + bytes.len() > most {
             return Err(self.too_large());
         }
         if self.upload_bytes + bytes.len() > MAX_UPLOAD_BYTES + most {
-            return Err(
-                Answer::error(503, "too many bodies are being received").header("Retry-After", "1")
-            );
+            return Err(Reject::new(503, "too many bodies are being received")
+                .with_header("Retry-After", "1"));
         }
         partial.extend_from_slice(bytes);
         Ok(())
     }
 
     #[cfg(feature = "admin")]
-    fn take_action_bytes(&self, partial: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Answer> {
-        let too_large = |answer: Answer| match answer.status {
-            413 => Answer::error(413, "this is more than such a request needs"),
-            _ => answer,
+    fn take_action_bytes(&self, partial: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Reject> {
+        let too_large = |reject: Reject| match reject.status {
+            413 => Reject::new(413, "this is more than such a request needs"),
+            _ => reject,
         };
         self.take_bytes(partial, bytes, ACTION_MOST)
             .map_err(too_large)
@@ -470,20 +464,16 @@ impl Engine {
     ) -> Result<(), Verdict> {
         let most = max_json_bytes(self.config.max_event);
         let taken = self.take_bytes(partial, bytes, most);
-        taken.map_err(|answer| {
-            let (status, message) = match answer.status {
-                413 => (400, format!("the line is longer than {most} bytes")),
-                status => (status, "too many bodies are being received".into()),
+        taken.map_err(|reject| {
+            let reject = match reject.status {
+                413 => Reject::bad(format!("the line is longer than {most} bytes")),
+                _ => reject,
             };
             let line = match form {
                 Form::Lines { line, .. } => line + 1,
                 _ => 1,
             };
-            Verdict::BadLine {
-                status,
-                line,
-                message,
-            }
+            Verdict::BadLine { line, reject }
         })
     }
 
@@ -507,9 +497,8 @@ impl Engine {
             return Ok(());
         }
         let bad = |status, message| Verdict::BadLine {
-            status,
             line: *number,
-            message,
+            reject: Reject::new(status, message),
         };
         let event = parse_event(line).map_err(|message| bad(400, message))?;
         match self.publish_event(&event, *broadcast, origin) {
@@ -557,11 +546,11 @@ impl Engine {
             Form::Admin(action) => return Outcome::Answer(self.act(*action, &bytes), true),
             Form::Json { .. } => match parse_event(&bytes) {
                 Ok(event) => event,
-                Err(message) => return Outcome::Answer(Answer::error(400, &message), true),
+                Err(message) => return Outcome::Answer(Response::error(400, &message), true),
             },
             Form::Data(namespace, query) => {
                 let Ok(data) = String::from_utf8(bytes) else {
-                    return Outcome::Answer(Answer::error(400, "the body is not UTF-8"), true);
+                    return Outcome::Answer(Response::error(400, "the body is not UTF-8"), true);
                 };
                 let mut event = Event::new(namespace.as_str(), data);
                 event.event_type = query.event.take();
@@ -585,7 +574,7 @@ impl Engine {
                 self.conclude(upload, Verdict::Done)
             }
             Err(problem) => {
-                let answer = Answer::error(problem.status(), &problem.to_string());
+                let answer = Response::error(problem.status(), &problem.to_string());
                 Outcome::Answer(answer, true)
             }
         }
@@ -601,14 +590,14 @@ impl Engine {
         Outcome::Unstored
     }
 
-    fn published_answer(&self, own_id: Option<&str>, published: Published) -> Answer {
+    fn published_answer(&self, own_id: Option<&str>, published: Published) -> Response {
         let mut json = String::from("{\"id\":");
         match self.published_id(own_id, published.seq) {
             Some(id) => json_string(&id, &mut json),
             None => json.push_str("null"),
         }
         json.push_str(&format!(",\"subscribers\":{}}}", published.subscribers));
-        Answer::json(200, json)
+        Response::json(200, json)
     }
 
     /// An event of a request was stored and delivered.
@@ -639,12 +628,11 @@ impl Engine {
         let message = format!("events cannot be stored: {problem}");
         let answer = match (&upload.form, upload.unstored.front()) {
             (form @ Form::Lines { .. }, Some(&line)) => Verdict::BadLine {
-                status: 507,
                 line,
-                message,
+                reject: Reject::new(507, message),
             }
             .answer(form),
-            _ => Answer::error(507, &message),
+            _ => Response::error(507, &message),
         };
         let whole = upload.body.is_done();
         self.end_or_return(origin, upload, Some((answer, whole)));
@@ -672,7 +660,7 @@ impl Engine {
         &mut self,
         origin: Origin,
         upload: Box<Upload>,
-        answer: Option<(Answer, bool)>,
+        answer: Option<(Response, bool)>,
     ) {
         match answer {
             Some((answer, whole)) => self.answer_upload(origin.key, upload, &answer, whole),
@@ -682,22 +670,18 @@ impl Engine {
 }
 
 impl Verdict {
-    fn answer(&self, form: &Form) -> Answer {
+    fn answer(&self, form: &Form) -> Response {
         let published = match form {
             Form::Lines { published, .. } => *published,
             _ => 0,
         };
         match self {
-            Self::Done => Answer::json(200, format!("{{\"published\":{published}}}")),
-            Self::BadLine {
-                status,
-                line,
-                message,
-            } => {
+            Self::Done => Response::json(200, format!("{{\"published\":{published}}}")),
+            Self::BadLine { line, reject } => {
                 let mut body = String::from("{\"error\":");
-                json_string(message, &mut body);
+                json_string(&reject.message, &mut body);
                 body.push_str(&format!(",\"line\":{line},\"published\":{published}}}"));
-                Answer::json(*status, body)
+                Response::json(reject.status, body)
             }
         }
     }

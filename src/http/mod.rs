@@ -7,7 +7,6 @@
 
 #[cfg(feature = "publish")]
 pub(crate) mod access;
-pub(crate) mod app_response;
 pub mod body;
 #[cfg(feature = "publish")]
 pub(crate) mod event_json;
@@ -16,6 +15,8 @@ pub(crate) mod proxy;
 pub mod request;
 pub mod response;
 pub mod route;
+
+use std::borrow::Cow;
 
 /// How far a reader is: "not yet" is no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,14 +27,17 @@ pub enum Progress<T> {
     Complete(T),
 }
 
-/// Why a request is refused: a status, and the sentence for the error's body. The connection ends after it when the
-/// request could not be read to its end.
+/// A refused request: the status, the message and at most one header of the error response.
+///
+/// If the request could not be read to its end, the connection ends with the response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
-    /// The HTTP status to answer with.
+    /// The HTTP status of the response.
     pub status: u16,
-    /// What was wrong, for people.
+    /// What was wrong; the text of the response's `error`.
     pub message: String,
+    /// What else the response has to say, such as `Allow` with 405.
+    pub header: Option<(&'static str, Cow<'static, str>)>,
 }
 
 impl Reject {
@@ -42,11 +46,28 @@ impl Reject {
         Self {
             status,
             message: message.into(),
+            header: None,
         }
     }
 
-    /// 400: the request is not what the protocol allows.
+    /// 400: the request is malformed.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(400, message)
+    }
+
+    /// 404: nothing has this path.
+    pub fn not_found() -> Self {
+        Self::new(404, "unknown path")
+    }
+
+    /// 405: the path takes other methods, which `allow` lists.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self::new(405, format!("this path takes {allow}")).with_header("Allow", allow)
+    }
+
+    /// Sets the header of the response.
+    pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.header = Some((name, value.into()));
+        self
     }
 }

@@ -1,12 +1,19 @@
 //! Responses: from a status, headers and a body to bytes.
 //!
-//! Owns how heads are written, and the CORS headers. Must not know what was asked: of a request it sees the method and
-//! version, and nothing else of it gets into a head, save an `Origin` that the configuration lists word for word.
+//! Owns the form of a response, how its head is written, and the CORS headers. Of a request it reads the method, the
+//! version and `If-None-Match`; the only text of a request that gets into a head is an `Origin` that the configuration
+//! lists.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::http::Reject;
+use crate::http::header::check_header;
 use crate::http::request::RequestHead;
 use crate::json::json_string;
 
-/// Headers as they are collected for a response.
+/// The CORS headers of a response, as [`cors_headers`] makes them.
 pub type Headers = Vec<(&'static str, String)>;
 
 /// The headers of every event stream; the configuration may override them.
@@ -16,109 +23,212 @@ const STREAM_HEADERS: [(&str, &str); 3] = [
     ("X-Accel-Buffering", "no"),
 ];
 
-/// What a request is answered with, when that is no event stream.
+/// A complete HTTP response, with which a [`route`](crate::Builder::route) hook answers a request.
+///
+/// The server adds `Content-Length` and `Connection`, and its CORS headers unless the response has them. It leaves out
+/// the body for `HEAD` and for the statuses 204 and 304.
+///
+/// A response with the status 200 and an `ETag` becomes a 304 without a body for a `GET` or `HEAD` request whose
+/// `If-None-Match` lists the tag (RFC 9110, section 13.1.2).
+///
+/// ```
+/// use fanfare::{Response, Routing, Server};
+///
+/// let server = Server::builder()
+///     .route(|head| match (head.method(), head.path()) {
+///         ("GET" | "HEAD", "/") => Routing::Respond(
+///             Response::new("text/html; charset=utf-8", "<!doctype html><title>Hello</title>")
+///                 .header("Cache-Control", "no-cache")
+///                 .header("ETag", "\"1\""),
+///         ),
+///         _ => Routing::Default,
+///     })
+///     .build()?;
+/// # Ok::<(), fanfare::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    /// The media type of the body.
-    pub content_type: &'static str,
-    /// Headers beside those for the body and the connection.
-    pub headers: Headers,
-    /// The body; empty with 204.
-    pub body: Vec<u8>,
-    /// Pages of the origins that may read streams may read this too.
-    pub shared: bool,
+pub struct Response {
+    status: u16,
+    content_type: Cow<'static, str>,
+    headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    body: Bytes,
+    /// Whether pages of the allowed origins may read it.
+    cors: bool,
 }
 
-impl Answer {
-    /// An answer without a body.
-    pub fn new(status: u16) -> Self {
+impl Response {
+    /// Creates a response with the status 200 and a body of this media type.
+    ///
+    /// Clones share the body. While a connection sends the response, it holds a copy of its own.
+    pub fn new(content_type: impl Into<Cow<'static, str>>, body: impl Into<Bytes>) -> Self {
+        Self {
+            status: 200,
+            content_type: content_type.into(),
+            headers: Vec::new(),
+            body: body.into(),
+            cors: true,
+        }
+    }
+
+    /// Sets the status, limited to the range from 200 to 599. With 204 and 304 the body is left out.
+    pub fn status(mut self, status: u16) -> Self {
+        self.status = status.clamp(200, 599);
+        self
+    }
+
+    /// Adds a header.
+    ///
+    /// If the name is not a token (RFC 9110, section 5.6.2), the value is not visible ASCII, or the server sets the
+    /// header itself, the server answers 500 and names the header.
+    pub fn header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// A response without a body.
+    pub(crate) fn empty(status: u16) -> Self {
         Self::text(status, "")
     }
 
-    /// An answer in plain text.
-    pub fn text(status: u16, text: &str) -> Self {
-        Self {
-            status,
-            content_type: "text/plain; charset=utf-8",
-            headers: Headers::new(),
-            body: text.into(),
-            shared: true,
-        }
+    /// A response in plain text.
+    pub(crate) fn text(status: u16, text: &'static str) -> Self {
+        Self::new("text/plain; charset=utf-8", text).status(status)
     }
 
-    /// An answer in JSON, as given.
-    pub fn json(status: u16, json: String) -> Self {
-        Self {
-            status,
-            content_type: "application/json",
-            headers: Headers::new(),
-            body: json.into(),
-            shared: true,
-        }
+    /// A response in JSON.
+    pub(crate) fn json(status: u16, json: String) -> Self {
+        Self::new("application/json", json).status(status)
     }
 
     /// An error, `{"error":"…"}`.
-    pub fn error(status: u16, message: &str) -> Self {
+    pub(crate) fn error(status: u16, message: &str) -> Self {
         let mut body = String::from(r#"{"error":"#);
         json_string(message, &mut body);
         body.push('}');
         Self::json(status, body)
     }
 
-    fn parts(&self) -> Parts<'_> {
-        Parts {
-            status: self.status,
-            content_type: self.content_type,
-            body: &self.body,
+    /// Keeps pages of other origins from reading the response.
+    #[cfg(feature = "admin")]
+    pub(crate) fn same_origin_only(mut self) -> Self {
+        self.cors = false;
+        self
+    }
+
+    /// The value of the first header of this name, in any case.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        self.headers()
+            .find(|(given, _)| given.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Checks the headers that the application set: returns the response, or a 500 that names a header which cannot be
+    /// sent.
+    pub(crate) fn checked(self) -> Self {
+        match self.problem() {
+            Some(problem) => Self::error(500, &format!("the application's {problem}")),
+            None => self,
         }
     }
 
-    /// Adds a header.
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
+    fn problem(&self) -> Option<String> {
+        if self.value("content-type").is_some() {
+            return Some("header `Content-Type` comes with the body and cannot be added".into());
+        }
+        let content_type = ("Content-Type", &*self.content_type);
+        let mut headers = std::iter::once(content_type).chain(self.headers());
+        headers.find_map(|(name, value)| {
+            let problem = check_header(name, value).err()?;
+            Some(format!("header `{}` {problem}", name.escape_debug()))
+        })
+    }
+
+    /// The bytes that answer the request with this head.
+    pub(crate) fn encode(&self, head: &RequestHead, cors: &Headers, keep_alive: bool) -> Vec<u8> {
+        let connection = match keep_alive {
+            false => Some("close"),
+            // HTTP/1.1 connections persist by default; an HTTP/1.0 client waits for this confirmation.
+            true => head.is_http_10().then_some("keep-alive"),
+        };
+        let cors = cors
+            .iter()
+            .filter(|(name, _)| self.cors && (*name == "Vary" || self.value(name).is_none()))
+            .map(|(name, value)| (*name, value.as_str()));
+        if self.is_known_to(head) {
+            // RFC 9110, section 15.4.5: a 304 describes no content.
+            let own = self
+                .headers()
+                .filter(|(name, _)| !name.eq_ignore_ascii_case("content-encoding"));
+            return self.write(304, own.chain(cors), connection, true);
+        }
+        let is_head = head.method() == "HEAD";
+        self.write(self.status, self.headers().chain(cors), connection, is_head)
+    }
+
+    /// Whether the client has this response already: `If-None-Match` lists its tag, compared weakly.
+    fn is_known_to(&self, head: &RequestHead) -> bool {
+        let is_conditional = self.status == 200 && matches!(head.method(), "GET" | "HEAD");
+        let Some(tag) = self.value("etag").filter(|_| is_conditional) else {
+            return false;
+        };
+        let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+        head.values("if-none-match")
+            .filter_map(|value| std::str::from_utf8(value).ok())
+            .flat_map(|value| value.split(','))
+            .any(|known| known.trim() == "*" || opaque(known) == opaque(tag))
+    }
+
+    fn write<'a>(
+        &self,
+        status: u16,
+        headers: impl Iterator<Item = (&'a str, &'a str)>,
+        connection: Option<&str>,
+        head_only: bool,
+    ) -> Vec<u8> {
+        let has_body = !matches!(status, 204 | 304);
+        let mut out = status_line(status);
+        if has_body {
+            write_header(&mut out, "Content-Type", &self.content_type);
+            write_header(&mut out, "Content-Length", &self.body.len().to_string());
+        }
+        for (name, value) in headers {
+            write_header(&mut out, name, value);
+        }
+        if let Some(connection) = connection {
+            write_header(&mut out, "Connection", connection);
+        }
+        out.extend_from_slice(b"\r\n");
+        if has_body && !head_only {
+            out.extend_from_slice(&self.body);
+        }
+        out
     }
 }
 
-/// What a response is made of beside its headers.
-pub(super) struct Parts<'a> {
-    pub(super) status: u16,
-    pub(super) content_type: &'a str,
-    pub(super) body: &'a [u8],
+impl From<Reject> for Response {
+    fn from(reject: Reject) -> Self {
+        let response = Self::error(reject.status, &reject.message);
+        reject
+            .header
+            .into_iter()
+            .fold(response, |response, (name, value)| {
+                response.header(name, value)
+            })
+    }
 }
 
-/// A complete response to the request with this head: the answer's status and body with `headers`, which stand in for
-/// the answer's own. The body of an answer to `HEAD` is only measured; 204 and 304 have neither body nor length.
-pub fn response(
-    answer: &Answer,
-    headers: &[(&'static str, String)],
-    keep_alive: bool,
-    head: &RequestHead,
-) -> Vec<u8> {
-    encode(&answer.parts(), texts(headers), keep_alive, head)
-}
-
-/// As [`response`], whoever owns what it is made of.
-pub(super) fn encode<'a>(
-    parts: &Parts<'_>,
-    headers: impl Iterator<Item = (&'a str, &'a str)>,
-    keep_alive: bool,
-    head: &RequestHead,
-) -> Vec<u8> {
-    let connection = match keep_alive {
-        false => Some("close"),
-        // What is the rule in HTTP/1.1, an HTTP/1.0 peer that asked for it waits to be told.
-        true => head.is_http_10().then_some("keep-alive"),
-    };
-    write_response(parts, headers, connection, head.method() == "HEAD")
-}
-
-/// A complete response to what is no request; the connection ends with it.
-pub fn rejection(status: u16, message: &str) -> Vec<u8> {
-    let answer = Answer::error(status, message);
-    write_response(&answer.parts(), texts(&[]), Some("close"), false)
+/// The response to bytes that are not a request. The connection ends with it.
+pub(crate) fn rejection(reject: Reject) -> Vec<u8> {
+    let response = Response::from(reject);
+    response.write(response.status, response.headers(), Some("close"), false)
 }
 
 /// The head of an event stream, whose body ends with the connection.
@@ -160,19 +270,15 @@ pub fn cors_headers(allowed: &[String], origin: Option<&str>) -> Headers {
     headers
 }
 
-/// What the answer to a preflight says beside [`cors_headers`].
-pub fn preflight_headers() -> [(&'static str, String); 3] {
-    [
-        (
-            "Access-Control-Allow-Methods",
-            "GET, HEAD, POST, OPTIONS".into(),
-        ),
-        (
+/// The response to a CORS preflight, to which the engine adds [`cors_headers`].
+pub(crate) fn preflight() -> Response {
+    Response::empty(204)
+        .header("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS")
+        .header(
             "Access-Control-Allow-Headers",
-            "Authorization, Cache-Control, Content-Type, Last-Event-ID".into(),
-        ),
-        ("Access-Control-Max-Age", "86400".into()),
-    ]
+            "Authorization, Cache-Control, Content-Type, Last-Event-ID",
+        )
+        .header("Access-Control-Max-Age", "86400")
 }
 
 /// The words that go with a status; empty for one that has none here.
@@ -208,35 +314,6 @@ pub fn reason_phrase(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         _ => "",
     }
-}
-
-fn write_response<'a>(
-    parts: &Parts<'_>,
-    headers: impl Iterator<Item = (&'a str, &'a str)>,
-    connection: Option<&str>,
-    head_only: bool,
-) -> Vec<u8> {
-    let bodiless = matches!(parts.status, 204 | 304);
-    let mut out = status_line(parts.status);
-    if !bodiless {
-        write_header(&mut out, "Content-Type", parts.content_type);
-        write_header(&mut out, "Content-Length", &parts.body.len().to_string());
-    }
-    for (name, value) in headers {
-        write_header(&mut out, name, value);
-    }
-    if let Some(connection) = connection {
-        write_header(&mut out, "Connection", connection);
-    }
-    out.extend_from_slice(b"\r\n");
-    if !bodiless && !head_only {
-        out.extend_from_slice(parts.body);
-    }
-    out
-}
-
-fn texts<'a>(headers: &'a [(&'static str, String)]) -> impl Iterator<Item = (&'a str, &'a str)> {
-    headers.iter().map(|(name, value)| (*name, value.as_str()))
 }
 
 fn status_line(status: u16) -> Vec<u8> {
@@ -281,8 +358,8 @@ mod tests {
 
     #[test]
     fn responses_are_whole() {
-        let ok = Answer::json(200, "{}".into());
-        for (line, answer, keep_alive, expected) in [
+        let ok = Response::json(200, "{}".into()).header("X", "y");
+        for (line, response, keep_alive, expected) in [
             (
                 "GET / HTTP/1.1",
                 &ok,
@@ -305,26 +382,50 @@ mod tests {
             ),
             (
                 "OPTIONS / HTTP/1.1",
-                &Answer::new(204),
+                &Response::empty(204).header("X", "y"),
                 true,
                 "HTTP/1.1 204 No Content\r\nX: y\r\n\r\n",
             ),
             (
                 "GET / HTTP/1.1",
-                &Answer::new(299),
+                &Response::empty(299).header("X", "y"),
                 true,
                 "HTTP/1.1 299 \r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 0\r\nX: y\r\n\r\n",
             ),
         ] {
-            let bytes = response(answer, &[("X", "y".into())], keep_alive, &request(line));
+            let bytes = response.encode(&request(line), &Headers::new(), keep_alive);
             assert_eq!(text(bytes), expected);
         }
     }
 
     #[test]
+    fn a_known_entity_tag_is_answered_with_304() {
+        let response = Response::new("text/css", "x")
+            .header("Content-Encoding", "gzip")
+            .header("ETag", "\"a\"");
+        for (line, if_none_match, known) in [
+            ("GET / HTTP/1.1", "\"a\"", true),
+            ("HEAD / HTTP/1.1", "\"b\", W/\"a\"", true),
+            ("GET / HTTP/1.1", "*", true),
+            ("GET / HTTP/1.1", "\"b\"", false),
+            ("GET / HTTP/1.1", "a", false),
+            ("POST / HTTP/1.1", "\"a\"", false),
+        ] {
+            let head = request(&format!("{line}\r\nIf-None-Match: {if_none_match}"));
+            let bytes = text(response.encode(&head, &Headers::new(), true));
+            let unchanged = "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n";
+            assert_eq!(bytes == unchanged, known, "{line} {if_none_match}");
+        }
+        let other = response.status(404).header("X", "y");
+        let head = request("GET / HTTP/1.1\r\nIf-None-Match: *");
+        let bytes = text(other.encode(&head, &Headers::new(), true));
+        assert!(bytes.starts_with("HTTP/1.1 404"), "{bytes}");
+    }
+
+    #[test]
     fn rejections_are_json_and_the_last_word() {
         assert_eq!(
-            text(rejection(400, "no \"x\"")),
+            text(rejection(Reject::bad("no \"x\""))),
             "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\
              Connection: close\r\n\r\n{\"error\":\"no \\\"x\\\"\"}"
         );

@@ -59,27 +59,6 @@ pub struct PublishQuery {
     pub broadcast: bool,
 }
 
-/// Why a request has no route.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The HTTP status to answer with.
-    pub status: u16,
-    /// What was wrong, for people.
-    pub message: String,
-    /// With 405, the methods the path takes, for the `Allow` header.
-    pub allow: Option<&'static str>,
-}
-
-impl From<Reject> for Refusal {
-    fn from(reject: Reject) -> Self {
-        Self {
-            status: reject.status,
-            message: reject.message,
-            allow: None,
-        }
-    }
-}
-
 /// What `head` asks for. `OPTIONS` is answered before anyone routes it.
 ///
 /// The first segment is matched as it was written, without decoding: whatever guards `/publish` in front of us has to see
@@ -87,7 +66,7 @@ impl From<Reject> for Refusal {
 ///
 /// # Errors
 /// 404 for an unknown path, then 405 for a wrong method, then 400 for what the path and query say.
-pub fn route(head: &RequestHead, limits: &NamespaceLimits) -> Result<Route, Refusal> {
+pub fn route(head: &RequestHead, limits: &NamespaceLimits) -> Result<Route, Reject> {
     let path = head.path();
     if let Some(rest) = under(path, "/subscribe") {
         allow(head, &["GET", "HEAD"], "GET, HEAD, OPTIONS")?;
@@ -103,7 +82,7 @@ pub fn route(head: &RequestHead, limits: &NamespaceLimits) -> Result<Route, Refu
     let route = match path {
         "/healthz" => Route::Healthz,
         "/readyz" => Route::Readyz,
-        _ => return Err(Reject::new(404, "nothing lives at this path").into()),
+        _ => return Err(Reject::not_found()),
     };
     allow(head, &["GET", "HEAD"], "GET, HEAD, OPTIONS")?;
     Ok(route)
@@ -206,15 +185,11 @@ fn under<'a>(path: &'a str, at: &str) -> Option<&'a str> {
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
-fn allow(head: &RequestHead, methods: &[&str], allow: &'static str) -> Result<(), Refusal> {
+fn allow(head: &RequestHead, methods: &[&str], allow: &'static str) -> Result<(), Reject> {
     if methods.contains(&head.method()) {
         Ok(())
     } else {
-        Err(Refusal {
-            status: 405,
-            message: format!("this path takes {allow}"),
-            allow: Some(allow),
-        })
+        Err(Reject::method_not_allowed(allow))
     }
 }
 
@@ -341,13 +316,13 @@ mod tests {
         }
     }
 
-    fn ask(line: &str) -> Result<Route, Refusal> {
+    fn ask(line: &str) -> Result<Route, Reject> {
         let head = head(&format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n"));
         route(&head, &NamespaceLimits::default())
     }
 
     fn status(line: &str) -> u16 {
-        ask(line).map_or_else(|refusal| refusal.status, |_| 200)
+        ask(line).map_or_else(|reject| reject.status, |_| 200)
     }
 
     #[test]
@@ -469,7 +444,8 @@ mod tests {
             ("GET /publish", Some("POST, OPTIONS")),
             ("GET /", None),
         ] {
-            assert_eq!(ask(line).unwrap_err().allow, allow, "{line}");
+            let expected = allow.map(|allow| ("Allow", allow.into()));
+            assert_eq!(ask(line).unwrap_err().header, expected, "{line}");
         }
     }
 
@@ -480,7 +456,7 @@ mod tests {
             ..NamespaceLimits::default()
         };
         let head = head("GET /subscribe/a%2Fb HTTP/1.0\r\n\r\n");
-        let error = Refusal::from(Reject::bad("namespace has more than 1 segments"));
+        let error = Reject::bad("namespace has more than 1 segments");
         assert_eq!(route(&head, &limits), Err(error));
     }
 

@@ -11,7 +11,7 @@ use crate::admin::metrics::Snapshot;
 use crate::admin::paging::{ListQuery, Page, SortKey};
 use crate::http::Reject;
 use crate::http::request::{RequestHead, RequestReader, decimal};
-use crate::http::response::Answer;
+use crate::http::response::Response;
 use crate::http::route::{decode_form, query_pairs};
 use crate::namespace::Namespace;
 
@@ -49,7 +49,7 @@ enum Work {
     Topics(Topics),
     Namespaces(Namespaces),
     Metrics(Metrics),
-    Done(Answer),
+    Done(Response),
 }
 
 /// Looking at connections, from a key on.
@@ -438,7 +438,7 @@ impl Engine {
             }
         }
         work.json.push_str(&work.end);
-        Work::Done(Answer::json(200, work.json))
+        Work::Done(Response::json(200, work.json))
     }
 
     fn connection_json(&self, connection: &Connection, stream: &Stream) -> String {
@@ -464,11 +464,11 @@ impl Engine {
     }
 
     /// The answer for one connection.
-    pub(super) fn connection(&self, query: &str) -> Answer {
+    pub(super) fn connection(&self, query: &str) -> Response {
         let pairs = query_pairs(query).filter_map(Result::ok);
         let id = pairs.filter(|(name, _)| name == "id").last();
         let Some(id) = id.and_then(|(_, id)| decimal(id.as_bytes())) else {
-            return Answer::error(400, "id is no number");
+            return Response::error(400, "id is no number");
         };
         let mut keys = self
             .connections
@@ -476,9 +476,9 @@ impl Engine {
             .filter(|(_, connection)| connection.id == id);
         match keys.next().and_then(|(key, _)| self.listed(key as ConnId)) {
             Some((connection, stream)) => {
-                Answer::json(200, self.connection_json(connection, stream))
+                Response::json(200, self.connection_json(connection, stream))
             }
-            None => Answer::error(404, "there is no event stream with this id"),
+            None => Response::error(404, "there is no event stream with this id"),
         }
     }
 
@@ -533,7 +533,7 @@ impl Engine {
         Work::Namespaces(work)
     }
 
-    fn namespaces_answer(&self, work: Namespaces) -> Answer {
+    fn namespaces_answer(&self, work: Namespaces) -> Response {
         let ListQuery { limit, offset, .. } = work.topics.query;
         let (total, matched) = (work.total, work.page.matched);
         let mut text = format!(
@@ -554,7 +554,7 @@ impl Engine {
             ",\"namespaces\":[{}]}}",
             rows.collect::<Vec<_>>().join(",")
         ));
-        Answer::json(200, text)
+        Response::json(200, text)
     }
 
     fn namespace_json(&self, path: &str, row: &Row) -> String {
@@ -573,7 +573,7 @@ impl Engine {
 
     fn count_subscribers(&self, mut work: Metrics, head: &RequestHead) -> Work {
         let Some(admin) = &self.admin else {
-            return Work::Done(super::not_found());
+            return Work::Done(Reject::not_found().into());
         };
         let Metrics { subscribers, next } = &mut work;
         let all = self.topics_from(next, |topic, count| {

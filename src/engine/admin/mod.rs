@@ -17,7 +17,7 @@ use crate::config::{AdminAccess, PublishAccess};
 use crate::http::Reject;
 use crate::http::access::{same_secret, shows_token};
 use crate::http::request::{RequestHead, RequestReader};
-use crate::http::response::{self, Answer};
+use crate::http::response::{self, Response};
 use crate::http::{proxy, route};
 use crate::namespace::Namespace;
 use crate::status::{DisconnectReason, State, Status, StoreState};
@@ -116,19 +116,15 @@ fn cut(text: &str, most: usize) -> &str {
 }
 
 /// An answer that no page of another origin may read, and that is what it says it is.
-fn guarded(answer: Answer) -> Answer {
-    let kept = answer
-        .headers
-        .iter()
-        .any(|(name, _)| *name == "Cache-Control");
-    let answer = Answer {
-        shared: false,
-        ..answer.header("X-Content-Type-Options", "nosniff")
-    };
-    if kept {
-        answer
+fn guarded(response: Response) -> Response {
+    let has_cache_control = response.value("Cache-Control").is_some();
+    let response = response
+        .same_origin_only()
+        .header("X-Content-Type-Options", "nosniff");
+    if has_cache_control {
+        response
     } else {
-        answer.header("Cache-Control", "no-store")
+        response.header("Cache-Control", "no-store")
     }
 }
 
@@ -264,11 +260,11 @@ impl Engine {
             Err(answer) => return self.respond(key, reader, head, &guarded(answer)),
         };
         let answer = match endpoint {
-            Endpoint::Redirect => Answer::new(308).header("Location", "admin/"),
+            Endpoint::Redirect => Response::empty(308).header("Location", "admin/"),
             Endpoint::Asset => {
                 let name = head.path().strip_prefix("/admin/");
                 let answer = name.and_then(|name| assets::answer(name, head));
-                answer.unwrap_or_else(not_found)
+                answer.unwrap_or_else(|| Reject::not_found().into())
             }
             Endpoint::Session => self.session(head),
             Endpoint::Connection => self.connection(head.query()),
@@ -280,7 +276,7 @@ impl Engine {
             Endpoint::Status | Endpoint::Namespaces | Endpoint::Metrics => {
                 match self.job(endpoint, key, head) {
                     Ok(job) => return self.begin_job(job, reader),
-                    Err(reject) => rejection(&reject),
+                    Err(reject) => reject.into(),
                 }
             }
         };
@@ -288,21 +284,18 @@ impl Engine {
     }
 
     /// What a request asks for, if it may.
-    fn admit(&self, head: &RequestHead) -> Result<Endpoint, Answer> {
-        let endpoint = Endpoint::at(head.path()).ok_or_else(not_found)?;
+    fn admit(&self, head: &RequestHead) -> Result<Endpoint, Response> {
+        let endpoint = Endpoint::at(head.path()).ok_or_else(Reject::not_found)?;
         let allow = endpoint.allow();
         if head.method() == "OPTIONS" {
-            return Err(Answer::new(204).header("Allow", allow));
+            return Err(Response::empty(204).header("Allow", allow));
         }
         if !endpoint.takes(head.method()) {
-            let answer = Answer::error(405, &format!("this path takes {allow}"));
-            return Err(answer.header("Allow", allow));
+            return Err(Reject::method_not_allowed(allow).into());
         }
         if self.admin_access() == AdminAccess::Off {
-            return Err(Answer::error(
-                403,
-                "the status page and the metrics are turned off: admin=off",
-            ));
+            let message = "the status page and the metrics are turned off: admin=off";
+            return Err(Reject::new(403, message).into());
         }
         match endpoint {
             Endpoint::Redirect | Endpoint::Asset => {}
@@ -322,23 +315,23 @@ impl Engine {
             .map_or(AdminAccess::Off, |admin| admin.setup.access)
     }
 
-    fn check_admin(&self, head: &RequestHead) -> Result<(), Answer> {
+    fn check_admin(&self, head: &RequestHead) -> Result<(), Reject> {
         refuse_foreign(head)?;
         match self.admin_access() {
             AdminAccess::Token if self.is_signed_in(head) => Ok(()),
             AdminAccess::Token => {
-                let answer = Answer::error(
+                let reject = Reject::new(
                     401,
                     "this needs `Authorization: Bearer` with the admin token, or signing in",
                 );
-                Err(answer.header("WWW-Authenticate", "Bearer realm=\"fanfare admin\""))
+                Err(reject.with_header("WWW-Authenticate", "Bearer realm=\"fanfare admin\""))
             }
             AdminAccess::Open if route::host_is_loopback(head) => Ok(()),
-            AdminAccess::Open => Err(Answer::error(
+            AdminAccess::Open => Err(Reject::new(
                 403,
                 "without a token, this is for loopback host names only",
             )),
-            AdminAccess::Closed | AdminAccess::Off => Err(Answer::error(
+            AdminAccess::Closed | AdminAccess::Off => Err(Reject::new(
                 403,
                 "this is closed: the server has no admin token and is not bound to a loopback address",
             )),
@@ -350,7 +343,7 @@ impl Engine {
         token.is_some_and(|token| shows_token(head, token) || session::is_signed_in(head, token))
     }
 
-    fn session(&self, head: &RequestHead) -> Answer {
+    fn session(&self, head: &RequestHead) -> Response {
         let elsewhere = self
             .admin
             .as_ref()
@@ -365,7 +358,7 @@ impl Engine {
                 PublishAccess::Closed => "closed",
             },
         };
-        Answer::json(200, json(&session))
+        Response::json(200, json(&session))
     }
 
     fn with_scheme(&self, key: ConnId, head: &RequestHead, action: AdminAction) -> AdminAction {
@@ -379,37 +372,37 @@ impl Engine {
     }
 
     /// Does what a body asks for.
-    pub(super) fn act(&mut self, action: AdminAction, body: &[u8]) -> Answer {
+    pub(super) fn act(&mut self, action: AdminAction, body: &[u8]) -> Response {
         guarded(match action {
             AdminAction::Disconnect => self.act_disconnect(body),
             AdminAction::Login { secure } => self.act_login(body, secure),
-            AdminAction::Logout => Answer::new(204).header("Set-Cookie", session::sign_out()),
+            AdminAction::Logout => Response::empty(204).header("Set-Cookie", session::sign_out()),
         })
     }
 
-    fn act_disconnect(&mut self, body: &[u8]) -> Answer {
+    fn act_disconnect(&mut self, body: &[u8]) -> Response {
         let request = DisconnectRequest::parse(body, &self.config.namespace_limits);
         let count = match request {
             Ok(DisconnectRequest::Connection(id)) => {
                 usize::from(self.disconnect_id(id, DisconnectReason::Kicked))
             }
             Ok(DisconnectRequest::Namespace(namespace)) => self.kick_namespace(&namespace),
-            Err(reject) => return rejection(&reject),
+            Err(reject) => return reject.into(),
         };
-        Answer::json(200, format!("{{\"disconnected\":{count}}}"))
+        Response::json(200, format!("{{\"disconnected\":{count}}}"))
     }
 
-    fn act_login(&self, body: &[u8], secure: bool) -> Answer {
+    fn act_login(&self, body: &[u8], secure: bool) -> Response {
         let token = match LoginRequest::parse(body) {
             Ok(request) => request.token,
-            Err(reject) => return rejection(&reject),
+            Err(reject) => return reject.into(),
         };
         match &self.config.admin_token {
-            None => Answer::error(409, "there is no admin token to sign in with"),
+            None => Response::error(409, "there is no admin token to sign in with"),
             Some(expected) if same_secret(&token, expected) => {
-                Answer::new(204).header("Set-Cookie", session::sign_in(expected, secure))
+                Response::empty(204).header("Set-Cookie", session::sign_in(expected, secure))
             }
-            Some(_) => Answer::error(401, "this is not the admin token"),
+            Some(_) => Response::error(401, "this is not the admin token"),
         }
     }
 
@@ -560,21 +553,10 @@ impl Engine {
     }
 }
 
-fn rejection(reject: &Reject) -> Answer {
-    Answer::error(reject.status, &reject.message)
-}
-
-fn not_found() -> Answer {
-    Answer::error(404, "nothing lives at this path")
-}
-
 /// Neither are pages of other sites to be used by them, nor data to be read through a visitor's browser.
-fn refuse_foreign(head: &RequestHead) -> Result<(), Answer> {
+fn refuse_foreign(head: &RequestHead) -> Result<(), Reject> {
     match route::is_foreign(head) {
-        true => Err(Answer::error(
-            403,
-            "a page of another origin may not do this",
-        )),
+        true => Err(Reject::new(403, "a page of another origin may not do this")),
         false => Ok(()),
     }
 }
