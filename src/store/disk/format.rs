@@ -35,10 +35,10 @@ pub(super) struct Header {
 
 /// Why bytes are no header, or not what follows one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NoHeader {
+pub(super) enum HeaderError {
     /// There are too few: the end came while the segment was begun, and nothing in it ever counted.
-    Short,
-    Damaged,
+    Truncated,
+    Corrupt,
     /// The rest is in a format of this version, which is another. The header is the same in all.
     Version(u8),
 }
@@ -55,18 +55,18 @@ impl Header {
         seal(bytes)
     }
 
-    pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, NoHeader> {
+    pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, HeaderError> {
         let bytes = &mut bytes;
-        let mut header = take(bytes, Self::BYTES).ok_or(NoHeader::Short)?;
+        let mut header = take(bytes, Self::BYTES).ok_or(HeaderError::Truncated)?;
         let mut fields = || {
             header = sealed(header)?.strip_prefix(MAGIC)?;
             let version = take(&mut header, 1)?[0];
             let (epoch, first) = (take_u64(&mut header)?, take_u64(&mut header)?);
             Some((version, Self { epoch, first }))
         };
-        match fields().ok_or(NoHeader::Damaged)? {
+        match fields().ok_or(HeaderError::Corrupt)? {
             (VERSION, header) => Ok(header),
-            (version, _) => Err(NoHeader::Version(version)),
+            (version, _) => Err(HeaderError::Version(version)),
         }
     }
 }
@@ -167,12 +167,14 @@ pub(super) fn encode_last_events(last_events: &LastEvents) -> Vec<u8> {
 }
 
 /// Reads what follows the header of a segment: what is known of the events before it, if that is sound, and its records.
-pub(super) fn decode_content(bytes: &[u8]) -> Result<(Option<LastEvents>, Records<'_>), NoHeader> {
-    let (numbers, mut rest) = bytes.split_at_checked(12).ok_or(NoHeader::Short)?;
-    let mut numbers = sealed(numbers).ok_or(NoHeader::Damaged)?;
-    let mut next = || take_u32(&mut numbers).ok_or(NoHeader::Damaged);
+pub(super) fn decode_content(
+    bytes: &[u8],
+) -> Result<(Option<LastEvents>, Records<'_>), HeaderError> {
+    let (numbers, mut rest) = bytes.split_at_checked(12).ok_or(HeaderError::Truncated)?;
+    let mut numbers = sealed(numbers).ok_or(HeaderError::Corrupt)?;
+    let mut next = || take_u32(&mut numbers).ok_or(HeaderError::Corrupt);
     let (length, checksum) = (next()?, next()?);
-    let body = take(&mut rest, length as usize).ok_or(NoHeader::Short)?;
+    let body = take(&mut rest, length as usize).ok_or(HeaderError::Truncated)?;
     let sound = crc32fast::hash(body) == checksum;
     let last_events = sound.then(|| LastEvents::decode(body)).flatten();
     let records = Records {
@@ -297,7 +299,7 @@ mod tests {
         let (header, mark, file) = (header().encode(), mark().encode(), records().0);
         for bit in 0..header.len() * 8 {
             let read = Header::decode(&flipped(&header, bit));
-            assert_eq!(read, Err(NoHeader::Damaged), "bit {bit}");
+            assert_eq!(read, Err(HeaderError::Corrupt), "bit {bit}");
         }
         for bit in 0..mark.len() * 8 {
             assert_eq!(Mark::decode(&flipped(&mark, bit)), None, "bit {bit}");
@@ -306,7 +308,7 @@ mod tests {
             assert!(read(&flipped(&file, bit)).count() < 3, "bit {bit}");
         }
         for end in 0..header.len() {
-            assert_eq!(Header::decode(&header[..end]), Err(NoHeader::Short));
+            assert_eq!(Header::decode(&header[..end]), Err(HeaderError::Truncated));
         }
         for end in 0..mark.len() {
             assert_eq!(Mark::decode(&mark[..end]), None);
@@ -333,12 +335,15 @@ mod tests {
             .for_each(|record| last_events.record(record.seq(), record.namespaces()));
         let mut bytes = encode_last_events(&last_events);
         for end in 0..bytes.len() {
-            assert_eq!(decode_content(&bytes[..end]).err(), Some(NoHeader::Short));
+            assert_eq!(
+                decode_content(&bytes[..end]).err(),
+                Some(HeaderError::Truncated)
+            );
         }
         bytes.extend_from_slice(&records().0);
         for bit in 0..12 * 8 {
             let read = decode_content(&flipped(&bytes, bit)).err();
-            assert_eq!(read, Some(NoHeader::Damaged), "bit {bit}");
+            assert_eq!(read, Some(HeaderError::Corrupt), "bit {bit}");
         }
         for bit in 12 * 8..encode_last_events(&last_events).len() * 8 {
             let bytes = flipped(&bytes, bit);
@@ -354,7 +359,7 @@ mod tests {
         let mut bytes = header().encode();
         bytes.truncate(Header::BYTES - 4);
         bytes[MAGIC.len()] = 9;
-        assert_eq!(Header::decode(&seal(bytes)), Err(NoHeader::Version(9)));
+        assert_eq!(Header::decode(&seal(bytes)), Err(HeaderError::Version(9)));
     }
 
     #[test]

@@ -36,7 +36,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 pub use files::{Files, Folder};
-use format::{Header, Mark, NoHeader, State};
+use format::{Header, HeaderError, Mark, State};
 
 use crate::store::LastEvents;
 use crate::store::{EventStore, Fsync, Record, Recovered};
@@ -80,25 +80,25 @@ struct Segment {
     ordinal: u64,
     /// Records from this number on count in no older segment; that of the next newer one if its own is not known.
     first: u64,
-    head: Head,
+    header: HeaderState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Head {
-    Sound,
-    Damaged,
+enum HeaderState {
+    Valid,
+    Corrupt,
     /// The end came while it was begun: nothing in it ever counted.
-    Short,
+    Truncated,
 }
 
 /// What there is behind a segment's header.
-enum Content {
+enum SegmentContent {
     /// All that was written, as far as that can be seen.
-    Whole,
+    Complete,
     /// Something that is not as it was written, in words for the log.
-    Damaged(String),
+    Corrupt(String),
     /// Nothing that ever counted.
-    None,
+    Empty,
 }
 
 impl<F: Files> fmt::Debug for Disk<F> {
@@ -157,14 +157,14 @@ impl<F: Files> Disk<F> {
         for &ordinal in ordinals.iter().rev() {
             let name = segment_name(ordinal);
             let bytes = self.files.read(&name, Header::BYTES as u64)?;
-            let head = match Header::decode(&bytes) {
+            let header = match Header::decode(&bytes) {
                 Ok(header) if header.epoch == *epoch.get_or_insert(header.epoch) => {
                     first = first.min(header.first);
-                    Head::Sound
+                    HeaderState::Valid
                 }
-                Ok(_) | Err(NoHeader::Damaged) => Head::Damaged,
-                Err(NoHeader::Short) => Head::Short,
-                Err(NoHeader::Version(version)) => {
+                Ok(_) | Err(HeaderError::Corrupt) => HeaderState::Corrupt,
+                Err(HeaderError::Truncated) => HeaderState::Truncated,
+                Err(HeaderError::Version(version)) => {
                     let problem = format!("{name} has a format of version {version}, unknown here");
                     return Err(io::Error::new(ErrorKind::InvalidData, problem));
                 }
@@ -172,7 +172,7 @@ impl<F: Files> Disk<F> {
             self.segments.push(Segment {
                 ordinal,
                 first,
-                head,
+                header,
             });
         }
         self.segments.reverse();
@@ -193,25 +193,27 @@ impl<F: Files> Disk<F> {
             let Segment {
                 ordinal,
                 first,
-                head,
+                header,
             } = self.segments[index];
-            let content = match head {
-                Head::Sound => {
+            let content = match header {
+                HeaderState::Valid => {
                     self.next = self.next.max(first);
                     let newer = self.segments.get(index + 1);
                     let end = newer.map_or(end, |newer| newer.first);
                     self.replay_segment(ordinal, end, each)?
                 }
-                Head::Damaged => Content::Damaged("all of it, as its header is damaged".into()),
-                Head::Short => Content::None,
+                HeaderState::Corrupt => {
+                    SegmentContent::Corrupt("all of it, as its header is damaged".into())
+                }
+                HeaderState::Truncated => SegmentContent::Empty,
             };
             match content {
-                Content::Whole => whole = true,
-                Content::Damaged(what) => {
+                SegmentContent::Complete => whole = true,
+                SegmentContent::Corrupt(what) => {
                     whole = false;
                     dropped.push(format!("{}: {what}", segment_name(ordinal)));
                 }
-                Content::None => {}
+                SegmentContent::Empty => {}
             }
         }
         Ok(whole)
@@ -223,21 +225,21 @@ impl<F: Files> Disk<F> {
         ordinal: u64,
         end: u64,
         each: &mut dyn FnMut(Record, SystemTime),
-    ) -> io::Result<Content> {
+    ) -> io::Result<SegmentContent> {
         let bytes = self.files.read(&segment_name(ordinal), u64::MAX)?;
         let behind = bytes.get(Header::BYTES..).unwrap_or_default();
         let mut records = match format::decode_content(behind) {
             Ok((_, records)) => records,
-            Err(NoHeader::Short) => return Ok(Content::None),
+            Err(HeaderError::Truncated) => return Ok(SegmentContent::Empty),
             Err(_) => {
                 let what = "all of it, as its beginning is damaged";
-                return Ok(Content::Damaged(what.into()));
+                return Ok(SegmentContent::Corrupt(what.into()));
             }
         };
         let mut left = records.left();
         while let Some((record, at)) = records.next() {
             if record.seq() >= end {
-                return Ok(Content::Whole);
+                return Ok(SegmentContent::Complete);
             }
             if record.seq() < self.next {
                 break;
@@ -249,10 +251,10 @@ impl<F: Files> Disk<F> {
         }
         let from = bytes.len() - left;
         if left == 0 {
-            return Ok(Content::Whole);
+            return Ok(SegmentContent::Complete);
         }
         let what = format!("{left} bytes from byte {from} on, which are no whole events");
-        Ok(Content::Damaged(what))
+        Ok(SegmentContent::Corrupt(what))
     }
 
     /// What the last owner left, if it is about what is here.
@@ -320,7 +322,7 @@ impl<F: Files> Disk<F> {
         self.segments.push(Segment {
             ordinal: self.ordinal,
             first: self.next,
-            head: Head::Sound,
+            header: HeaderState::Valid,
         });
         self.empty = bytes.len() as u64;
         self.tail = Some(self.empty);
@@ -444,7 +446,10 @@ impl<F: Files> EventStore for Disk<F> {
 
     /// The oldest segment tells.
     fn last_events(&mut self) -> io::Result<LastEvents> {
-        let oldest = self.segments.iter().find(|it| it.head == Head::Sound);
+        let oldest = self
+            .segments
+            .iter()
+            .find(|it| it.header == HeaderState::Valid);
         if let Some(oldest) = oldest {
             let bytes = self.files.read(&segment_name(oldest.ordinal), u64::MAX)?;
             let content = bytes.get(Header::BYTES..).map(format::decode_content);
@@ -458,7 +463,11 @@ impl<F: Files> EventStore for Disk<F> {
     fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
         let mut dropped = Vec::new();
         let whole = self.replay(&mut dropped, each)?;
-        let fresh = self.mark.is_none() && !self.segments.iter().any(|it| it.head == Head::Sound);
+        let fresh = self.mark.is_none()
+            && !self
+                .segments
+                .iter()
+                .any(|it| it.header == HeaderState::Valid);
         let mark = self.own_mark();
         self.next = self.next.max(mark.map_or(1, |mark| mark.next));
         if !fresh && !mark.is_some_and(|mark| self.is_last_word(&mark, whole)) {
@@ -519,7 +528,7 @@ impl<F: Files> EventStore for Disk<F> {
             .and_then(|two| two.first_chunk())
         {
             // What counts in a segment is before the next one's first number: nothing if they begin alike.
-            let empty = old.head == Head::Sound && newer.first == old.first;
+            let empty = old.header == HeaderState::Valid && newer.first == old.first;
             if newer.first > before && !empty {
                 index += 1;
                 continue;
