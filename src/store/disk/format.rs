@@ -79,20 +79,20 @@ pub(super) struct Mark {
     pub(super) boot: u128,
     /// The number behind the last event that counted.
     pub(super) next: u64,
-    pub(super) state: State,
+    pub(super) durability: Durability,
 }
 
 /// What is true of a store if the machine went down behind its mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum Durability {
     /// Events may have counted that the disk does not have, nor the mark.
-    Loose,
+    Unsynced,
     /// Every event that counted is on the disk, though the mark may be old.
     Synced,
     /// The run is over; the mark is the last word.
-    Ended,
+    Closed,
     /// The last append failed, so events may have got numbers without being stored.
-    Failing,
+    AppendFailed,
 }
 
 impl Mark {
@@ -103,7 +103,7 @@ impl Mark {
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
         bytes.extend_from_slice(&self.boot.to_le_bytes());
         bytes.extend_from_slice(&self.next.to_le_bytes());
-        bytes.push(self.state as u8);
+        bytes.push(self.durability as u8);
         seal(bytes)
     }
 
@@ -113,11 +113,11 @@ impl Mark {
             epoch: take_u64(&mut fields)?,
             boot: u128::from_le_bytes(take(&mut fields, 16)?.try_into().ok()?),
             next: take_u64(&mut fields)?,
-            state: match fields {
-                [0] => State::Loose,
-                [1] => State::Synced,
-                [2] => State::Ended,
-                [3] => State::Failing,
+            durability: match fields {
+                [0] => Durability::Unsynced,
+                [1] => Durability::Synced,
+                [2] => Durability::Closed,
+                [3] => Durability::AppendFailed,
                 _ => return None,
             },
         })
@@ -279,7 +279,7 @@ mod tests {
             epoch: 7,
             boot: 1 << 100,
             next: 9,
-            state: State::Synced,
+            durability: Durability::Synced,
         }
     }
 
@@ -288,8 +288,16 @@ mod tests {
         assert_eq!(Header::decode(&header().encode()), Ok(header()));
         assert_eq!(header().encode().len(), Header::BYTES);
         assert_eq!(mark().encode().len(), Mark::BYTES);
-        for state in [State::Loose, State::Synced, State::Ended, State::Failing] {
-            let mark = Mark { state, ..mark() };
+        for durability in [
+            Durability::Unsynced,
+            Durability::Synced,
+            Durability::Closed,
+            Durability::AppendFailed,
+        ] {
+            let mark = Mark {
+                durability,
+                ..mark()
+            };
             assert_eq!(Mark::decode(&mark.encode()), Some(mark));
         }
     }

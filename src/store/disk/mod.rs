@@ -36,7 +36,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 pub use files::{Files, Folder};
-use format::{Header, HeaderError, Mark, State};
+use format::{Durability, Header, HeaderError, Mark};
 
 use crate::store::LastEvents;
 use crate::store::{EventStore, Fsync, Record, Recovered};
@@ -65,7 +65,7 @@ pub struct Disk<F: Files = Folder> {
     /// Something in the newest segment must be synced.
     unsynced: bool,
     /// The last append failed.
-    failing: bool,
+    append_failed: bool,
     /// What the last owner left.
     mark: Option<Mark>,
     /// Of each namespace, the last event that counted.
@@ -138,7 +138,7 @@ impl<F: Files> Disk<F> {
             tail: None,
             empty: 0,
             unsynced: false,
-            failing: false,
+            append_failed: false,
             mark: None,
             last_events: LastEvents::default(),
             recovered: false,
@@ -270,30 +270,30 @@ impl<F: Files> Disk<F> {
     /// Whether every number that may have been seen is before the mark or among what was read.
     fn is_last_word(&self, mark: &Mark, whole: bool) -> bool {
         let same_boot = self.is_of_this_boot(mark);
-        match mark.state {
-            State::Ended => true,
-            State::Synced => same_boot || whole,
-            State::Loose => same_boot,
-            State::Failing => false,
+        match mark.durability {
+            Durability::Closed => true,
+            Durability::Synced => same_boot || whole,
+            Durability::Unsynced => same_boot,
+            Durability::AppendFailed => false,
         }
     }
 
-    fn set_mark(&mut self, state: State) -> io::Result<()> {
+    fn set_mark(&mut self, durability: Durability) -> io::Result<()> {
         let mark = Mark {
             epoch: self.epoch,
             boot: self.files.boot(),
             next: self.next,
-            state,
+            durability,
         };
         self.files.set_mark(&mark.encode())
     }
 
     /// What is true of the store while it is in use.
-    fn state(&self) -> State {
+    fn durability(&self) -> Durability {
         match self.fsync {
-            _ if self.failing => State::Failing,
-            Fsync::Always => State::Synced,
-            Fsync::Interval | Fsync::Never => State::Loose,
+            _ if self.append_failed => Durability::AppendFailed,
+            Fsync::Always => Durability::Synced,
+            Fsync::Interval | Fsync::Never => Durability::Unsynced,
         }
     }
 
@@ -352,7 +352,7 @@ impl<F: Files> Disk<F> {
             self.files.sync()?;
         }
         let before = std::mem::replace(&mut self.next, next);
-        self.set_mark(self.state())
+        self.set_mark(self.durability())
             .inspect_err(|_| self.next = before)
     }
 
@@ -363,7 +363,7 @@ impl<F: Files> Disk<F> {
             return Ok(());
         }
         // A full disk gets rid of what has expired, as deleting takes no room. Until another segment is there, the mark alone tells how far the numbers have come.
-        self.set_mark(self.state())?;
+        self.set_mark(self.durability())?;
         self.files.sync_mark()?;
         while let Some(&old) = self.segments.first() {
             self.remove(old)?;
@@ -428,9 +428,9 @@ impl<F: Files> Disk<F> {
             None => Ok(()),
         };
         // The mark is true even if events were lost.
-        self.set_mark(match self.failing {
-            true => State::Failing,
-            false => State::Ended,
+        self.set_mark(match self.append_failed {
+            true => Durability::AppendFailed,
+            false => Durability::Closed,
         })?;
         self.files.sync_mark().and(synced)
     }
@@ -474,7 +474,7 @@ impl<F: Files> EventStore for Disk<F> {
             self.next = self.next.saturating_add(SKIP);
         }
         // From here on a power cut finds that this run did not end.
-        self.set_mark(self.state())?;
+        self.set_mark(self.durability())?;
         self.files.sync_mark()?;
         self.files.sync_names()?;
         self.recovered = true;
@@ -494,11 +494,11 @@ impl<F: Files> EventStore for Disk<F> {
         let Some(last) = records.last() else {
             return Ok(());
         };
-        self.failing = false;
+        self.append_failed = false;
         self.append_all(records, last.seq(), at).inspect_err(|_| {
-            self.failing = true;
+            self.append_failed = true;
             // It is written over in place, for which even a full disk has room; nobody can do more than try.
-            let _ = self.set_mark(State::Failing);
+            let _ = self.set_mark(Durability::AppendFailed);
             let _ = self.files.sync_mark();
         })
     }
