@@ -284,7 +284,7 @@ impl Files for Machine {
         entered.map(|()| part.len())
     }
 
-    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+    fn truncate(&mut self, bytes: u64) -> io::Result<()> {
         let mut state = self.state();
         state.enter()?;
         state.newest().change(Change::Cut(bytes as usize));

@@ -42,7 +42,7 @@ pub trait Files: Send {
     ///
     /// # Errors
     /// See [`names`](Self::names).
-    fn cut(&mut self, bytes: u64) -> io::Result<()>;
+    fn truncate(&mut self, bytes: u64) -> io::Result<()>;
 
     /// Makes the newest file's bytes survive a power cut.
     ///
@@ -103,9 +103,11 @@ impl Folder {
         if let Err(error) = fs::create_dir(path)
             && error.kind() != ErrorKind::AlreadyExists
         {
-            return Err(about(path, error));
+            return Err(with_path(path, error));
         }
-        let path = path.canonicalize().map_err(|error| about(path, error))?;
+        let path = path
+            .canonicalize()
+            .map_err(|error| with_path(path, error))?;
         let mark_path = path.join(Self::MARK);
         let mark = OpenOptions::new()
             .read(true)
@@ -113,14 +115,14 @@ impl Folder {
             .create(true)
             .truncate(false)
             .open(&mark_path)
-            .map_err(|error| about(&mark_path, error))?;
+            .map_err(|error| with_path(&mark_path, error))?;
         match mark.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let problem = format!("{} is in use by another process", path.display());
                 return Err(io::Error::new(ErrorKind::ResourceBusy, problem));
             }
-            Err(TryLockError::Error(error)) => return Err(about(&mark_path, error)),
+            Err(TryLockError::Error(error)) => return Err(with_path(&mark_path, error)),
         }
         // The folder is in its parent's list, which a power cut must not undo.
         if let Some(parent) = path.parent() {
@@ -139,11 +141,11 @@ impl Folder {
         let Some((path, file)) = &mut self.newest else {
             return Err(ErrorKind::NotFound.into());
         };
-        act(file).map_err(|error| about(path, error))
+        act(file).map_err(|error| with_path(path, error))
     }
 
-    fn about_mark(&self, error: io::Error) -> io::Error {
-        about(&self.path.join(Self::MARK), error)
+    fn with_mark_path(&self, error: io::Error) -> io::Error {
+        with_path(&self.path.join(Self::MARK), error)
     }
 }
 
@@ -154,7 +156,7 @@ impl Files for Folder {
 
     fn names(&mut self) -> io::Result<Vec<String>> {
         let all = fs::read_dir(&self.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let all = all.map_err(|error| about(&self.path, error))?;
+        let all = all.map_err(|error| with_path(&self.path, error))?;
         // A name that is not UTF-8 is none of ours.
         let names = all.into_iter().map(|entry| entry.file_name().into_string());
         Ok(names.filter_map(Result::ok).collect())
@@ -169,7 +171,7 @@ impl Files for Folder {
             file.take(most).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
-        read().map_err(|error| about(&path, error))
+        read().map_err(|error| with_path(&path, error))
     }
 
     fn create(&mut self, name: &str) -> io::Result<()> {
@@ -179,7 +181,7 @@ impl Files for Folder {
             .append(true)
             .create_new(true)
             .open(&path)
-            .map_err(|error| about(&path, error))?;
+            .map_err(|error| with_path(&path, error))?;
         self.newest = Some((path, file));
         Ok(())
     }
@@ -188,7 +190,7 @@ impl Files for Folder {
         self.newest(|file| file.write(bytes))
     }
 
-    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+    fn truncate(&mut self, bytes: u64) -> io::Result<()> {
         self.newest(|file| file.set_len(bytes))
     }
 
@@ -203,7 +205,7 @@ impl Files for Folder {
     fn remove(&mut self, name: &str) -> io::Result<()> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(about(&path, error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(with_path(&path, error)),
             _ => Ok(()),
         }
     }
@@ -211,18 +213,18 @@ impl Files for Folder {
     fn mark(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let read = self.mark.read_to_end(&mut bytes);
-        read.map_err(|error| self.about_mark(error))?;
+        read.map_err(|error| self.with_mark_path(error))?;
         Ok(bytes)
     }
 
     fn set_mark(&mut self, bytes: &[u8]) -> io::Result<()> {
         let written = self.mark.write_all_at(bytes, 0);
-        written.map_err(|error| self.about_mark(error))
+        written.map_err(|error| self.with_mark_path(error))
     }
 
     fn sync_mark(&mut self) -> io::Result<()> {
         let synced = self.mark.sync_data();
-        synced.map_err(|error| self.about_mark(error))
+        synced.map_err(|error| self.with_mark_path(error))
     }
 }
 
@@ -235,10 +237,10 @@ fn boot() -> u128 {
 
 fn sync_folder(path: &Path) -> io::Result<()> {
     let synced = File::open(path).and_then(|folder| folder.sync_all());
-    synced.map_err(|error| about(path, error))
+    synced.map_err(|error| with_path(path, error))
 }
 
 /// An error of the same kind that names the file.
-fn about(path: &Path, error: io::Error) -> io::Error {
+fn with_path(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -147,7 +147,7 @@ impl<F: Files> Disk<F> {
     }
 
     /// Lists the segments; returns the epoch of the newest.
-    fn survey(&mut self) -> io::Result<Option<u64>> {
+    fn scan(&mut self) -> io::Result<Option<u64>> {
         let names = self.files.names()?;
         let mut ordinals: Vec<u64> = names.iter().filter_map(|name| ordinal_of(name)).collect();
         ordinals.sort_unstable();
@@ -185,7 +185,7 @@ impl<F: Files> Disk<F> {
         dropped: &mut Vec<String>,
         each: &mut dyn FnMut(Record, SystemTime),
     ) -> io::Result<bool> {
-        let mut whole = true;
+        let mut tail_complete = true;
         // What the mark does not know of was refused, or its append did not come to its end.
         let live = self.own_mark().filter(|mark| self.is_of_this_boot(mark));
         let end = live.map_or(u64::MAX, |mark| mark.next);
@@ -208,15 +208,15 @@ impl<F: Files> Disk<F> {
                 HeaderState::Truncated => SegmentContent::Empty,
             };
             match content {
-                SegmentContent::Complete => whole = true,
+                SegmentContent::Complete => tail_complete = true,
                 SegmentContent::Corrupt(what) => {
-                    whole = false;
+                    tail_complete = false;
                     dropped.push(format!("{}: {what}", segment_name(ordinal)));
                 }
                 SegmentContent::Empty => {}
             }
         }
-        Ok(whole)
+        Ok(tail_complete)
     }
 
     /// Hands out the records of one segment before `end`, and moves the next number behind them.
@@ -268,11 +268,11 @@ impl<F: Files> Disk<F> {
     }
 
     /// Whether every number that may have been seen is before the mark or among what was read.
-    fn is_last_word(&self, mark: &Mark, whole: bool) -> bool {
+    fn is_reliable(&self, mark: &Mark, tail_complete: bool) -> bool {
         let same_boot = self.is_of_this_boot(mark);
         match mark.durability {
             Durability::Closed => true,
-            Durability::Synced => same_boot || whole,
+            Durability::Synced => same_boot || tail_complete,
             Durability::Unsynced => same_boot,
             Durability::AppendFailed => false,
         }
@@ -298,7 +298,7 @@ impl<F: Files> Disk<F> {
     }
 
     /// Begins a segment that counts from the next number on, and makes that survive.
-    fn begin(&mut self) -> io::Result<()> {
+    fn create_segment(&mut self) -> io::Result<()> {
         // What a try that failed left behind must not be in the way of the next.
         self.ordinal += 1;
         let name = segment_name(self.ordinal);
@@ -308,13 +308,13 @@ impl<F: Files> Disk<F> {
         };
         let mut bytes = header.encode();
         bytes.extend_from_slice(&format::encode_last_events(&self.last_events));
-        let begun = self
+        let created = self
             .files
             .create(&name)
             .and_then(|()| self.write(&bytes))
             .and_then(|()| self.files.sync())
             .and_then(|()| self.files.sync_names());
-        if let Err(error) = begun {
+        if let Err(error) = created {
             // What is left of it says nothing that is not true.
             let _ = self.files.remove(&name);
             return Err(error);
@@ -343,7 +343,7 @@ impl<F: Files> Disk<F> {
     }
 
     /// Writes what is in the buffer behind the tail, so that it counts up to a number.
-    fn store(&mut self, next: u64) -> io::Result<()> {
+    fn write_buffer(&mut self, next: u64) -> io::Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         let written = self.write(&buffer);
         self.buffer = buffer;
@@ -357,22 +357,22 @@ impl<F: Files> Disk<F> {
     }
 
     /// Leaves the newest segment, in which nothing is wanted, for one without records.
-    fn begin_anew(&mut self) -> io::Result<()> {
+    fn reset(&mut self) -> io::Result<()> {
         self.tail = None;
-        if self.begin().is_ok() {
+        if self.create_segment().is_ok() {
             return Ok(());
         }
         // A full disk gets rid of what has expired, as deleting takes no room. Until another segment is there, the mark alone tells how far the numbers have come.
         self.set_mark(self.durability())?;
         self.files.sync_mark()?;
         while let Some(&old) = self.segments.first() {
-            self.remove(old)?;
+            self.remove_segment(old)?;
         }
-        self.begin()
+        self.create_segment()
     }
 
     /// Deletes a segment.
-    fn remove(&mut self, segment: Segment) -> io::Result<()> {
+    fn remove_segment(&mut self, segment: Segment) -> io::Result<()> {
         self.files.remove(&segment_name(segment.ordinal))?;
         // An older one must not be back after a power cut when the one that replaced its end is gone.
         self.files.sync_names()?;
@@ -387,13 +387,13 @@ impl<F: Files> Disk<F> {
     }
 
     /// Leaves a segment that is full.
-    fn roll(&mut self) {
+    fn rotate_if_full(&mut self) {
         if self.is_full() {
             self.tail = None;
         }
     }
 
-    fn append_all(&mut self, records: &[Record], last: u64, at: SystemTime) -> io::Result<()> {
+    fn write_records(&mut self, records: &[Record], last: u64, at: SystemTime) -> io::Result<()> {
         debug_assert!(records[0].seq() >= self.next, "the engine counts upwards");
         self.buffer.clear();
         self.buffer.shrink_to(KEEP_BUFFER);
@@ -401,13 +401,13 @@ impl<F: Files> Disk<F> {
             format::put_record(&mut self.buffer, record, at)?;
         }
         if self.tail.is_none() {
-            self.begin()?;
+            self.create_segment()?;
         }
         let good = self.tail.unwrap_or_default();
-        if let Err(error) = self.store(last + 1) {
+        if let Err(error) = self.write_buffer(last + 1) {
             // Synced, or after a power cut these records might be there and those that get their numbers not.
-            let cut = self.files.cut(good).and_then(|()| self.files.sync());
-            self.tail = cut.is_ok().then_some(good);
+            let truncated = self.files.truncate(good).and_then(|()| self.files.sync());
+            self.tail = truncated.is_ok().then_some(good);
             return Err(error);
         }
         self.tail = Some(good + self.buffer.len() as u64);
@@ -416,13 +416,13 @@ impl<F: Files> Disk<F> {
             .for_each(|record| self.last_events.record(record.seq(), record.namespaces()));
         self.unsynced = self.fsync != Fsync::Always;
         if !self.unsynced {
-            self.roll();
+            self.rotate_if_full();
         }
         Ok(())
     }
 
     /// Ends the run: what is there is synced, and the mark says so.
-    fn end(&mut self) -> io::Result<()> {
+    fn close(&mut self) -> io::Result<()> {
         let synced = match self.tail {
             Some(_) => self.files.sync(),
             None => Ok(()),
@@ -439,7 +439,7 @@ impl<F: Files> Disk<F> {
 impl<F: Files> EventStore for Disk<F> {
     fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
         self.mark = Mark::decode(&self.files.mark()?);
-        let epoch = self.survey()?.or(self.mark.map(|mark| mark.epoch));
+        let epoch = self.scan()?.or(self.mark.map(|mark| mark.epoch));
         self.epoch = epoch.unwrap_or(fresh);
         Ok(self.epoch)
     }
@@ -462,7 +462,7 @@ impl<F: Files> EventStore for Disk<F> {
 
     fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
         let mut dropped = Vec::new();
-        let whole = self.replay(&mut dropped, each)?;
+        let tail_complete = self.replay(&mut dropped, each)?;
         let fresh = self.mark.is_none()
             && !self
                 .segments
@@ -470,7 +470,7 @@ impl<F: Files> EventStore for Disk<F> {
                 .any(|it| it.header == HeaderState::Valid);
         let mark = self.own_mark();
         self.next = self.next.max(mark.map_or(1, |mark| mark.next));
-        if !fresh && !mark.is_some_and(|mark| self.is_last_word(&mark, whole)) {
+        if !fresh && !mark.is_some_and(|mark| self.is_reliable(&mark, tail_complete)) {
             self.next = self.next.saturating_add(SKIP);
         }
         // From here on a power cut finds that this run did not end.
@@ -478,10 +478,10 @@ impl<F: Files> EventStore for Disk<F> {
         self.files.sync_mark()?;
         self.files.sync_names()?;
         self.recovered = true;
-        match self.begin() {
+        match self.create_segment() {
             // What is there can be read; appending fails until there is room.
             Err(error) if has_no_room(&error) => {}
-            begun => begun?,
+            created => created?,
         }
         self.prune(0)?;
         Ok(Recovered {
@@ -495,31 +495,32 @@ impl<F: Files> EventStore for Disk<F> {
             return Ok(());
         };
         self.append_failed = false;
-        self.append_all(records, last.seq(), at).inspect_err(|_| {
-            self.append_failed = true;
-            // It is written over in place, for which even a full disk has room; nobody can do more than try.
-            let _ = self.set_mark(Durability::AppendFailed);
-            let _ = self.files.sync_mark();
-        })
+        self.write_records(records, last.seq(), at)
+            .inspect_err(|_| {
+                self.append_failed = true;
+                // It is written over in place, for which even a full disk has room; nobody can do more than try.
+                let _ = self.set_mark(Durability::AppendFailed);
+                let _ = self.files.sync_mark();
+            })
     }
 
     fn sync(&mut self) -> io::Result<()> {
         if self.tail.is_none() {
-            self.begin()?;
+            self.create_segment()?;
         }
         // A segment that is left has been synced, whatever the policy, so that the end need look at the newest alone.
         let due = self.fsync == Fsync::Interval || self.is_full();
         if due && std::mem::take(&mut self.unsynced) {
             self.files.sync().inspect_err(|_| self.tail = None)?;
         }
-        self.roll();
+        self.rotate_if_full();
         Ok(())
     }
 
     /// Deletes the segments in which nothing is wanted.
     fn prune(&mut self, before: u64) -> io::Result<()> {
         if before >= self.next && self.tail != Some(self.empty) {
-            self.begin_anew()?;
+            self.reset()?;
         }
         let mut index = 0;
         while let Some(&[old, newer]) = self
@@ -533,7 +534,7 @@ impl<F: Files> EventStore for Disk<F> {
                 index += 1;
                 continue;
             }
-            self.remove(old)?;
+            self.remove_segment(old)?;
         }
         Ok(())
     }
@@ -543,7 +544,7 @@ impl<F: Files> Drop for Disk<F> {
     fn drop(&mut self) {
         if self.recovered {
             // Nobody is left to be told; without the mark, the next start takes this for a crash.
-            let _ = self.end();
+            let _ = self.close();
         }
     }
 }
