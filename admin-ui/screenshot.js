@@ -1,11 +1,11 @@
-// A lively server for as long as the charts are, and then a picture of its admin page.
+// Runs a server with traffic for as long as the charts are, and then takes a screenshot.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { get } from "node:http";
 import { chromium } from "playwright-core";
 
 const minutes = Number(process.env.MINUTES ?? 10);
-// Without tokens the page would begin with warnings.
+// Without tokens the page would show warnings.
 const token = "screenshot";
 const agents = [
   "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Gecko/20100101 Firefox/140.0",

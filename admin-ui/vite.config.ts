@@ -1,4 +1,4 @@
-// Builds into `dist` under fixed names, which the server embeds. The same sources give the same bytes.
+// Builds into `dist` under fixed names, which the server embeds. The build is reproducible.
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({

@@ -1,13 +1,14 @@
-// One line over the last ten minutes, drawn by uPlot. What it shows is also said in words, and the overview has it all as a table.
+// A chart of one line over the last ten minutes, drawn by uPlot. Its label says the same in words,
+// and the overview has all charts as one table.
 import { signal, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { minute } from "./format";
+import { minute, trimZeros } from "./format";
 import { type Line, SPAN_S } from "./history";
 import { history, lastStatusAt } from "./live";
 
-/** The point under the pointer, the same in all charts. */
+/** The index of the point under the pointer, shared by all charts. */
 export const hoveredIndex = signal<number | null>(null);
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -47,8 +48,12 @@ export function Chart({
 
   const summary = history.summary(line);
   const words = summary
-    ? `least ${format(summary.min)}, on average ${format(summary.mean)}, at the most ${format(summary.max)}`
-    : "nothing yet";
+    ? [
+        `minimum ${format(summary.min)}`,
+        `average ${format(summary.mean)}`,
+        `maximum ${format(summary.max)}`,
+      ].join(", ")
+    : "no data yet";
   return (
     <div
       class="chart"
@@ -59,15 +64,11 @@ export function Chart({
   );
 }
 
-/** 4 k and not 4.00 k: the steps of an axis are round. */
-const trimZeros = (figure: string) =>
-  figure.replace(/\.0+(?= |$)/, "").replace(/(\.\d*[1-9])0+(?= |$)/, "$1");
-
 function data(line: Line): uPlot.AlignedData {
   return [history.times, history.values(line)];
 }
 
-/** Steps of an axis of bytes: powers of two, which are whole in KiB and MiB. */
+/** Steps of an axis in bytes: powers of two, which are whole numbers of KiB and MiB. */
 const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
 function options(
@@ -93,7 +94,7 @@ function options(
       points: { size: 6 },
     },
     scales: {
-      // Ten minutes from the first second on: a chart that fills up does not move under the eye.
+      // Always ten minutes wide, also while the history is shorter.
       x: {
         range: () => {
           const end = (lastStatusAt.peek() || Date.now()) / 1000;
@@ -111,7 +112,7 @@ function options(
         gap: 4,
         space: 60,
         incrs: [120, 300],
-        // A time at the very left would lie over the numbers of the other axis.
+        // A label at the left end would overlap the numbers of the other axis.
         values: (plot, at) =>
           at.map((at_s) => (at_s < plot.scales.x!.min! + 30 ? null : minute(at_s * 1000))),
       },

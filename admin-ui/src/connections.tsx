@@ -1,4 +1,4 @@
-// The connections, a page at a time, and everything about one of them.
+// The table of connections, and a panel with the details of one.
 import { useSignal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { confirm, Dialog } from "./dialog";
@@ -18,7 +18,7 @@ const COLUMNS: Column[] = [
   { label: "Bytes", sortBy: "bytes_sent", kind: "figure medium" },
   { label: "Lag", sortBy: "lag", kind: "figure small" },
   { label: "Last write", sortBy: "last_write", kind: "figure wide" },
-  { label: "Act", kind: "act" },
+  { label: "Action", kind: "act" },
 ];
 
 export function Connections() {
@@ -125,7 +125,7 @@ function Detail({
     <Dialog title={`Connection ${id}`} kind="drawer" onClose={onClose}>
       {errorStatus === 404 && (
         <p class="gone" role="status">
-          This connection is gone.{data && " What it last was:"}
+          This connection has ended.{data && " Its last known state:"}
         </p>
       )}
       {data && (
@@ -208,16 +208,23 @@ function Detail({
   );
 }
 
-function disconnect({ id, namespace, client_ip, user_agent }: Connection, refresh: () => void) {
+function disconnect(connection: Connection, refresh: () => void) {
+  const { id } = connection;
   confirm({
     title: `Disconnect connection ${id}?`,
-    text: `It listens to ${namespace}${client_ip && ` from ${client_ip}`}${user_agent && ` with ${user_agent}`}. Most clients come back by themselves after a few seconds.`,
+    text: `${describe(connection)} Most clients reconnect within a few seconds.`,
     run: async () => {
       const { disconnected } = await post<{ disconnected: number }>("disconnect", { id });
       refresh();
       return disconnected
-        ? `Connection ${id} is disconnected.`
-        : `Connection ${id} was gone already.`;
+        ? `Connection ${id} was disconnected.`
+        : `Connection ${id} had already ended.`;
     },
   });
+}
+
+function describe({ namespace, client_ip, user_agent }: Connection): string {
+  const address = client_ip && ` from ${client_ip}`;
+  const agent = user_agent && ` with ${user_agent}`;
+  return `It is subscribed to ${namespace}${address}${agent}.`;
 }

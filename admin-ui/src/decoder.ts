@@ -1,4 +1,4 @@
-// Decodes an event stream by the rules of WHATWG's "Server-sent events", from text cut anywhere.
+// Decodes an event stream by the WHATWG rules for server-sent events, from text cut anywhere.
 
 export interface StreamEvent {
   type: string;
@@ -13,12 +13,12 @@ export class Decoder {
   private data: string[] = [];
   private id = "";
 
-  /** The events that are whole with this text. An event cut off by the end of the stream is never one. */
+  /** Adds text and returns the events it completes. An incomplete event at the end is dropped. */
   push(text: string): StreamEvent[] {
     const events: StreamEvent[] = [];
     this.rest += text;
     let from = 0;
-    // A CR at the very end waits: an LF may follow that belongs to it.
+    // A CR at the end of the text waits for an LF that may follow.
     for (const end of this.rest.matchAll(/\r\n|\n|\r(?!$)/g)) {
       this.line(this.rest.slice(from, end.index), events);
       from = end.index + end[0].length;

@@ -1,4 +1,5 @@
-// Modal dialogues, on the browser's own: it keeps the focus inside, closes on Escape and gives the focus back.
+// Modal dialogs. The browser's dialog element traps the focus, closes on Escape and restores the
+// focus.
 import { signal, useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
@@ -41,18 +42,18 @@ export function Dialog({
 interface Question {
   title: string;
   text: string;
-  /** Does it, and answers with what to say afterwards. */
+  /** Carries out the action and returns the notice to show. */
   run: () => Promise<string>;
 }
 
 const question = signal<Question | null>(null);
 
-/** Asks before something that cannot be taken back. */
+/** Asks for confirmation before an action that cannot be undone. */
 export function confirm(request: Question) {
   question.value = request;
 }
 
-/** What was done last; read out by screen readers. */
+/** The result of the last action, read out by screen readers. */
 export const notice = signal("");
 let noticeTimer: ReturnType<typeof setTimeout>;
 

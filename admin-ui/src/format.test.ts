@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { ago, bytes, count, duration, micros, share, short } from "./format";
+import { ago, bytes, count, duration, micros, percent, plural, short, trimZeros } from "./format";
 
 test.each([
   [0, "0"],
@@ -18,7 +18,7 @@ test.each([
   [3.1e9, "3.10 G"],
   [5e12, "5000 G"],
   [null, "–"],
-])("%s in short is %s", (n, text) => expect(short(n)).toBe(text));
+])("%s is shortened to %s", (n, text) => expect(short(n)).toBe(text));
 
 test.each([
   [0, "0 B"],
@@ -37,7 +37,7 @@ test.each([
   [0.0999, "10 %"],
   [1, "100 %"],
   [null, "–"],
-])("a share of %s is %s", (part, text) => expect(share(part)).toBe(text));
+])("a fraction of %s is %s", (fraction, text) => expect(percent(fraction)).toBe(text));
 
 test.each([
   [0, "0 ms"],
@@ -63,4 +63,19 @@ test.each([
   [61_000, "1 min 1 s ago"],
 ])("%s ms ago is %s", (ms, text) => expect(ago(ms)).toBe(text));
 
-test("a count is grouped", () => expect(count(1_234_567)).toBe("1,234,567"));
+test("the digits of a count are grouped", () => expect(count(1_234_567)).toBe("1,234,567"));
+
+test.each([
+  [0, "0 events"],
+  [1, "1 event"],
+  [1250, "1,250 events"],
+])("%s of the noun `event` is %s", (n, text) => expect(plural(n, "event")).toBe(text));
+
+test.each([
+  ["4.00 k", "4 k"],
+  ["1.50 KiB", "1.5 KiB"],
+  ["0.5", "0.5"],
+  ["100", "100"],
+  ["10.0 %", "10 %"],
+  ["20 %", "20 %"],
+])("%s on an axis is %s", (text, trimmed) => expect(trimZeros(text)).toBe(trimmed));

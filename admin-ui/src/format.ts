@@ -1,16 +1,22 @@
-// Numbers and times as people read them. Figures that change each second keep to few digits, so that they can be read at all.
+// Formats numbers and times for people. Numbers that change every second have few digits, so that
+// they stay readable.
 
-const grouped = new Intl.NumberFormat("en");
+const groupedDigits = new Intl.NumberFormat("en");
 
-/** 1,234,567 */
+/** Groups digits: 1,234,567. */
 export function count(n: number): string {
-  return grouped.format(n);
+  return groupedDigits.format(n);
 }
 
-/** Three digits and a unit; the units are `step` apart. */
+/** A count and its noun: 1 event, 1,250 events. */
+export function plural(n: number, noun: string): string {
+  return `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
+}
+
+/** Three significant digits and a unit; each unit is `step` times the one before it. */
 function scaled(n: number, step: number, units: string[]): string {
   let unit = 0;
-  // What would be rounded up to the next unit is written in it.
+  // A value that rounds up to the next unit is shown in that unit.
   while (unit < units.length - 1 && n >= step * 0.9995) {
     n /= step;
     unit += 1;
@@ -26,24 +32,24 @@ function scaled(n: number, step: number, units: string[]): string {
   return `${n.toFixed(digits)} ${units[unit]}`.trimEnd();
 }
 
-/** 0.5, 12, 1.25 k, 3.10 M; a dash for what is not known. */
+/** 0.5, 12, 1.25 k, 3.10 M; a dash for an unknown value. */
 export function short(n: number | null): string {
   return n === null ? "–" : scaled(n, 1000, ["", "k", "M", "G"]);
 }
 
-/** 512 B, 1.50 KiB, 12.0 MiB */
+/** 512 B, 1.50 KiB, 12.0 MiB; a dash for an unknown value. */
 export function bytes(n: number | null): string {
   return n === null ? "–" : scaled(n, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
 }
 
-/** 0.3 %; more than nothing is never shown as nothing. */
-export function share(part: number | null): string {
-  if (part === null) return "–";
-  if (part > 0 && part < 0.0005) return "< 0.1 %";
-  return `${(part * 100).toFixed(part < 0.0995 ? 1 : 0)} %`;
+/** A fraction as a percentage: 0.3 %. Only zero is shown as 0.0 %. */
+export function percent(fraction: number | null): string {
+  if (fraction === null) return "–";
+  if (fraction > 0 && fraction < 0.0005) return "< 0.1 %";
+  return `${(fraction * 100).toFixed(fraction < 0.0995 ? 1 : 0)} %`;
 }
 
-/** 450 ms, 12 s, 3 min 5 s, 2 h 10 min, 4 d 3 h: two units at the most. */
+/** 450 ms, 12 s, 3 min 5 s, 2 h 10 min, 4 d 3 h: at most two units. */
 export function duration(ms: number): string {
   if (ms < 1000) return `${Math.floor(ms)} ms`;
   const seconds = Math.floor(ms / 1000);
@@ -61,7 +67,7 @@ export function duration(ms: number): string {
     .join(" ");
 }
 
-/** A length of time in microseconds: 85 µs, 2.40 ms. */
+/** A duration in microseconds: 85 µs, 2.40 ms. */
 export function micros(us: number): string {
   return us < 1000
     ? `${Math.round(us)} µs`
@@ -70,24 +76,29 @@ export function micros(us: number): string {
       : `${(us / 1_000_000).toFixed(2)} s`;
 }
 
-/** How long ago: now, 12 s ago. */
+/** A time in the past, given its age: now, 12 s ago; never if it is null. */
 export function ago(ms: number | null): string {
   return ms === null ? "never" : ms < 1000 ? "now" : `${duration(ms)} ago`;
 }
 
-const hours = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
-const seconds = new Intl.DateTimeFormat("en-GB", {
+const hourFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const secondFormat = new Intl.DateTimeFormat("en-GB", {
   hour: "2-digit",
   minute: "2-digit",
   second: "2-digit",
 });
-const days = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const dateFormat = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 
-/** 14:03 of Unix milliseconds, in the time zone of whoever looks. */
-export const minute = (at_ms: number) => hours.format(at_ms);
+/** The time of Unix milliseconds in the browser's time zone: 14:03. */
+export const minute = (at_ms: number) => hourFormat.format(at_ms);
 
-/** 14:03:22 */
-export const clock = (at_ms: number) => seconds.format(at_ms);
+/** The same with seconds: 14:03:22. */
+export const clock = (at_ms: number) => secondFormat.format(at_ms);
 
-/** 21 Nov 2026, 14:03:22 */
-export const date = (at_ms: number) => days.format(at_ms);
+/** Date and time: 21 Nov 2026, 14:03:22. */
+export const date = (at_ms: number) => dateFormat.format(at_ms);
+
+/** Removes trailing zeros of a formatted fraction, for the steps of an axis: 4.00 k is 4 k. */
+export function trimZeros(text: string): string {
+  return text.replace(/\.0+(?= |$)/, "").replace(/(\.\d*[1-9])0+(?= |$)/, "$1");
+}

@@ -9,7 +9,7 @@ const point = (events: number | null): Point => ({
   busy: 0,
 });
 
-test("keeps ten minutes", () => {
+test("the history keeps ten minutes", () => {
   const history = new History();
   for (let at_s = 0; at_s <= 1000; at_s += 1) history.push(at_s, point(at_s));
   expect(history.times.length).toBe(SPAN_S + 1);
@@ -17,7 +17,7 @@ test("keeps ten minutes", () => {
   expect(history.values("events")[0]).toBe(400);
 });
 
-test("a line breaks where points are missing, and time never goes back", () => {
+test("a line breaks where points are missing, and older points are ignored", () => {
   const history = new History();
   history.push(10, point(1));
   history.push(11, point(2));
@@ -28,7 +28,7 @@ test("a line breaks where points are missing, and time never goes back", () => {
   expect(history.values("connections")).toEqual([1, 1, null, 1]);
 });
 
-test("a summary is of what is known", () => {
+test("a summary covers the known values", () => {
   const history = new History();
   expect(history.summary("events")).toBeNull();
   history.push(1, point(null));
@@ -38,7 +38,7 @@ test("a summary is of what is known", () => {
   expect(history.summary("events")).toEqual({ min: 2, mean: 4.5, max: 7 });
 });
 
-test("minutes are means, the latest first", () => {
+test("minutes are means, latest first", () => {
   const history = new History();
   for (const [at_s, events] of [
     [58, 2],

@@ -1,8 +1,9 @@
-// The last ten minutes, a point a second: what the charts draw and what their table tells.
+// The last ten minutes, one point per second: the data of the charts and of their table.
 
+/** The length of the history in seconds. */
 export const SPAN_S = 600;
 
-/** One value for each line that is drawn; `null` where nothing is known. */
+/** One value for each line; `null` if it is unknown. */
 export type Point = Record<Line, number | null>;
 export const LINES = ["connections", "events", "deliveries", "bytes", "busy"] as const;
 export type Line = (typeof LINES)[number];
@@ -20,7 +21,10 @@ export class History {
   readonly times: number[] = [];
   private points: Point[] = [];
 
-  /** Takes the point of time `at_s`. Where points are missing before it, the lines break. */
+  /**
+   * Adds the point at `at_s`, in Unix seconds. A point that is not newer than the last one is
+   * ignored. After more than three seconds without a point, the lines have a break.
+   */
   push(at_s: number, point: Point) {
     const last = this.times.at(-1);
     if (last !== undefined && at_s <= last) return;
@@ -37,17 +41,17 @@ export class History {
     this.points.push(point);
   }
 
-  /** The values of one line, beside `times`. */
+  /** The values of one line, in the order of `times`. */
   values(line: Line): (number | null)[] {
     return this.points.map((point) => point[line]);
   }
 
-  /** Least, mean and greatest of what is known of one line. */
+  /** Minimum, mean and maximum of the known values of one line. */
   summary(line: Line): { min: number; mean: number; max: number } | null {
     return summary(this.values(line));
   }
 
-  /** The mean of each line in each minute, the latest first. */
+  /** The mean of each line per minute, latest minute first. */
   minutes(): { at_s: number; means: Point }[] {
     const byMinute = new Map<number, Point[]>();
     this.times.forEach((time, index) => {

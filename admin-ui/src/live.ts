@@ -1,32 +1,32 @@
-// The line to the server: who is signed in, what it says each second, and coming back when it is lost. Everything else of the page reads
-// these signals.
+// The connection to the server: signing in, the status once a second, and reconnecting. The rest of
+// the page reads these signals.
 import { effect, signal } from "@preact/signals";
 import { History } from "./history";
 import { type Rates, rates } from "./rates";
 import { errorText, follow, get, post, ServerError, type Session, type Status } from "./server";
-import { wait } from "./wait";
+import { retryDelay, wait } from "./wait";
 
 export type Link =
   | { state: "connecting" }
   | { state: "live" }
   | { state: "sign-in" }
-  /** `why` is the server's own reason, when it answered; the next attempt is at `retry_at` (Unix ms). */
-  | { state: "lost"; why: string; retry_at: number };
+  /** `message` is the server's error if it answered; the next attempt is at `retryAt` (Unix ms). */
+  | { state: "lost"; message: string; retryAt: number };
 
 export const link = signal<Link>({ state: "connecting" });
 export const session = signal<Session | null>(null);
 export const status = signal<Status | null>(null);
 export const currentRates = signal<Rates | null>(null);
-/** When the latest status came, in Unix milliseconds: changes with each, and so tells that `history` grew. */
+/** When the latest status arrived, in Unix milliseconds. It changes whenever `history` grows. */
 export const lastStatusAt = signal(0);
 export const history = new History();
 
-/** A server that sends an event a second and then nothing for this long is not there any more. */
+/** The server sends a status every second; after this long without one it counts as lost. */
 const SILENCE_MS = 5000;
 
 let attempt = new AbortController();
 
-/** Ends the present connection or wait, and tries at once. */
+/** Ends the current connection or wait, and connects at once. */
 export function reconnect() {
   attempt.abort();
 }
@@ -41,13 +41,13 @@ export async function signOut() {
   reconnect();
 }
 
-/** Keeps the line up for as long as the page is there. */
+/** Connects, and reconnects after each failure, for as long as the page is open. */
 export async function stayConnected() {
   for (let failures = 0; ; ) {
     attempt = new AbortController();
     const { signal } = attempt;
     const statusBefore = lastStatusAt.value;
-    let why = "The connection to the server is lost.";
+    let message = "The connection to the server was lost.";
     try {
       session.value = await get<Session>(
         "session.json",
@@ -66,11 +66,11 @@ export async function stayConnected() {
         SILENCE_MS,
       );
     } catch (error) {
-      if (error instanceof ServerError) why = errorText(error);
+      if (error instanceof ServerError) message = errorText(error);
     }
     if (signal.aborted) continue;
     failures = lastStatusAt.value === statusBefore ? failures + 1 : 1;
-    await waitBeforeRetry(why, failures, signal);
+    await waitBeforeRetry(message, failures, signal);
   }
 }
 
@@ -89,20 +89,19 @@ function onStatus(latest: Status) {
   if (link.value.state !== "live") link.value = { state: "live" };
 }
 
-/** Whoever signed out leaves nothing on the screen. */
+/** Clears the screen after signing out. */
 function clearStatus() {
   status.value = null;
   currentRates.value = null;
 }
 
-/** Waits longer each time, and by chance, so that many open pages do not come back to a server all at once. */
-async function waitBeforeRetry(why: string, failures: number, signal: AbortSignal) {
-  const wait_ms = Math.min(500 * 2 ** failures, 8000) * (0.5 + Math.random() / 2);
-  link.value = { state: "lost", why, retry_at: Date.now() + wait_ms };
+async function waitBeforeRetry(message: string, failures: number, signal: AbortSignal) {
+  const wait_ms = retryDelay(failures, Math.random());
+  link.value = { state: "lost", message, retryAt: Date.now() + wait_ms };
   await wait(signal, wait_ms);
 }
 
-// The title tells from another tab what the page would.
+// The title shows the node and a lost connection while another tab is open.
 effect(() => {
   const lost = link.value.state === "lost" ? "⚠ " : "";
   document.title = `${lost}${status.value ? `${status.value.node} · ` : ""}fanfare`;

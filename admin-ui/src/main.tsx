@@ -1,13 +1,14 @@
-// The admin page: puts the parts together, and shows which of them there are for whom.
+// The admin page: puts its parts together and chooses between them and the sign-in form.
 import { render } from "preact";
 import "./app.css";
 import { Connections } from "./connections";
 import { Confirmation, notice } from "./dialog";
-import { LostBanner, TopBar } from "./frame";
 import { link, session, status, stayConnected } from "./live";
 import { Namespaces } from "./namespaces";
 import { Overview } from "./overview";
+import type { Status } from "./server";
 import { SignIn } from "./sign_in";
+import { LostBanner, TopBar } from "./top_bar";
 import { TryIt } from "./try_it";
 
 function App() {
@@ -19,7 +20,7 @@ function App() {
         {link.value.state === "sign-in" ? (
           <SignIn />
         ) : status.value ? (
-          <Everything />
+          <Everything server={status.value} />
         ) : (
           <p class="waiting">Waiting for the server …</p>
         )}
@@ -32,10 +33,10 @@ function App() {
   );
 }
 
-function Everything() {
+function Everything({ server }: { server: Status }) {
   return (
     <>
-      <Overview />
+      <Overview server={server} />
       <div class="below">
         <Namespaces />
         <Connections />

@@ -1,9 +1,10 @@
-// The tree of namespaces: each open one asks for its children by itself. With a filter, a flat list of those that match.
+// The tree of namespaces; each expanded node polls its own children. With a filter, a flat list of
+// the namespaces that match.
 import { useSignal } from "@preact/signals";
 import { type ComponentChildren, Fragment } from "preact";
 import { useRef } from "preact/hooks";
 import { confirm } from "./dialog";
-import { ago, bytes, count, short } from "./format";
+import { ago, bytes, count, plural, short } from "./format";
 import { usePolled } from "./polled";
 import { Meter } from "./rates";
 import { type NamespaceRow, type Namespaces as NamespacesPage, post } from "./server";
@@ -19,12 +20,12 @@ const COLUMNS: Column[] = [
   { label: "Per second", kind: "figure small" },
   { label: "Retained", sortBy: "retained_bytes", kind: "figure retained medium" },
   { label: "Last event", sortBy: "last_event_at", kind: "figure medium" },
-  { label: "Act", kind: "act" },
+  { label: "Action", kind: "act" },
 ];
-/** How many children of one namespace are shown, and how many more at a time. */
+/** How many children of a namespace are shown at first, and how many more with each click. */
 const CHILDREN = 50;
 
-/** What the rows of the tree share: the order, which are open, and opening or closing one. */
+/** The state of the tree: its order and the expanded nodes. */
 interface TreeState {
   view: View;
   open: ReadonlySet<string>;
@@ -78,7 +79,10 @@ function Matches({
   );
 }
 
-/** The rows directly below a namespace, each followed by its own when it is open. Before those of the first level comes the root itself. */
+/**
+ * The rows directly below a namespace, each followed by its children if it is expanded. The root
+ * itself comes first on the first level.
+ */
 function Children({ under, depth, tree }: { under: string; depth: number; tree: TreeState }) {
   const limit = useSignal(CHILDREN);
   const params = new URLSearchParams({
@@ -132,7 +136,7 @@ function Children({ under, depth, tree }: { under: string; depth: number; tree: 
 
 const indent = (depth: number) => `${depth * 1.1}rem`;
 
-/** The last segment. What stands before it is in the text but not to be seen, for those who hear the page, or copy from it. */
+/** The last segment. The path before it is invisible text, for screen readers and for copying. */
 function Name({ namespace }: { namespace: string }) {
   const last = lastSegment(namespace);
   return (
@@ -214,12 +218,16 @@ function Row({
 
 function disconnect({ namespace, subscribers_below }: NamespaceRow, refresh: () => void) {
   confirm({
-    title: `Disconnect all of ${namespace}?`,
-    text: `That is ${count(subscribers_below)} ${subscribers_below === 1 ? "connection" : "connections"}, with all of the namespaces below. Most clients come back by themselves after a few seconds.`,
+    title: `Disconnect all subscribers of ${namespace}?`,
+    text: [
+      `This ends ${plural(subscribers_below, "connection")},`,
+      "including those of the namespaces below it.",
+      "Most clients reconnect within a few seconds.",
+    ].join(" "),
     run: async () => {
       const { disconnected } = await post<{ disconnected: number }>("disconnect", { namespace });
       refresh();
-      return `${count(disconnected)} disconnected from ${namespace}.`;
+      return `${plural(disconnected, "connection")} of ${namespace} disconnected.`;
     },
   });
 }

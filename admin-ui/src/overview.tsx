@@ -1,27 +1,27 @@
-// The state of the server at a glance: warnings, charts, and what is kept and lost.
+// The state of the server: warnings, charts, current totals, and disconnects by reason.
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { Chart, hoveredIndex } from "./chart";
-import { bytes, clock, count, micros, minute, share, short } from "./format";
+import { bytes, clock, count, micros, minute, percent, short } from "./format";
 import type { Line, Point } from "./history";
-import { currentRates, history, lastStatusAt, status } from "./live";
+import { currentRates, history, lastStatusAt } from "./live";
+import type { Status } from "./server";
 
-/** All reasons there are, so that each has its place before it first happens. */
+/** All reasons and their meaning, listed also while their count is 0. */
 const REASONS: Record<string, string> = {
-  client: "the client left",
-  lagged: "it did not keep up",
-  stalled: "its socket took nothing",
-  timeout: "it sent no request in time",
-  kicked: "it was disconnected here",
-  shutdown: "the server stopped",
-  overload: "there were too many",
-  protocol: "it broke the protocol",
+  client: "the client disconnected",
+  lagged: "it lagged by more than max-lag",
+  stalled: "its socket took no data",
+  timeout: "its request was not complete in time",
+  kicked: "it was disconnected on request",
+  shutdown: "the server shut down",
+  overload: "there were too many connections",
+  protocol: "it violated HTTP",
   error: "the network failed",
 };
 
-export function Overview() {
+export function Overview({ server }: { server: Status }) {
   const asTable = useSignal(false);
-  const server = status.value!;
   return (
     <section aria-labelledby="overview" class="overview">
       {server.warnings.length > 0 && (
@@ -44,9 +44,9 @@ export function Overview() {
         </button>
       </div>
       <div class="tiles">
-        {asTable.value ? <Minutes /> : <Charts />}
-        <Current />
-        <Disconnects />
+        {asTable.value ? <Minutes /> : <Charts server={server} />}
+        <Current server={server} />
+        <Disconnects counts={server.disconnects} />
       </div>
     </section>
   );
@@ -57,19 +57,18 @@ const formats: Record<Line, (value: number) => string> = {
   events: short,
   deliveries: short,
   bytes,
-  busy: share,
+  busy: percent,
 };
 
-function Charts() {
-  const server = status.value!;
+function Charts({ server }: { server: Status }) {
   const rates = currentRates.value;
   return (
     <>
       <Tile line="connections" title="Connections" value={count(server.connections_now)}>
-        peak {count(server.connections_peak)}, in all {count(server.connections_total)}
+        peak {count(server.connections_peak)}, {count(server.connections_total)} in total
       </Tile>
       <Tile line="events" title="Events in" unit="per second" value={short(rates?.events ?? null)}>
-        in all {count(server.events)}
+        {count(server.events)} in total
       </Tile>
       <Tile
         line="deliveries"
@@ -77,12 +76,12 @@ function Charts() {
         unit="per second"
         value={short(rates?.deliveries ?? null)}
       >
-        in all {count(server.deliveries)}
+        {count(server.deliveries)} in total
       </Tile>
       <Tile line="bytes" title="Bytes out" unit="per second" value={bytes(rates?.bytes ?? null)}>
-        in all {bytes(server.bytes_sent)}
+        {bytes(server.bytes_sent)} in total
       </Tile>
-      <Tile line="busy" title="Loop busy" value={share(rates?.busy ?? null)}>
+      <Tile line="busy" title="Loop busy" value={percent(rates?.busy ?? null)}>
         longest turn {micros(server.loop.longest_turn_us)}
       </Tile>
     </>
@@ -119,7 +118,7 @@ function Tile({
   );
 }
 
-/** The line below the number: what was under the pointer's place in the charts, or else what there is to say of the whole. */
+/** The line below the number: the value under the pointer if there is one, otherwise the total. */
 function TileNote({ line, children }: { line: Line; children: ComponentChildren }) {
   const index = hoveredIndex.value;
   const at_s = index === null || !lastStatusAt.value ? undefined : history.times[index];
@@ -132,7 +131,7 @@ function TileNote({ line, children }: { line: Line; children: ComponentChildren 
   );
 }
 
-/** The same as the charts, for those who cannot see them or want figures. */
+/** The data of the charts as a table of minutes. */
 function Minutes() {
   const cell = (means: Point, line: Line) => (
     <td class="number">{means[line] === null ? "–" : formats[line](means[line])}</td>
@@ -141,7 +140,7 @@ function Minutes() {
     // biome-ignore lint/a11y/noNoninteractiveTabindex: scrolled with the keyboard
     <section class="panel minutes" tabIndex={0} aria-label="Last 10 minutes as a table">
       <table>
-        <caption class="hidden">Means of each minute</caption>
+        <caption class="hidden">Averages per minute</caption>
         <thead>
           <tr>
             <th scope="col">Minute</th>
@@ -180,16 +179,7 @@ function Minutes() {
   );
 }
 
-function Current() {
-  const {
-    queue_events,
-    queue_bytes,
-    retained_bytes,
-    retained_limit,
-    retained_events,
-    namespaces,
-    subscribers,
-  } = status.value!;
+function Current({ server }: { server: Status }) {
   return (
     <section class="panel current" aria-labelledby="current">
       <h3 id="current">Now</h3>
@@ -197,50 +187,49 @@ function Current() {
         <div>
           <dt>Publish queue</dt>
           <dd>
-            {count(queue_events)} <small>events, {bytes(queue_bytes)}</small>
+            {count(server.queue_events)} <small>events, {bytes(server.queue_bytes)}</small>
           </dd>
         </div>
         <div>
           <dt>Retained</dt>
           <dd>
-            {count(retained_events)}{" "}
+            {count(server.retained_events)}{" "}
             <small>
-              events, {bytes(retained_bytes)} of {bytes(retained_limit)}
+              events, {bytes(server.retained_bytes)} of {bytes(server.retained_limit)}
             </small>
             <meter
               min={0}
-              max={Math.max(1, retained_limit)}
-              value={retained_bytes}
-              aria-label="Memory of retained events"
+              max={Math.max(1, server.retained_limit)}
+              value={server.retained_bytes}
+              aria-label="Memory used by retained events"
             />
           </dd>
         </div>
         <div>
           <dt>Namespaces</dt>
-          <dd>{count(namespaces)}</dd>
+          <dd>{count(server.namespaces)}</dd>
         </div>
         <div>
           <dt>Subscribers</dt>
-          <dd>{count(subscribers)}</dd>
+          <dd>{count(server.subscribers)}</dd>
         </div>
       </dl>
     </section>
   );
 }
 
-function Disconnects() {
-  const { disconnects } = status.value!;
-  const reasons = [...new Set([...Object.keys(REASONS), ...Object.keys(disconnects)])];
+function Disconnects({ counts }: { counts: Status["disconnects"] }) {
+  const reasons = [...new Set([...Object.keys(REASONS), ...Object.keys(counts)])];
   return (
     <section class="panel disconnects" aria-labelledby="disconnects">
       <h3 id="disconnects">Disconnects by reason</h3>
       <dl>
         {reasons.map((name) => (
-          <div key={name} class={disconnects[name] ? "some" : ""}>
+          <div key={name} class={counts[name] ? "some" : ""}>
             <dt>
               {name} <small>{REASONS[name]}</small>
             </dt>
-            <dd>{count(disconnects[name] ?? 0)}</dd>
+            <dd>{count(counts[name] ?? 0)}</dd>
           </div>
         ))}
       </dl>

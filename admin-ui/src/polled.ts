@@ -1,21 +1,21 @@
-// Tables and panels ask again while they are looked at.
+// Polling for tables and panels.
 import { useEffect, useState } from "preact/hooks";
 import { link, reconnect } from "./live";
 import { get, ServerError } from "./server";
 import { wait } from "./wait";
 
 interface Polled<T> {
-  /** The latest answer; while another page of it is on its way, still the one before. */
+  /** The latest answer. It stays until the answer to a new path arrives. */
   data: T | null;
-  /** When it came, in Unix milliseconds. */
+  /** When the answer arrived, in Unix milliseconds. */
   at_ms: number;
-  /** The status of a refusal: 404 for what is no longer there. */
+  /** The HTTP status of the latest answer if that was an error, such as 404. */
   errorStatus: number | null;
 }
 
 /**
- * The answer to `path`, asked for every `interval_ms`, at once when `path` changes or `refresh` is called; and not while there is no path, nobody
- * looks, or the server is away.
+ * Requests `path` every `interval_ms`, and at once when `path` changes or `refresh` is called.
+ * Pauses while `path` is null, the browser tab is hidden, or the server is not connected.
  */
 export function usePolled<T>(
   path: string | null,
@@ -35,7 +35,7 @@ export function usePolled<T>(
       } catch (error) {
         if (!(error instanceof ServerError) || stop.signal.aborted) return;
         setPolled((last) => ({ ...last, errorStatus: error.status }));
-        // Somebody signed out in another tab, or the server has another token now.
+        // The user signed out in another tab, or the admin token has changed.
         if (error.status === 401) reconnect();
       }
     };
@@ -43,7 +43,7 @@ export function usePolled<T>(
       while (!stop.signal.aborted) {
         const started = performance.now();
         if (!document.hidden) await poll();
-        // A server that needs long for the answer is asked less often.
+        // Wait longer if the server is slow to answer.
         await wait(stop.signal, Math.max(interval_ms, 20 * (performance.now() - started)));
       }
     };

@@ -1,4 +1,5 @@
-// Rates from counters. Only counters come over the wire, so that any number of pages, each with a beat of its own, get true rates.
+// Rates computed from counters. The server sends only counters, so every page computes correct
+// rates at its own polling interval.
 import type { Status } from "./server";
 
 export type Counters = Pick<
@@ -6,7 +7,7 @@ export type Counters = Pick<
   "startup_time" | "uptime_ms" | "events" | "deliveries" | "bytes_sent" | "loop"
 >;
 
-/** What happened per second between two looks; `busy` is a share of one. */
+/** Rates per second between two samples; `busy` is a fraction from 0 to 1. */
 export interface Rates {
   events: number;
   deliveries: number;
@@ -14,7 +15,7 @@ export interface Rates {
   busy: number;
 }
 
-/** `null` when the two looks are not of the same run of the server, or are at the same time. */
+/** The rates between two samples; `null` if the server restarted or no time passed between them. */
 export function rates(before: Counters | null, now: Counters): Rates | null {
   if (
     !before ||
@@ -28,22 +29,25 @@ export function rates(before: Counters | null, now: Counters): Rates | null {
     events: ((now.events - before.events) * 1000) / ms,
     deliveries: ((now.deliveries - before.deliveries) * 1000) / ms,
     bytes: ((now.bytes_sent - before.bytes_sent) * 1000) / ms,
-    // Time spent in a turn that has not ended when the server is asked counts for the next second.
+    // A turn counts when it ends, so one that began before the interval can make this exceed 1.
     busy: Math.min(1, (now.loop.busy_ms - before.loop.busy_ms) / ms),
   };
 }
 
-/** Rates of many counters by name, each from when it was last looked at. */
+/** Computes the rates of named counters, each from its last two samples. */
 export class Meter {
   private samples = new Map<string, { count: number; at_ms: number; rate: number | null }>();
 
-  /** The rate of a counter that is `count` at `at_ms`. Looks less than a second apart give the rate of the first of them. */
+  /**
+   * Adds a sample and returns the rate per second; `null` for the first sample and after a reset.
+   * A sample less than a second after the last one is ignored, and the last rate is returned.
+   */
   rate(name: string, count: number, at_ms: number): number | null {
     const last = this.samples.get(name);
     if (last && at_ms - last.at_ms < 1000 && count >= last.count) return last.rate;
     const rate =
       last && count >= last.count ? ((count - last.count) * 1000) / (at_ms - last.at_ms) : null;
-    // Names come and go; those no longer looked at are forgotten, the oldest first.
+    // Keep the most recently sampled names; a Map iterates in insertion order.
     this.samples.delete(name);
     this.samples.set(name, { count, at_ms, rate });
     if (this.samples.size > 5000) this.samples.delete(this.samples.keys().next().value!);

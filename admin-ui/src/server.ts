@@ -1,12 +1,12 @@
-// What the server says and is asked: the shapes of its JSON, and the only calls of `fetch`. All addresses are relative, so that the page
+// The server's JSON types, and the only calls of `fetch`. All URLs are relative, so that the page
 // works behind any path prefix.
 import { Decoder, type StreamEvent } from "./decoder";
 
-/** One connection that receives an event stream. Times without a unit in the name are Unix seconds. */
+/** One event stream. Times without a unit in their name are Unix seconds. */
 export interface Connection {
   id: number;
   namespace: string;
-  /** All of them; `namespace` is the first. */
+  /** All its namespaces; `namespace` is the first. */
   namespaces: string[];
   request_path: string;
   created_at: number;
@@ -15,27 +15,27 @@ export interface Connection {
   user_agent: string;
   msgs_sent: number;
   bytes_sent: number;
-  /** Bytes of its events that its socket has not yet taken. */
+  /** Bytes of its events that are not yet written to its socket. */
   lag: number;
-  /** How long ago something was written to it. */
+  /** Milliseconds since the last write to it. */
   last_write_ms: number | null;
 }
 
 export interface NamespaceRow {
   namespace: string;
   subscribers: number;
-  /** Its own and those of all namespaces below it. */
+  /** Subscribers of this namespace and of all namespaces below it. */
   subscribers_below: number;
   events: number;
   retained_events: number;
   retained_bytes: number;
   /** Unix milliseconds. */
   last_event_at: number | null;
-  /** How many namespaces directly below it are in use. */
+  /** The number of namespaces in use directly below it. */
   children: number;
 }
 
-/** The counters and gauges that come once a second. */
+/** The counters and gauges that the server sends once a second. */
 export interface Status {
   node: string;
   version: string;
@@ -60,7 +60,7 @@ export interface Status {
   loop: { busy_ms: number; longest_turn_us: number };
 }
 
-/** What all pages of a table say about themselves. */
+/** The fields common to all pages of a table. */
 export interface Page {
   total: number;
   matched: number;
@@ -70,18 +70,18 @@ export interface Page {
 
 export type Connections = Page & { connections: Connection[] };
 
-/** `at` is the row of the namespace that was asked below. */
+/** `at` is the row of the namespace given as `under`. */
 export type Namespaces = Page & { namespaces: NamespaceRow[]; at?: NamespaceRow };
 
 export interface Session {
-  /** Whether an admin token is set at all. */
+  /** Whether an admin token is set. */
   login: boolean;
   signed_in: boolean;
   /** Whether this page can publish; `elsewhere` is another address of the same server. */
   publish: "open" | "token" | "closed" | "elsewhere";
 }
 
-/** An answer that was none of the good ones. */
+/** An answer with an error status. */
 export class ServerError extends Error {
   constructor(
     readonly status: number,
@@ -91,7 +91,7 @@ export class ServerError extends Error {
   }
 }
 
-/** What to tell a person about anything that went wrong. */
+/** The message to show for an error. */
 export function errorText(error: unknown): string {
   return error instanceof ServerError ? error.message : "The server cannot be reached.";
 }
@@ -109,7 +109,7 @@ export async function get<T>(path: string, signal: AbortSignal | null = null): P
   return (await checkStatus(await fetch(path, { signal, cache: "no-store" }))).json() as Promise<T>;
 }
 
-/** Posts JSON. An answer without a body is `undefined`. */
+/** Posts JSON. The result of an answer without a body is `undefined`. */
 export async function post<T>(path: string, body: object, token = ""): Promise<T> {
   const headers: Record<string, string> = { "Content-Type": "application/json" };
   if (token) headers.Authorization = `Bearer ${token}`;
@@ -120,8 +120,9 @@ export async function post<T>(path: string, body: object, token = ""): Promise<T
 }
 
 /**
- * Reads an event stream until it ends. `fetch` and not `EventSource`, which hides the status and the error, and shows only events
- * whose type is known beforehand. A stream silent for `silence_ms` counts as broken, as a cut cable says nothing.
+ * Reads an event stream until it ends. Uses `fetch` because an `EventSource` hides the status and
+ * the error, and delivers only event types known beforehand. A stream that is silent for
+ * `silence_ms` counts as broken; 0 waits without a limit.
  */
 export async function follow(
   path: string,

@@ -1,4 +1,5 @@
-// The form that asks for the admin token. The token itself is kept nowhere in the page: the server answers with a cookie scripts cannot read.
+// The form that asks for the admin token. The page does not keep the token: the server answers with
+// a cookie that scripts cannot read.
 import { useSignal } from "@preact/signals";
 import { signIn } from "./live";
 import { errorText, ServerError } from "./server";

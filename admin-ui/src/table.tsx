@@ -1,12 +1,13 @@
-// What both tables have: a filter, columns that sort, and pages, all done by the server.
+// The parts common to both tables: a filter, sortable columns, and pages. The server does the work.
 import { type Signal, useSignal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 import { count } from "./format";
+import { lastOffset, listQuery, nextSort, sortDirection } from "./list_query";
 import type { Page } from "./server";
 
-/** Which rows of a table are shown, and in which order. */
+/** The rows of a table that are shown, and their order. */
 export interface View {
-  /** A column, with `-` in front for descending order. */
+  /** The column to sort by, with `-` in front for descending order. */
   sort: Signal<string>;
   filter: Signal<string>;
   offset: Signal<number>;
@@ -19,26 +20,20 @@ export function useView(sort: string, limit: number): View {
 }
 
 export function query({ sort, filter, offset, limit }: View): string {
-  const params = new URLSearchParams({
-    limit: String(limit),
-    offset: String(offset.value),
-    sort: sort.value,
-  });
-  if (filter.value) params.set("filter", filter.value);
-  return params.toString();
+  return listQuery({ sort: sort.value, filter: filter.value, offset: offset.value, limit });
 }
 
 export interface Column {
   label: string;
-  /** What the server sorts by. */
+  /** The server's name of the column; a column without it is not sortable. */
   sortBy?: string;
-  /** Text reads from the left and sorts upwards at first, numbers the other way. */
+  /** Text is aligned left and sorts in ascending order first; numbers the other way round. */
   text?: boolean;
-  /** Its class in the style sheet: how wide, and from which width of the table on. */
+  /** Its classes in the style sheet: its width, and the width of the table that it needs. */
   kind: string;
 }
 
-/** The head of a table. The controls stand in it, and keep their place when the table is wider than the window and scrolled. */
+/** The head of a table, with its controls; they stay in place while the table scrolls sideways. */
 export function Head({
   view,
   columns,
@@ -59,7 +54,7 @@ export function Head({
       </colgroup>
       <thead>
         <tr class="controls">
-          {/* Over the columns that are always there: one more would make columns of its own where the table is narrow. */}
+          {/* Spans only the columns that are always visible: more would add empty columns. */}
           <td colSpan={columns.filter(({ kind }) => !/small|medium|wide/.test(kind)).length}>
             <div>
               <FilterBox view={view} />
@@ -77,7 +72,7 @@ export function Head({
   );
 }
 
-/** A click sorts by this column, a second one turns that round. */
+/** A click sorts by this column, a second one reverses the order. */
 function ColumnHead({ view, label, sortBy, text = false, kind }: Column & { view: View }) {
   const align = `${text ? "" : "number"} ${kind}`;
   if (!sortBy)
@@ -86,15 +81,9 @@ function ColumnHead({ view, label, sortBy, text = false, kind }: Column & { view
         {kind === "act" ? <span class="hidden">{label}</span> : label}
       </th>
     );
-  const direction =
-    view.sort.value === sortBy
-      ? "ascending"
-      : view.sort.value === `-${sortBy}`
-        ? "descending"
-        : "none";
+  const direction = sortDirection(view.sort.value, sortBy);
   const toggleSort = () => {
-    const descending = direction === "none" ? !text : direction === "ascending";
-    view.sort.value = (descending ? "-" : "") + sortBy;
+    view.sort.value = nextSort(view.sort.value, sortBy, text ? "ascending" : "descending");
     view.offset.value = 0;
   };
   return (
@@ -110,7 +99,7 @@ function FilterBox({ view }: { view: View }) {
   const typed = useSignal("");
   useEffect(() => {
     if (typed.value === view.filter.value) return;
-    // The server is not asked about half a word.
+    // Wait for a pause in typing.
     const timer = setTimeout(() => {
       view.filter.value = typed.value;
       view.offset.value = 0;
@@ -135,10 +124,10 @@ function FilterBox({ view }: { view: View }) {
 
 function Pager({ view, page, noun }: { view: View; page: Page; noun: string }) {
   const last = Math.min(page.offset + page.limit, page.matched);
-  // Rows that went may leave this page behind the end.
+  // When rows disappear, this page may be past the end.
   useEffect(() => {
     if (view.offset.value > 0 && view.offset.value >= page.matched) {
-      view.offset.value = Math.max(0, Math.ceil(page.matched / view.limit) - 1) * view.limit;
+      view.offset.value = lastOffset(page.matched, view.limit);
     }
   }, [page.matched]);
   const turnPages = (pages: number) => {

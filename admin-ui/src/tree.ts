@@ -1,16 +1,22 @@
-// The tree of namespaces as names: which are open, and what stands in front of each.
+// Paths of the namespace tree, and the set of expanded nodes.
 
 /** `dogs` of `/pets/dogs`; the root is `/`. */
 export function lastSegment(namespace: string): string {
   return namespace.slice(namespace.lastIndexOf("/") + 1) || "/";
 }
 
-/** Whether `namespace` is `ancestor` or below it. Whole segments count: `/petshop` is not below `/pets`. */
+/**
+ * Whether `namespace` is `ancestor` or below it. Compares whole segments: `/petshop` is not below
+ * `/pets`.
+ */
 export function isWithin(namespace: string, ancestor: string): boolean {
   return ancestor === "/" || namespace === ancestor || namespace.startsWith(`${ancestor}/`);
 }
 
-/** Those open after `namespace` was opened or closed. With it closes what is below, so that the server is asked about nothing unseen. */
+/**
+ * The set of expanded nodes after `namespace` is expanded or collapsed. Collapsing a node also
+ * collapses the nodes below it, so that the page polls only visible rows.
+ */
 export function toggled(open: ReadonlySet<string>, namespace: string): ReadonlySet<string> {
   if (!open.has(namespace)) return new Set([...open, namespace]);
   return new Set([...open].filter((other) => !isWithin(other, namespace)));

@@ -1,8 +1,9 @@
-// Publishing an event by hand, and following a namespace live.
+// A form that publishes an event, and a panel that follows a namespace live.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { StreamEvent } from "./decoder";
-import { clock, count } from "./format";
+import { clock, count, plural } from "./format";
+import { LatestEvents } from "./latest_events";
 import { errorText, follow, post, type Session } from "./server";
 import { wait } from "./wait";
 
@@ -10,7 +11,8 @@ export function TryIt({ publish }: { publish: Session["publish"] }) {
   if (publish === "elsewhere")
     return (
       <p class="panel">
-        Events are published and followed at the server's other address, not at this one.
+        This address serves only the admin page. Publish and follow events at the server's main
+        address.
       </p>
     );
   return (
@@ -35,7 +37,7 @@ function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
         { namespace: field("namespace"), data: field("data"), ...(type && { event: type }) },
         field("token"),
       );
-      message.value = `Published${id ? ` as ${id}` : ""} to ${count(subscribers)} ${subscribers === 1 ? "subscriber" : "subscribers"}.`;
+      message.value = `Published${id ? ` as ${id}` : ""} to ${plural(subscribers, "subscriber")}.`;
       failed.value = false;
     } catch (error) {
       message.value = errorText(error);
@@ -76,12 +78,7 @@ function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
   );
 }
 
-interface FollowedEvent extends StreamEvent {
-  number: number;
-  at_ms: number;
-}
-
-/** How many of the latest events are shown, and how much of each. */
+/** The number of latest events shown, and the characters shown of each. */
 const MAX_EVENTS = 100;
 const MAX_CHARS = 2000;
 
@@ -114,7 +111,7 @@ function Follow() {
         </button>
       </form>
       {namespace.value === null ? (
-        <p class="empty">Events appear here as subscribers get them.</p>
+        <p class="empty">Events appear here as subscribers receive them.</p>
       ) : (
         <Stream namespace={namespace.value} />
       )}
@@ -123,34 +120,28 @@ function Follow() {
 }
 
 function Stream({ namespace }: { namespace: string }) {
-  const latest = useRef<FollowedEvent[]>([]);
-  const total = useRef(0);
-  const displayed = useSignal<{ events: FollowedEvent[]; total: number }>({ events: [], total: 0 });
+  const latest = useRef(new LatestEvents(MAX_EVENTS));
+  const displayed = useSignal(latest.current.events);
+  const total = useSignal(0);
   const paused = useSignal(false);
   const state = useSignal("Connecting …");
+
+  const draw = () => {
+    total.value = latest.current.total;
+    if (!paused.value) displayed.value = latest.current.events;
+  };
 
   useEffect(() => {
     const stop = new AbortController();
     let frame = 0;
-    // However many events come, they are drawn once a frame.
-    const draw = () => {
-      frame = 0;
-      displayed.value = {
-        events: paused.value ? displayed.value.events : [...latest.current],
-        total: total.current,
-      };
-    };
     const onEvents = (events: StreamEvent[]) => {
       state.value = "Live";
-      const at_ms = Date.now();
-      const added = events.slice(-MAX_EVENTS).map((event, index, kept) => ({
-        ...event,
-        at_ms,
-        number: total.current + events.length - kept.length + index + 1,
-      }));
-      total.current += events.length;
-      latest.current = [...latest.current, ...added].slice(-MAX_EVENTS);
-      frame ||= requestAnimationFrame(draw);
+      latest.current = latest.current.with(events, Date.now());
+      // Draw at most once per frame, however many events arrive.
+      frame ||= requestAnimationFrame(() => {
+        frame = 0;
+        draw();
+      });
     };
     void keepFollowing(namespace, stop.signal, onEvents, (message) => {
       state.value = message;
@@ -161,27 +152,26 @@ function Stream({ namespace }: { namespace: string }) {
     };
   }, []);
 
-  const pause = () => {
+  const togglePause = () => {
     paused.value = !paused.value;
-    if (!paused.value) displayed.value = { events: [...latest.current], total: total.current };
+    draw();
   };
-  const { events, total: all } = displayed.value;
-  const missed = all - (events.at(-1)?.number ?? 0);
+  const sincePause = total.value - (displayed.value.at(-1)?.number ?? 0);
   return (
     <>
       <div class="actions">
         <p role="status">{state}</p>
         <p class="count">
-          {count(all)} {all === 1 ? "event" : "events"}
-          {paused.value && missed > 0 && `, ${count(missed)} since the pause`}
+          {plural(total.value, "event")}
+          {paused.value && sincePause > 0 && `, ${count(sincePause)} since the pause`}
         </p>
-        <button type="button" aria-pressed={paused.value} onClick={pause}>
+        <button type="button" aria-pressed={paused.value} onClick={togglePause}>
           Pause
         </button>
       </div>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: scrolled with the keyboard */}
-      <ol class="events" tabIndex={0} aria-label="Followed events, the latest first">
-        {events.toReversed().map((event) => (
+      <ol class="events" tabIndex={0} aria-label="Followed events, latest first">
+        {displayed.value.toReversed().map((event) => (
           <li key={event.number}>
             <span class="event-head">
               <time>{clock(event.at_ms)}</time> <b>{event.type}</b>{" "}
@@ -199,7 +189,7 @@ function Stream({ namespace }: { namespace: string }) {
   );
 }
 
-/** Follows until told to end, through lost connections and restarts. */
+/** Follows a namespace until `stop` is aborted, and reconnects after each failure. */
 async function keepFollowing(
   namespace: string,
   stop: AbortSignal,
@@ -215,7 +205,7 @@ async function keepFollowing(
         0,
         () => setState("Live"),
       );
-      setState("The stream ended. Connecting again …");
+      setState("The stream ended. Reconnecting …");
     } catch (error) {
       if (stop.aborted) return;
       setState(errorText(error));

@@ -1,4 +1,4 @@
-// The admin page in a real browser on the real program: it shows what happens, does what it is told, and takes nothing for markup.
+// The admin page in a real browser, served by the real program.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, request } from "node:http";
@@ -16,13 +16,13 @@ import {
   tile,
 } from "./support.js";
 
-/** No test may keep the others waiting for ever. */
+/** A test with a time limit. */
 const test = (name, body) => bare(name, { timeout: 120_000 }, body);
 
 afterEach(cleanUp);
 after(() => browser.close());
 
-test("shows what the server is, and its numbers move with the traffic", async () => {
+test("the page shows the server, and its numbers follow the traffic", async () => {
   const server = await serve();
   const { page, close } = await open(server);
   await page.getByText("Serving").waitFor();
@@ -37,27 +37,27 @@ test("shows what the server is, and its numbers move with the traffic", async ()
     Array.from({ length: 40 }, (_, n) => ({ namespace: "/pets/dogs", data: `event ${n}` })),
   );
   await eventually(async () => {
-    assert.match(await tile(page, "Events in"), /in all 40$/);
-    assert.match(await tile(page, "Deliveries"), /in all 80$/);
+    assert.match(await tile(page, "Events in"), /40 in total$/);
+    assert.match(await tile(page, "Deliveries"), /80 in total$/);
     assert.match(await tile(page, "Connections"), /^Connections\s+[1-9]/);
     assert.match(await page.getByRole("region", { name: "Now" }).innerText(), /Subscribers\s+3$/);
   });
-  // The chart says in words that something came in, at most 40 in a second.
+  // The label of the chart has the maximum, which is at most 40 in a second.
   const chart = page.getByRole("img", { name: "Events in per second" });
   await eventually(async () =>
     assert.match(
       await chart.getAttribute("aria-label"),
-      /least 0, on average [\d.]+, at the most [1-9]/,
+      /minimum 0, average [\d.]+, maximum [1-9]/,
     ),
   );
   clients[2].end();
   await eventually(async () => {
     const reasons = await page.getByRole("region", { name: "Disconnects by reason" }).innerText();
-    assert.match(reasons, /client the client left\s+1\b/);
+    assert.match(reasons, /client the client disconnected\s+1\b/);
   });
   await page.getByRole("button", { name: "As a table" }).click();
   const minute = page
-    .getByRole("table", { name: "Means of each minute" })
+    .getByRole("table", { name: "Averages per minute" })
     .locator("tbody tr")
     .first();
   assert.match(await minute.innerText(), /^\d\d:\d\d\s/);
@@ -66,21 +66,22 @@ test("shows what the server is, and its numbers move with the traffic", async ()
   await server.stop();
 });
 
-test("the tree of namespaces opens level by level, and asks only for what is open", async () => {
+test("the tree of namespaces expands level by level, and polls only expanded nodes", async () => {
   const server = await serve();
   const clients = await Promise.all(
     ["/pets/dogs", "/pets/cats/tabby", "/petshop"].map((namespace) => subscribe(server, namespace)),
   );
   await publish(server, [{ namespace: "/pets/dogs", data: "Corgi" }]);
-  const { asked, table, close } = await open(server);
+  const { requested, table, close } = await open(server);
   const tree = table("Namespaces");
   const names = async () =>
     (await rows(tree)).map(([name, own, below]) => `${name} ${own} ${below}`);
   await eventually(async () =>
     assert.deepEqual(await names(), ["/ 0 3", "/pets 0 2", "/petshop 1 1"]),
   );
-  const askedFor = (under) => asked.some((url) => new URL(url).searchParams.get("under") === under);
-  assert.ok(!askedFor("/pets"));
+  const requestedUnder = (under) =>
+    requested.some((url) => new URL(url).searchParams.get("under") === under);
+  assert.ok(!requestedUnder("/pets"));
   await tree.getByRole("button", { name: "/pets", exact: true }).click();
   await eventually(async () =>
     assert.deepEqual(await names(), [
@@ -91,7 +92,7 @@ test("the tree of namespaces opens level by level, and asks only for what is ope
       "/petshop 1 1",
     ]),
   );
-  assert.ok(askedFor("/pets") && !askedFor("/pets/cats"));
+  assert.ok(requestedUnder("/pets") && !requestedUnder("/pets/cats"));
   const cats = tree.getByRole("button", { name: "cats" });
   await cats.press("Enter");
   await eventually(async () => assert.equal((await names())[3], "/pets/cats/tabby 1 1"));
@@ -167,7 +168,7 @@ test("5,000 connections are paged, sorted and filtered by the server", async () 
   await server.stop("SIGKILL");
 });
 
-test("a connection that is disconnected vanishes, and its stream ends", async () => {
+test("a disconnected connection leaves the table, and its stream ends", async () => {
   const server = await serve();
   const [kept, kicked] = await Promise.all([
     subscribe(server, "/a", "kept"),
@@ -182,23 +183,23 @@ test("a connection that is disconnected vanishes, and its stream ends", async ()
   await page.getByRole("dialog").getByRole("button", { name: "Confirm" }).click();
   await kicked.ended;
   await row("kicked").waitFor({ state: "detached" });
-  await page.getByText(/Connection \d+ is disconnected/).waitFor();
+  await page.getByText(/Connection \d+ was disconnected/).waitFor();
   await eventually(async () => {
     assert.match(
       await page.getByRole("region", { name: "Disconnects by reason" }).innerText(),
-      /kicked it was disconnected here\s+1\b/,
+      /kicked it was disconnected on request\s+1\b/,
     );
   });
-  // The other one still gets its events.
+  // The other connection still receives its events.
   await publish(server, [{ namespace: "/a", data: "still here" }]);
-  await eventually(() => assert.match(kept.got, /data:still here/));
+  await eventually(() => assert.match(kept.received, /data:still here/));
   assert.ok(await row("kept").isVisible());
   await close();
   kept.end();
   await server.stop();
 });
 
-test("all of a namespace are disconnected by keyboard alone", async () => {
+test("the subscribers of a namespace are disconnected with the keyboard alone", async () => {
   const server = await serve();
   const others = await subscribe(server, "/other", "other");
   const rooms = await Promise.all(
@@ -220,7 +221,7 @@ test("all of a namespace are disconnected by keyboard alone", async () => {
   await confirm.waitFor({ state: "detached" });
   assert.ok(
     await button.evaluate((element) => element === document.activeElement),
-    "the focus is back where it was",
+    "the focus returns to the button",
   );
   await page.keyboard.press("Enter");
   await eventually(async () => {
@@ -229,14 +230,14 @@ test("all of a namespace are disconnected by keyboard alone", async () => {
   });
   await page.keyboard.press("Enter");
   await Promise.all(rooms.map((client) => client.ended));
-  await page.getByText("3 disconnected from /rooms.").waitFor();
+  await page.getByText("3 connections of /rooms disconnected.").waitFor();
   await table("Connections").getByText("1–1 of 1").waitFor();
   await close();
   others.end();
   await server.stop();
 });
 
-test("a panel tells everything about one connection, and that it is gone", async () => {
+test("a panel shows one connection, and that it has ended", async () => {
   const server = await serve();
   const client = await subscribe(server, "?ns=/a&ns=/b/c", "an agent");
   const { page, table, close } = await open(server);
@@ -253,7 +254,7 @@ test("a panel tells everything about one connection, and that it is gone", async
   ]);
   await eventually(async () => assert.match(await panel.innerText(), /Events\s+2 /));
   client.end();
-  await panel.getByText("This connection is gone.").waitFor();
+  await panel.getByText("This connection has ended.").waitFor();
   await page.keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });
   await close();
@@ -278,7 +279,7 @@ test("an event is published and followed, with a pause", async () => {
   await publishOne("Corgi\nof two lines");
   await form.getByText("to 2 subscribers").waitFor();
   await eventually(() =>
-    assert.match(client.got, /event:new-dog\ndata:Corgi\ndata:of two lines\n\n/),
+    assert.match(client.received, /event:new-dog\ndata:Corgi\ndata:of two lines\n\n/),
   );
   await eventually(async () =>
     assert.match(await followed.innerText(), /new-dog.*Corgi\nof two lines/s),
@@ -297,7 +298,7 @@ test("an event is published and followed, with a pause", async () => {
   await server.stop();
 });
 
-test("with a token, the page asks for it and keeps it from scripts", async () => {
+test("with a token, the page asks for it and hides it from scripts", async () => {
   const server = await serve("--admin-token", "open-sesame", "--publish-token", "for-publishers");
   const { page, table, close } = await open(server);
   const field = page.getByLabel("Admin token");
@@ -318,7 +319,7 @@ test("with a token, the page asks for it and keeps it from scripts", async () =>
   assert.deepEqual([cookie.httpOnly, cookie.sameSite], [true, "Strict"]);
   await page.reload();
   await table("Connections").waitFor();
-  // Publishing has a token of its own.
+  // Publishing needs the publish token.
   const form = page.getByRole("form", { name: "Try it" });
   await form.getByLabel("Publish token").fill("for-publishers");
   await form.getByLabel("Data").fill("by hand");
@@ -334,23 +335,23 @@ test("with a token, the page asks for it and keeps it from scripts", async () =>
   await server.stop();
 });
 
-test("the page says that the server is gone, and comes back with it", async () => {
+test("the page shows a lost connection, and reconnects when the server is back", async () => {
   const first = await serve("--drain", "1s");
   const { page, table, close } = await open(first);
   await publish(first, [
     { namespace: "/a", data: "one" },
     { namespace: "/a", data: "two" },
   ]);
-  await eventually(async () => assert.match(await tile(page, "Events in"), /in all 2$/));
+  await eventually(async () => assert.match(await tile(page, "Events in"), /\b2 in total$/));
   await first.stop();
-  const banner = page.getByRole("alert").getByText("The connection to the server is lost.");
+  const banner = page.getByRole("alert").getByText("The connection to the server was lost.");
   await banner.waitFor();
   await page.getByText("Not connected").waitFor();
   const second = await serve("--addr", first.host);
   await banner.waitFor({ state: "detached" });
   await page.getByText("Serving").waitFor();
   await publish(second, [{ namespace: "/a", data: "again" }]);
-  await eventually(async () => assert.match(await tile(page, "Events in"), /in all 1$/));
+  await eventually(async () => assert.match(await tile(page, "Events in"), /\b1 in total$/));
   const client = await subscribe(second, "/a", "a new one");
   await table("Connections").getByRole("row", { name: "a new one" }).waitFor();
   await close();
@@ -358,12 +359,12 @@ test("the page says that the server is gone, and comes back with it", async () =
   await second.stop();
 });
 
-test("a server that says nothing counts as gone until it speaks again", async () => {
+test("a silent server counts as lost until it sends again", async () => {
   const server = await serve();
   const { page, close } = await open(server);
   await page.getByText("Serving").waitFor();
   server.signal("SIGSTOP");
-  const banner = page.getByRole("alert").getByText("The connection to the server is lost.");
+  const banner = page.getByRole("alert").getByText("The connection to the server was lost.");
   await banner.waitFor();
   server.signal("SIGCONT");
   await banner.waitFor({ state: "detached" });
@@ -372,19 +373,19 @@ test("a server that says nothing counts as gone until it speaks again", async ()
   await server.stop();
 });
 
-test("at an address of its own, the page says that publishing is elsewhere", async () => {
+test("on a separate listener, the page refers to the main address for publishing", async () => {
   const server = await serve("--admin", "127.0.0.1:0");
   const client = await subscribe(server, "/a", "somebody");
   const { page, table, close } = await open(await server.page());
   await table("Connections").getByRole("row", { name: "somebody" }).waitFor();
-  await page.getByText("at the server's other address").waitFor();
+  await page.getByText("at the server's main address").waitFor();
   assert.equal(await page.getByRole("form", { name: "Try it" }).count(), 0);
   await close();
   client.end();
   await server.stop();
 });
 
-test("what clients send is text, whatever it looks like", async () => {
+test("markup that clients send is shown as text", async () => {
   const markup = `<img src=x onerror="hacked=1"><script>hacked=1</script>&amp;"'`;
   const server = await serve();
   const namespace = `/${markup.replaceAll("/", "-")}`;
@@ -417,7 +418,7 @@ test("what clients send is text, whatever it looks like", async () => {
   await server.stop();
 });
 
-test("works behind a reverse proxy's path prefix", async () => {
+test("the page works behind the path prefix of a reverse proxy", async () => {
   const server = await serve();
   const proxy = createServer((asked, reply) => {
     if (!asked.url.startsWith("/some/where/")) return reply.writeHead(404).end();
@@ -442,7 +443,7 @@ test("works behind a reverse proxy's path prefix", async () => {
   const form = page.getByRole("form", { name: "Try it" });
   await form.getByLabel("Data").fill("through");
   await form.getByRole("button", { name: "Publish" }).click();
-  await eventually(async () => assert.match(await tile(page, "Events in"), /in all 1$/));
+  await eventually(async () => assert.match(await tile(page, "Events in"), /\b1 in total$/));
   await close();
   proxy.closeAllConnections();
   proxy.close();
@@ -450,7 +451,7 @@ test("works behind a reverse proxy's path prefix", async () => {
 });
 
 for (const colorScheme of ["light", "dark"]) {
-  test(`axe finds nothing, ${colorScheme}`, async () => {
+  test(`axe finds no violations, ${colorScheme}`, async () => {
     const server = await serve("--admin-token", "T");
     const client = await subscribe(server, "/pets/dogs", "somebody");
     const { page, table, close } = await open(server, { colorScheme });
@@ -489,7 +490,7 @@ for (const colorScheme of ["light", "dark"]) {
     await page.keyboard.press("Escape");
     client.end();
     await server.stop();
-    await page.getByText("The connection to the server is lost.").waitFor();
+    await page.getByText("The connection to the server was lost.").waitFor();
     await clean("lost");
     await close();
   });
@@ -500,7 +501,7 @@ for (const [width, height, colorScheme] of [
   [1280, 900, "light"],
   [2560, 1440, "dark"],
 ]) {
-  test(`everything is within reach at ${width} pixels`, async () => {
+  test(`every button is within the window at ${width} pixels`, async () => {
     const server = await serve("--demo");
     const clients = await Promise.all(
       ["/pets/dogs", "/pets/cats", "/time", "/"].map((namespace) =>

@@ -1,4 +1,5 @@
-// What the tests of the admin page stand on: the program, clients of it, and a browser that tells of everything a page must not do.
+// Support for the tests of the admin page: the program, subscribers, and a browser that records
+// errors, dialogs and requests to other servers.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -16,38 +17,38 @@ export const browser = await chromium.launch({
   ],
 });
 
-const programs = new Set(),
-  contexts = new Set();
+const programs = new Set();
+const contexts = new Set();
 
-/** Ends what a test that failed left behind. */
+/** Ends the programs and pages that a failed test left open. */
 export async function cleanUp() {
   for (const context of contexts) await context.close();
   for (const program of programs) program.kill("SIGKILL");
 }
 
-/** Starts the program, and gives its address and what stops it. */
+/** Starts the program. Returns its address and the functions that stop it. */
 export async function serve(...options) {
   const addr = options.includes("--addr") ? [] : ["--addr", "127.0.0.1:0"];
   const program = spawn(process.env.FANFARE, ["serve", ...addr, ...options], {
     stdio: ["ignore", "pipe", "pipe"],
   });
-  let said = "";
+  let log = "";
   program.stderr.on("data", (bytes) => {
-    said += bytes;
+    log += bytes;
   });
   programs.add(program);
   program.once("exit", () => programs.delete(program));
   const ended = once(program, "exit").then(([code]) => {
-    throw new Error(`the program ended with ${code}: ${said}`);
+    throw new Error(`the program ended with ${code}: ${log}`);
   });
   const [line] = await Promise.race([once(program.stdout, "data"), ended]);
   const url = /http:\S+/.exec(line.toString())[0];
   return {
     url,
     host: new URL(url).host,
-    /** Where its log says that the status page is. */
+    /** The address of the status page, from the log. */
     page: async () => ({
-      url: await eventually(() => /status page: (http:\S+)\/admin\//.exec(said)[1]),
+      url: await eventually(() => /status page: (http:\S+)\/admin\//.exec(log)[1]),
     }),
     signal: (signal) => program.kill(signal),
     stop: async (signal = "SIGTERM") => {
@@ -71,55 +72,61 @@ export async function publish({ url }, events, token) {
   assert.equal(reply.status, 200);
 }
 
-/** A subscriber of its own user agent: `got` is the text of its stream so far, `ended` resolves when the server ends it. */
+/**
+ * Subscribes with a user agent. `received` is the text of the stream so far; `ended` resolves when
+ * the server ends the stream.
+ */
 export async function subscribe({ host }, namespace, agent = "a test") {
   const socket = connect({ host: host.split(":")[0], port: Number(host.split(":")[1]) });
-  const client = { got: "", end: () => socket.destroy(), ended: once(socket, "close") };
+  const client = { received: "", end: () => socket.destroy(), ended: once(socket, "close") };
   socket.on("error", () => {});
   socket.write(
     `GET /subscribe${namespace} HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: ${agent}\r\n\r\n`,
   );
   await new Promise((opened) =>
     socket.on("data", (bytes) => {
-      client.got += bytes.toString();
-      if (client.got.includes("\r\n\r\n")) opened();
+      client.received += bytes.toString();
+      if (client.received.includes("\r\n\r\n")) opened();
     }),
   );
   return client;
 }
 
-/** Opens the page at a server. `close` fails when it logged an error, ran a script of somebody else's, or asked anybody else. */
+/**
+ * Opens the page of a server. `close` fails if the page logged an error, opened a dialog, or sent a
+ * request to another server.
+ */
 export async function open({ url }, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   contexts.add(context);
   context.once("close", () => contexts.delete(context));
   const page = await context.newPage();
-  const asked = [],
-    wrong = [];
-  page.on("request", (request) => asked.push(request.url()));
-  page.on("pageerror", (error) => wrong.push(error.message));
+  const requested = [];
+  const faults = [];
+  page.on("request", (request) => requested.push(request.url()));
+  page.on("pageerror", (error) => faults.push(error.message));
   page.on("dialog", (dialog) => {
-    wrong.push(`dialog ${dialog.message()}`);
+    faults.push(`dialog ${dialog.message()}`);
     void dialog.dismiss();
   });
   page.on("console", (message) => {
-    // The browser itself logs each refusal and each failed connection, which some tests are about.
+    // The browser logs each error status and each failed connection; some tests cause them.
     if (message.type() === "error" && !message.text().startsWith("Failed to load resource"))
-      wrong.push(message.text());
+      faults.push(message.text());
   });
   await page.goto(`${url}/admin/`);
   const close = async () => {
     await context.close();
-    assert.deepEqual(wrong, []);
+    assert.deepEqual(faults, []);
     assert.deepEqual(
-      asked.filter((address) => !address.startsWith(url)),
+      requested.filter((address) => !address.startsWith(url)),
       [],
     );
   };
-  return { page, asked, close, table: (name) => page.getByRole("table", { name }) };
+  return { page, requested, close, table: (name) => page.getByRole("table", { name }) };
 }
 
-/** Looks until it is so; the page and the server say nothing when they have settled. */
+/** Repeats a check until it passes, since the page does not signal when it is up to date. */
 export async function eventually(check) {
   const until = Date.now() + 30_000;
   for (;;) {
@@ -132,12 +139,12 @@ export async function eventually(check) {
   }
 }
 
-/** The text of the tile that begins with `title`, like "Events in12.0 per secondin all 40". */
+/** The text of the tile that begins with `title`: "Events in12.0 per second40 in total". */
 export function tile(page, title) {
   return page.locator("figure", { hasText: title }).innerText();
 }
 
-/** Rows of a table's body, as arrays of the texts of their cells. */
+/** The rows of a table's body, as arrays of the texts of their cells. */
 export function rows(table) {
   return table
     .locator("tbody tr")

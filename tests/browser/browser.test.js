@@ -1,5 +1,5 @@
-// A browser's EventSource against the program: opens before any event, gets each event once and in order,
-// comes back after a restart, and has missed nothing.
+// The EventSource of a real browser, with the real program: it opens before any event, receives
+// each event once and in order, and reconnects after a restart without missing any.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ import { chromium } from "playwright-core";
 let browser, profile, site;
 
 before(async () => {
-  // A site of another origin: its pages may read streams, and may not publish.
+  // A site of another origin: its pages can read streams but cannot publish.
   site = createServer((_, reply) => reply.end("<title>a site</title>")).listen(0, "127.0.0.1");
   await once(site, "listening");
   profile = mkdtempSync(join(tmpdir(), "fanfare-browser-"));
@@ -86,7 +86,7 @@ async function listen(url, namespaces) {
   return page;
 }
 
-test("each event once, in order, and open before any", async () => {
+test("the stream opens before any event, and each event arrives once and in order", async () => {
   const server = await serve("--addr", "127.0.0.1:0");
   const page = await listen(server.url, ["/pets", "/time"]);
   const events = Array.from({ length: 1000 }, (_, n) => ({
@@ -100,7 +100,7 @@ test("each event once, in order, and open before any", async () => {
   await page.waitForFunction(() => window.seen.length === 1002);
   const expected = ["open", ...events.map((event) => event.data), "dog Corgi 7"];
   assert.deepEqual(await page.evaluate(() => window.seen), expected);
-  // A page of another origin must not be able to publish: what it tries is not there when the next event is.
+  // A page of another origin cannot publish: its event has not arrived when the next one does.
   await page.evaluate(
     (url) => fetch(`${url}/publish/pets`, { method: "POST", body: "forged", mode: "no-cors" }),
     server.url,
@@ -112,7 +112,7 @@ test("each event once, in order, and open before any", async () => {
   await server.stop();
 });
 
-test("a browser comes back after the server was stopped and started", async () => {
+test("a browser reconnects after a restart of the server", async () => {
   const first = await serve("--addr", "127.0.0.1:0", "--retry", "100ms", "--drain", "1s");
   const page = await listen(first.url, ["/a"]);
   await first.stop();
@@ -124,17 +124,17 @@ test("a browser comes back after the server was stopped and started", async () =
   await second.stop();
 });
 
-test("a browser misses nothing though the server is killed, and what came meanwhile comes first", async () => {
+test("a browser misses no event when the server is killed, and receives them in order", async () => {
   const data = mkdtempSync(join(tmpdir(), "fanfare-history-"));
   const options = ["--retry", "100ms", "--data-dir", data];
   let server = await serve("--addr", "127.0.0.1:0", ...options);
-  // It has seen no event yet when the first server is gone, and goes on from where it stood all the same.
+  // The first server is killed before the browser has seen any event; it resumes without a gap.
   const page = await listen(server.url, ["/a", "/b/c"]);
   const host = new URL(server.url).host;
   const expected = [];
   for (let round = 0; round < 4; round += 1) {
     await server.kill();
-    // Published where the browser does not look.
+    // Published through a server at another address, which the browser does not know.
     const elsewhere = await serve("--addr", "127.0.0.1:0", ...options);
     const events = Array.from({ length: 50 }, (_, n) => ({
       namespace: n % 2 ? "/a" : "/b/c/d",

@@ -1,4 +1,4 @@
-// What frames the page: the bar with the server's name and state, and the banner for when it is not there.
+// The bar at the top with the server's name and state, and the banner for a lost connection.
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { duration } from "./format";
@@ -28,7 +28,7 @@ export function TopBar() {
             <dd>{server.version}</dd>
           </div>
           <div>
-            <dt>Up</dt>
+            <dt>Uptime</dt>
             <dd>{duration(Math.max(1000, server.uptime_ms))}</dd>
           </div>
         </dl>
@@ -51,16 +51,16 @@ function State() {
   );
 }
 
-/** Lies over the page, so that nothing moves when it comes and goes. */
+/** Overlays the page, so that nothing moves when it appears or disappears. */
 export function LostBanner() {
   const lost = link.value.state === "lost" ? link.value : null;
   return (
     <div class="lost-banner" role="alert">
       {lost && (
         <div>
-          <strong>{lost.why}</strong> <Countdown until={lost.retry_at} />{" "}
+          <strong>{lost.message}</strong> <Countdown until={lost.retryAt} />{" "}
           <button type="button" onClick={reconnect}>
-            Try now
+            Retry now
           </button>
         </div>
       )}
@@ -77,10 +77,10 @@ function Countdown({ until }: { until: number }) {
     return () => clearInterval(timer);
   }, []);
   const left_s = Math.ceil((until - now.value) / 1000);
-  // Only the sentence before is read out, not each second.
+  // Hidden from screen readers, which would read it out every second.
   return (
     <span class="countdown" aria-hidden="true">
-      {left_s > 0 ? `Trying again in ${left_s} s.` : "Trying …"}
+      {left_s > 0 ? `Retrying in ${left_s} s.` : "Retrying …"}
     </span>
   );
 }
