@@ -112,6 +112,7 @@ pub mod internals {
     pub use crate::event_log::{EventLog, Extent, Slices};
     pub use crate::event_stream::frame::{BytesRef, Frame, FrameRef, Target, TargetRef};
     pub use crate::http::{Progress, Reject, body, request, response, route};
+    pub use crate::namespace::Namespaces;
     #[cfg(feature = "disk")]
     pub use crate::store::disk::{Disk, Files, Folder, SKIP};
     pub use crate::trie::Trie;

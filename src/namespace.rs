@@ -24,6 +24,29 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Namespace(Box<str>);
 
+/// The namespaces of one stream: at least one, in order, none within another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespaces(Vec<Namespace>);
+
+impl Namespaces {
+    /// [Reduces](Namespace::reduce) a list; `None` if it is empty.
+    pub fn new(namespaces: Vec<Namespace>) -> Option<Self> {
+        let reduced = Namespace::reduce(namespaces);
+        (!reduced.is_empty()).then_some(Self(reduced))
+    }
+
+    /// The namespaces in order.
+    pub fn as_slice(&self) -> &[Namespace] {
+        &self.0
+    }
+}
+
+impl From<Namespace> for Namespaces {
+    fn from(namespace: Namespace) -> Self {
+        Self(vec![namespace])
+    }
+}
+
 /// A [`Namespace`] that is kept elsewhere, as part of other text.
 #[derive(Debug, Clone, Copy)]
 pub struct NamespaceRef<'a>(&'a str);
@@ -351,11 +374,16 @@ mod tests {
                 .into_iter()
                 .map(|path| Namespace::parse(path).unwrap())
                 .collect();
-            let reduced = Namespace::reduce(given);
+            let reduced = Namespaces::new(given).unwrap();
             assert_eq!(
-                reduced.iter().map(Namespace::as_str).collect::<Vec<_>>(),
+                reduced
+                    .as_slice()
+                    .iter()
+                    .map(Namespace::as_str)
+                    .collect::<Vec<_>>(),
                 kept
             );
         }
+        assert_eq!(Namespaces::new(vec![]), None);
     }
 }

@@ -8,7 +8,8 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use fanfare::internals::{
-    Access, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, ReadInterest, Slices,
+    Access, ConnId, Engine, EventLimits, Frame, Namespaces, Outlet, PublishAccess, ReadInterest,
+    Slices,
 };
 use fanfare::{
     Config, DisconnectReason, Event, Namespace, RecvTimeoutError, State, SubscribeError,
@@ -283,10 +284,11 @@ fn what_the_first_visited_takes_while_its_pass_goes_on_is_not_retained_for_nobod
         },
     ];
     for namespaces in joins {
+        let namespaces = Namespaces::new(namespaces()).unwrap();
         let mut engine = engine(now);
         engine.set_slice(1);
-        engine.subscribe(namespaces(), now).unwrap();
-        let first = engine.subscribe(namespaces(), now).unwrap();
+        engine.subscribe(&namespaces, now).unwrap();
+        let first = engine.subscribe(&namespaces, now).unwrap();
         let event = Frame::new(&Event::new("/a", "x"), &EventLimits::default()).unwrap();
         engine.publish(&event, now);
         engine.publish(&event, now);
@@ -306,8 +308,8 @@ fn what_the_first_visited_takes_while_its_pass_goes_on_is_not_retained_for_nobod
 fn what_only_one_who_left_needed_does_not_wait_for_the_next_event_to_be_dropped() {
     let now = now();
     let mut engine = engine(now);
-    engine.subscribe(vec![Namespace::root()], now).unwrap();
-    let full = engine.subscribe(vec![Namespace::root()], now).unwrap();
+    engine.subscribe(&Namespace::root().into(), now).unwrap();
+    let full = engine.subscribe(&Namespace::root().into(), now).unwrap();
     let event = Frame::new(&Event::new("/", "x"), &EventLimits::default()).unwrap();
     engine.publish(&event, now);
     engine.end_intake(true, now);
@@ -326,7 +328,7 @@ fn what_only_one_who_left_needed_does_not_wait_for_the_next_event_to_be_dropped(
 fn events_gather_while_more_of_them_come_but_not_for_long() {
     let now = now();
     let mut engine = engine(now);
-    engine.subscribe(vec![Namespace::root()], now).unwrap();
+    engine.subscribe(&Namespace::root().into(), now).unwrap();
     let event = Frame::new(&Event::new("/", "x"), &EventLimits::default()).unwrap();
     let mut outlet = Portions([].into());
     let delivered = |engine: &Engine| engine.status(now).deliveries;
@@ -354,7 +356,7 @@ fn events_of_one_namespace_do_not_cut_short_how_long_those_of_another_gather() {
     let mut engine = engine(begun);
     for name in ["/a", "/b"] {
         let namespace = Namespace::parse(name).unwrap();
-        engine.subscribe(vec![namespace], begun).unwrap();
+        engine.subscribe(&namespace.into(), begun).unwrap();
     }
     let [a, b, large] = [("/a", 1), ("/b", 1), ("/a", 20_000)].map(|(name, bytes)| {
         let event = Event::new(name, "x".repeat(bytes));
@@ -405,7 +407,7 @@ fn a_write_is_as_large_as_its_budget_lets_it_be_and_no_larger() {
         let mut config = without_history();
         config.write_budget = budget;
         let mut engine = engine_with(config, now);
-        engine.subscribe(vec![Namespace::root()], now).unwrap();
+        engine.subscribe(&Namespace::root().into(), now).unwrap();
         let event = Event::new("/", "x".repeat(93));
         let event = Frame::new(&event, &EventLimits::default()).unwrap();
         let bytes = event.bytes.len();
@@ -432,7 +434,7 @@ fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
     config.max_lag = max_lag;
     config.max_event = 16 << 10;
     let mut engine = engine_with(config, now);
-    let conn = engine.subscribe(vec![Namespace::root()], now).unwrap();
+    let conn = engine.subscribe(&Namespace::root().into(), now).unwrap();
     let event = Event::new("/", "x".repeat(10_000));
     let event = Frame::new(&event, &EventLimits::default()).unwrap();
     let flood = |engine: &mut Engine, outlet: &mut Portions, now| {
@@ -478,7 +480,7 @@ fn publishing_resumes_when_the_readers_that_blocked_it_leave() {
     config.max_lag = 1 << 20;
     config.max_event = 16 << 10;
     let mut engine = engine_with(config, now);
-    let conns = [(); 2].map(|()| engine.subscribe(vec![Namespace::root()], now).unwrap());
+    let conns = [(); 2].map(|()| engine.subscribe(&Namespace::root().into(), now).unwrap());
     let event = Event::new("/", "x".repeat(10_000));
     let event = Frame::new(&event, &EventLimits::default()).unwrap();
     let mut outlet = Portions([0, 0].into());
@@ -521,9 +523,9 @@ fn whoever_is_held_back_can_catch_up_also_where_events_may_be_larger_than_max_la
     // So that a subscriber may lack six of them.
     config.max_event = 1 << 20;
     let mut engine = engine_with(config, begun);
-    let slow = engine.subscribe(vec![Namespace::root()], begun).unwrap();
+    let slow = engine.subscribe(&Namespace::root().into(), begun).unwrap();
     for _ in 0..3 {
-        engine.subscribe(vec![Namespace::root()], begun).unwrap();
+        engine.subscribe(&Namespace::root().into(), begun).unwrap();
     }
     let event = Frame::new(&Event::new("/", "x".repeat(1000)), &EventLimits::default()).unwrap();
     let mut outlet = OneIsSlow(slow, 0);

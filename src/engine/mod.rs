@@ -40,7 +40,7 @@ use crate::event_log::Slices;
 use crate::event_stream::frame::{BytesRef, Frame, FrameRef, TargetRef, own_id};
 use crate::http::request::RequestHead;
 use crate::http::response::Response;
-use crate::namespace::{Namespace, NamespaceRef};
+use crate::namespace::{Namespace, NamespaceRef, Namespaces};
 use crate::status::{ConnectionInfo, DisconnectReason, State, Status};
 use crate::trie::Trie;
 
@@ -307,12 +307,11 @@ impl Engine {
     /// When a namespace would be one too many.
     pub fn subscribe(
         &mut self,
-        namespaces: Vec<Namespace>,
+        namespaces: &Namespaces,
         now: Instant,
     ) -> Result<ConnId, NamespacesFull> {
         self.set_now(now);
         let key = self.insert(Connection::new(self.next_id, None, false, self.now_ms));
-        let namespaces = Namespace::reduce(namespaces);
         let subscribed = self.start_stream(key, namespaces, &Resume::live());
         match subscribed {
             Ok(_) => self.arm_first_timer(key),
@@ -329,16 +328,17 @@ impl Engine {
         key
     }
 
-    /// Makes a connection a subscriber of [reduced](Namespace::reduce) namespaces; returns what there is for it to begin with: the
+    /// Makes a connection a subscriber of namespaces; returns what there is for it to begin with: the
     /// event that tells of a gap, or the ID of its place.
     fn start_stream(
         &mut self,
         key: ConnId,
-        namespaces: Vec<Namespace>,
+        namespaces: &Namespaces,
         resume: &Resume,
     ) -> Result<Vec<u8>, NamespacesFull> {
+        let namespaces = namespaces.as_slice();
         let mut topics = Vec::with_capacity(namespaces.len());
-        for namespace in &namespaces {
+        for namespace in namespaces {
             match self.topic_at(namespace) {
                 Ok(topic) => topics.push(topic),
                 Err(full) => {

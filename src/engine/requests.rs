@@ -9,12 +9,12 @@ use crate::http::request::{RequestHead, RequestReader};
 use crate::http::response::{self, Headers, Response};
 use crate::http::route::{self, Replay, Route};
 use crate::http::{Progress, Reject};
-use crate::namespace::Namespace;
+use crate::namespace::Namespaces;
 use crate::status::DisconnectReason;
 
 use super::connection::Phase;
 use super::replay::Resume;
-use super::{ConnId, Engine, NamespacesFull, ReadInterest, Routing};
+use super::{ConnId, Engine, ReadInterest, Routing};
 
 /// Bytes after a subscriber's request that are ignored; one more ends the connection.
 const IGNORED_MOST: u32 = 4 << 10;
@@ -143,7 +143,9 @@ impl Engine {
         }
         let routed = match routing {
             Routing::Default => route::route(head, &self.config.namespace_limits),
-            Routing::Subscribe(namespaces) => Ok(Route::Subscribe { namespaces }),
+            Routing::Subscribe(namespaces) => Namespaces::new(namespaces)
+                .map(|namespaces| Route::Subscribe { namespaces })
+                .ok_or_else(|| Reject::new(500, "the route hook returned no namespaces")),
             Routing::Respond(response) => {
                 return self.respond(key, reader, head, &response.checked());
             }
@@ -152,7 +154,7 @@ impl Engine {
         match routed {
             Ok(Route::Subscribe { .. }) if self.is_draining() => self.answer_overload(key, head),
             Ok(Route::Subscribe { namespaces }) => match route::replay(head) {
-                Ok(replay) => self.answer_stream(key, reader, head, namespaces, replay),
+                Ok(replay) => self.answer_stream(key, reader, head, &namespaces, replay),
                 Err(reject) => {
                     self.respond(key, reader, head, &reject.into());
                 }
@@ -183,20 +185,15 @@ impl Engine {
         key: ConnId,
         reader: Box<RequestReader>,
         head: &RequestHead,
-        namespaces: Vec<Namespace>,
+        namespaces: &Namespaces,
         replay: Replay,
     ) {
-        let namespaces = Namespace::reduce(namespaces);
-        let resume = self.resume(&namespaces, replay);
+        let resume = self.resume(namespaces.as_slice(), replay);
         let mut prefix = self.stream_head(head, resume.outcome());
         if head.method() == "HEAD" {
             return self.close_with(key, &prefix, DisconnectReason::Client);
         }
-        let began = match namespaces.is_empty() {
-            true => Err(NamespacesFull),
-            false => self.start_stream(key, namespaces, &resume),
-        };
-        let Ok(begin) = began else {
+        let Ok(begin) = self.start_stream(key, namespaces, &resume) else {
             let answer =
                 Response::error(503, "too many namespaces are in use").header("Retry-After", "5");
             return self.respond(key, reader, head, &answer);

@@ -7,7 +7,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::http::Reject;
 use crate::http::request::{RequestHead, decimal, split_authority};
-use crate::namespace::{Namespace, NamespaceLimits};
+use crate::namespace::{Namespace, NamespaceLimits, Namespaces};
 
 /// Namespaces one stream may have, as asked for.
 pub const MAX_STREAM_NAMESPACES: usize = 128;
@@ -17,8 +17,8 @@ pub const MAX_STREAM_NAMESPACES: usize = 128;
 pub enum Route {
     /// An event stream (or with `HEAD` its head).
     Subscribe {
-        /// Of these; at least one, none within another.
-        namespaces: Vec<Namespace>,
+        /// The namespaces that path and query name.
+        namespaces: Namespaces,
     },
     /// To publish what the body holds.
     Publish {
@@ -198,7 +198,7 @@ fn stream_namespaces(
     rest: &str,
     query: &str,
     limits: &NamespaceLimits,
-) -> Result<Vec<Namespace>, Reject> {
+) -> Result<Namespaces, Reject> {
     let mut namespaces = Vec::from_iter(path_namespace(rest, limits)?);
     for pair in query_pairs(query) {
         let (key, value) = pair?;
@@ -212,10 +212,7 @@ fn stream_namespaces(
         }
         namespaces.push(namespace(&decode_form(value)?, limits)?);
     }
-    if namespaces.is_empty() {
-        namespaces.push(Namespace::root());
-    }
-    Ok(Namespace::reduce(namespaces))
+    Ok(Namespaces::new(namespaces).unwrap_or_else(|| Namespace::root().into()))
 }
 
 /// The namespace in the rest of a path; none in `` and `/`.
@@ -351,7 +348,11 @@ mod tests {
                     Ok(Route::Subscribe { namespaces }) => namespaces,
                     other => panic!("{target}: {other:?}"),
                 };
-                let names: Vec<_> = namespaces.iter().map(Namespace::as_str).collect();
+                let names: Vec<_> = namespaces
+                    .as_slice()
+                    .iter()
+                    .map(Namespace::as_str)
+                    .collect();
                 assert_eq!(names, expected, "{target}");
             }
         }

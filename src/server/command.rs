@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, Namespaces};
 use crate::queue::Queue;
 use crate::status::Status;
 
@@ -17,7 +17,7 @@ pub(crate) enum Command {
     Status(Sender<Status>),
     Disconnect(Disconnect, Sender<usize>),
     Subscribe(
-        Vec<Namespace>,
+        Namespaces,
         Arc<Pipe>,
         Sender<Result<(u32, u64), SubscribeError>>,
     ),

@@ -17,7 +17,7 @@ use crate::config::Config;
 #[cfg(feature = "admin")]
 use crate::engine::AdminSetup;
 use crate::engine::{ConnId, Engine, ReadInterest};
-use crate::namespace::Namespace;
+use crate::namespace::Namespaces;
 use crate::queue::QueueReader;
 use crate::server::Startup;
 use crate::server::command::{Command, Disconnect, SubscribeError};
@@ -481,7 +481,7 @@ impl EventLoop {
                     let _ = reply.try_send(count);
                 }
                 Command::Subscribe(namespaces, pipe, reply) => {
-                    let _ = reply.try_send(self.subscribe(namespaces, pipe, now));
+                    let _ = reply.try_send(self.subscribe(&namespaces, pipe, now));
                 }
                 Command::Unsubscribe(id) => {
                     self.engine.disconnect_id(id, DisconnectReason::Client);
@@ -503,7 +503,7 @@ impl EventLoop {
 
     fn subscribe(
         &mut self,
-        namespaces: Vec<Namespace>,
+        namespaces: &Namespaces,
         pipe: Arc<Pipe>,
         now: Instant,
     ) -> Result<(u32, u64), SubscribeError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 
 use crate::event::max_frame_bytes;
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, Namespaces};
 use crate::status::{State, Status};
 
 use super::command::{Command, Control, Disconnect, SubscribeError};
@@ -104,12 +104,9 @@ impl Handle {
     /// # Errors
     /// When no namespace is given, when too many are in use, or when the server has ended.
     pub fn subscribe(&self, namespaces: &[Namespace]) -> Result<Subscription, SubscribeError> {
-        if namespaces.is_empty() {
-            return Err(SubscribeError::NoNamespace);
-        }
+        let namespaces = Namespaces::new(namespaces.to_vec()).ok_or(SubscribeError::NoNamespace)?;
         let pipe = Arc::new(Pipe::new(self.pipe_bytes));
-        let answer =
-            self.ask(|reply| Command::Subscribe(namespaces.to_vec(), Arc::clone(&pipe), reply));
+        let answer = self.ask(|reply| Command::Subscribe(namespaces, Arc::clone(&pipe), reply));
         let (conn, id) = answer.ok_or(SubscribeError::Closed)??;
         Ok(Subscription::new(
             pipe,

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use fanfare::internals::{
-    Access, ConnId, Engine, EventLimits, Frame, Outlet, PublishAccess, Slices,
+    Access, ConnId, Engine, EventLimits, Frame, Namespaces, Outlet, PublishAccess, Slices,
 };
 use fanfare::{Config, DisconnectReason, Event, Namespace};
 
@@ -71,8 +71,9 @@ impl Crowd {
     /// Adds a subscriber of these namespaces.
     pub(crate) fn join(&mut self, namespaces: &[&str]) {
         let namespaces = namespaces.iter().map(|path| namespace(path)).collect();
+        let namespaces = Namespaces::new(namespaces).expect("at least one namespace");
         self.engine
-            .subscribe(namespaces, self.now)
+            .subscribe(&namespaces, self.now)
             .expect("there is room for a namespace");
         self.engine.take_opened();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 #[cfg(feature = "publish")]
 use fanfare::internals::max_frame_bytes;
-use fanfare::internals::{EventLimits, Frame, ReadInterest, SURPLUS};
+use fanfare::internals::{EventLimits, Frame, Namespaces, ReadInterest, SURPLUS};
 use fanfare::{DisconnectReason as Reason, Namespace, Status};
 
 use super::{Slot, World};
@@ -131,13 +131,13 @@ impl World {
 
     pub(super) fn subscribe(&mut self, names: Vec<String>, policy: Policy) {
         let now = self.instant();
-        let namespaces = names
+        let parsed = names
             .iter()
-            .map(|name| Namespace::parse(name).expect("a namespace"))
-            .collect();
+            .map(|name| Namespace::parse(name).expect("a namespace"));
+        let namespaces = Namespaces::new(parsed.collect()).expect("at least one name");
         self.connections_total += 1;
         let fits = self.nodes_with(&names) <= self.config.max_namespaces;
-        match self.engine.subscribe(namespaces, now) {
+        match self.engine.subscribe(&namespaces, now) {
             Ok(conn) if fits => {
                 let id = self.engine.info(conn).id;
                 let follower = self.follower(&names, false);
