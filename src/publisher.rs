@@ -96,7 +96,7 @@ impl Publisher {
     /// As [`Publisher::send`].
     pub fn broadcast(&self, event: Event) -> Result<(), SendError> {
         let encode: Encode =
-            |event, limits, _| Frame::broadcast(event, limits).map(EncodedEvent::Whole);
+            |event, limits, _| Frame::broadcast(event, limits).map(EncodedEvent::Frame);
         self.enqueue(event, encode, WaitPolicy::Forever)
     }
 

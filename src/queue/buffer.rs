@@ -1,8 +1,8 @@
-//! Frames on their way from publishers to the event loop: one piece of text, not a list of what each was allocated in.
+//! The encoded events of the publish queue, most of them in one piece of memory.
 //!
-//! Memory that one thread allocates and another frees costs more than all else about a small event, and is scattered. Here
-//! whoever puts frames in owns their memory, and whoever takes them out walks through one piece of it. Frames that are large, or go
-//! elsewhere than to one namespace, are held as they are.
+//! Memory that one thread allocates and another frees costs more than the rest of a small event, and
+//! is scattered. So publishers copy small events to the end of one buffer, and the event loop walks
+//! through it. Large events and those for several namespaces keep their own memory.
 
 use std::collections::VecDeque;
 
@@ -11,116 +11,145 @@ use crate::event_stream::encode::encode_into;
 use crate::event_stream::frame::{BytesRef, Frame, FrameRef, SHARE_FROM, TargetRef};
 use crate::namespace::{self, NamespaceRef};
 
-/// Memory that an emptied buffer keeps, whatever it held: bursts would have to find it again.
+/// Memory that an emptied buffer keeps in any case, so that a burst need not allocate it again.
 const KEEP_BYTES: usize = 1 << 20;
 const KEEP_ITEMS: usize = KEEP_BYTES / 64;
 
-/// Frames in the order in which they were put in.
-#[derive(Debug, Default)]
-pub(crate) struct EventBuffer {
-    text: String,
-    /// What of the text each frame is; nothing for one that is held as it is.
-    items: Vec<Option<Item>>,
-    whole: VecDeque<Frame>,
-    /// How many frames were taken out, and how much of the text.
-    taken: usize,
-    taken_text: usize,
-    /// The last one of those held as they are that was taken out.
-    lent: Option<Frame>,
-}
-
-/// A frame as text: the path of its namespace and, behind it, the event.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Item {
-    path_bytes: u32,
-    event_bytes: u32,
-    encoded: bool,
-}
-
-/// A frame to be put in.
+/// An event that has been checked and encoded, ready for an [`EventBuffer`].
 #[derive(Debug)]
 pub(crate) enum EncodedEvent<'a> {
-    /// To be copied.
-    Text(&'a str, Item),
-    /// To be held as it is.
-    Whole(Frame),
+    /// A small event for one namespace, which the buffer copies.
+    Text {
+        /// The namespace's path, then the event as it goes over the wire.
+        text: &'a str,
+        path_bytes: usize,
+        /// See [`Frame::encoded`].
+        encoded: bool,
+    },
+    /// Any other event, which the buffer keeps as it is.
+    Frame(Frame),
 }
 
 impl EncodedEvent<'_> {
-    /// Checks an event and encodes it, into `scratch` if it is to be copied.
+    /// Checks and encodes an event, into `scratch` if it is small and for one namespace.
     ///
     /// # Errors
-    /// An [`EventError`] that names what may not be sent.
+    /// The [`EventError`] that [`Frame::new`] returns for the event.
     pub(crate) fn new<'s>(
         event: &Event,
         limits: &EventLimits,
         scratch: &'s mut String,
     ) -> Result<EncodedEvent<'s>, EventError> {
         if !event.also.is_empty() || event.content.bytes() >= SHARE_FROM {
-            return Frame::new(event, limits).map(EncodedEvent::Whole);
+            return Frame::new(event, limits).map(EncodedEvent::Frame);
         }
         let path = namespace::normal_form(&event.namespace, &limits.namespace)?;
         scratch.clear();
         scratch.push_str(&path);
         encode_into(event, limits.max_event, scratch)?;
-        let item = Item {
-            path_bytes: path.len() as u32,
-            event_bytes: (scratch.len() - path.len()) as u32,
+        Ok(EncodedEvent::Text {
+            text: scratch,
+            path_bytes: path.len(),
             encoded: event.content.is_encoded(),
-        };
-        Ok(EncodedEvent::Text(scratch, item))
+        })
     }
 
-    /// How many bytes the event takes on the wire.
+    /// The event's size on the wire.
     pub(crate) fn event_bytes(&self) -> usize {
         match self {
-            Self::Text(_, item) => item.event_bytes as usize,
-            Self::Whole(frame) => frame.bytes.len(),
+            Self::Text {
+                text, path_bytes, ..
+            } => text.len() - path_bytes,
+            Self::Frame(frame) => frame.bytes.len(),
         }
     }
 }
 
+/// Encoded events, first in, first out.
+#[derive(Debug, Default)]
+pub(crate) struct EventBuffer {
+    /// The paths and events of all [`Item::Text`], end to end.
+    text: String,
+    /// One item for each event, in order.
+    items: Vec<Item>,
+    /// The events of all [`Item::Frame`] that have not been taken out.
+    frames: VecDeque<Frame>,
+    /// How many items were taken out, and how many bytes of `text`.
+    taken_items: usize,
+    taken_text: usize,
+    /// The frame that [`EventBuffer::next`] returned last, kept alive for its borrower.
+    current: Option<Frame>,
+}
+
+/// Where the bytes of one event are.
+#[derive(Debug, Clone, Copy)]
+enum Item {
+    /// In `text`, after those of the items before: the path, then the event.
+    Text {
+        path_bytes: u32,
+        event_bytes: u32,
+        encoded: bool,
+    },
+    /// In `frames`.
+    Frame,
+}
+
 impl EventBuffer {
-    /// Puts a frame in behind the others.
-    pub(crate) fn push(&mut self, encoded: EncodedEvent<'_>) {
-        self.items.push(match encoded {
-            EncodedEvent::Text(text, item) => {
+    /// Appends an event.
+    pub(crate) fn push(&mut self, event: EncodedEvent<'_>) {
+        let event_bytes = event.event_bytes() as u32;
+        self.items.push(match event {
+            EncodedEvent::Text {
+                text,
+                path_bytes,
+                encoded,
+            } => {
                 self.text.push_str(text);
-                Some(item)
+                Item::Text {
+                    path_bytes: path_bytes as u32,
+                    event_bytes,
+                    encoded,
+                }
             }
-            EncodedEvent::Whole(frame) => {
-                self.whole.push_back(frame);
-                None
+            EncodedEvent::Frame(frame) => {
+                self.frames.push_back(frame);
+                Item::Frame
             }
         });
     }
 
-    /// Whether all are taken out.
+    /// Whether all events have been taken out.
     pub(crate) fn is_empty(&self) -> bool {
-        self.taken == self.items.len()
+        self.taken_items == self.items.len()
     }
 
-    /// Takes the next frame out, and says whether it was the last.
+    /// Takes out the next event, and reports whether it was the last.
     pub(crate) fn next(&mut self) -> Option<(FrameRef<'_>, bool)> {
-        let item = *self.items.get(self.taken)?;
-        self.taken += 1;
+        let item = *self.items.get(self.taken_items)?;
+        self.taken_items += 1;
         let last = self.is_empty();
-        let Some(item) = item else {
-            self.lent = self.whole.pop_front();
-            return self.lent.as_ref().map(|frame| (frame.by_ref(), last));
+        let Item::Text {
+            path_bytes,
+            event_bytes,
+            encoded,
+        } = item
+        else {
+            self.current = self.frames.pop_front();
+            return self.current.as_ref().map(|frame| (frame.by_ref(), last));
         };
-        let (path, rest) = self.text[self.taken_text..].split_at(item.path_bytes as usize);
-        let event = &rest[..item.event_bytes as usize];
+        let (path, rest) = self.text[self.taken_text..].split_at(path_bytes as usize);
+        let event = &rest[..event_bytes as usize];
         self.taken_text += path.len() + event.len();
         let frame = FrameRef {
             target: TargetRef::One(NamespaceRef::of_normal(path)),
             bytes: BytesRef::Slice(event.as_bytes()),
-            encoded: item.encoded,
+            encoded,
         };
         Some((frame, last))
     }
 
-    /// Makes room when all is taken out. Memory that was hardly needed goes.
+    /// Forgets the events that were taken out, so that others can be pushed. Keeps four times the
+    /// memory that they needed, and at least [`KEEP_BYTES`]; frees the rest.
     pub(crate) fn clear(&mut self) {
         let items = KEEP_ITEMS.max(4 * self.items.len());
         let text_bytes = KEEP_BYTES.max(4 * self.text.len());
@@ -128,10 +157,10 @@ impl EventBuffer {
         self.items.shrink_to(items);
         self.text.clear();
         self.text.shrink_to(text_bytes);
-        self.whole.clear();
-        self.whole.shrink_to(KEEP_BYTES / size_of::<Frame>());
-        self.lent = None;
-        (self.taken, self.taken_text) = (0, 0);
+        self.frames.clear();
+        self.frames.shrink_to(KEEP_BYTES / size_of::<Frame>());
+        self.current = None;
+        (self.taken_items, self.taken_text) = (0, 0);
     }
 }
 
@@ -141,7 +170,7 @@ mod tests {
     use crate::event::{Event, EventLimits};
 
     #[test]
-    fn frames_come_out_as_they_went_in() {
+    fn events_come_out_as_they_went_in() {
         let limits = EventLimits::default();
         let data = |bytes: usize| Event::new("a//ü", "x".repeat(bytes));
         let events = [
@@ -166,15 +195,15 @@ mod tests {
                 frames.push(frame);
             }
             let everyone = Frame::broadcast(&data(1), &limits).unwrap();
-            buffer.push(EncodedEvent::Whole(everyone.clone()));
+            buffer.push(EncodedEvent::Frame(everyone.clone()));
             frames.push(everyone);
-            for (place, frame) in (1..).zip(&frames) {
-                let (lent, last) = buffer.next().unwrap();
-                assert_eq!(last, place == frames.len());
-                assert_eq!(&*lent.bytes, &frame.bytes[..]);
-                let target = format!("{:?}", lent.target.to_target());
+            for (number, frame) in (1..).zip(&frames) {
+                let (taken, last) = buffer.next().unwrap();
+                assert_eq!(last, number == frames.len());
+                assert_eq!(&*taken.bytes, &frame.bytes[..]);
+                let target = format!("{:?}", taken.target.to_target());
                 assert_eq!(target, format!("{:?}", frame.target));
-                assert_eq!(lent.encoded, frame.encoded);
+                assert_eq!(taken.encoded, frame.encoded);
             }
             assert!(buffer.next().is_none());
             buffer.clear();
@@ -182,17 +211,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_refused_as_any_frame_and_leaves_nothing() {
+    fn invalid_events_get_the_error_of_a_frame_and_leave_no_bytes() {
         let limits = EventLimits::default();
         let mut scratch = String::new();
-        for refused in [
+        for invalid in [
             Event::new("/a/..", "x"),
             Event::new("/a", "x").id("1").event("two\nlines"),
             Event::encoded("/a", "data:x\n").id("1"),
             Event::new("/a", "x".repeat((1 << 20) + 1)),
         ] {
-            let error = Frame::new(&refused, &limits).unwrap_err();
-            let encoded = EncodedEvent::new(&refused, &limits, &mut scratch);
+            let error = Frame::new(&invalid, &limits).unwrap_err();
+            let encoded = EncodedEvent::new(&invalid, &limits, &mut scratch);
             assert_eq!(encoded.unwrap_err(), error);
         }
         let mut buffer = EventBuffer::default();
@@ -201,7 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_was_hardly_needed_goes() {
+    fn an_item_is_twelve_bytes() {
+        assert_eq!(size_of::<Item>(), 12);
+    }
+
+    #[test]
+    fn memory_beyond_four_times_the_need_is_freed() {
         let (limits, mut scratch) = (EventLimits::default(), String::new());
         let event = Event::new("/a", "x".repeat(1000));
         let mut buffer = EventBuffer::default();
