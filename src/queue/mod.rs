@@ -1,8 +1,11 @@
-//! The queue between publishers on any thread and the event loop.
+//! The publish queue: publishers on any thread put encoded events in, the event loop takes them out.
 //!
-//! The queue is a run of frames under a lock, which the event loop takes away whole, leaving an empty one, and works off without the lock. It is
-//! bounded in events and in bytes. A publisher wakes the event loop only when it sleeps, not with a system call per event. There is nothing atomic
-//! beside the lock, whose cost for each event would be that of waiting for all that was written before it.
+//! The queue is an [`EventBuffer`] under a lock. The event loop swaps it for an empty one and reads it
+//! without the lock. The queue is bounded in events and in bytes. A publisher makes the system call
+//! that wakes the event loop only if the event loop sleeps.
+//!
+//! All shared state is under the one lock and none is atomic: an atomic operation per event would
+//! wait until all writes before it are visible to other cores.
 
 pub(crate) mod buffer;
 
@@ -13,81 +16,107 @@ use crate::event_stream::frame::FrameRef;
 
 use buffer::{EncodedEvent, EventBuffer};
 
-/// How long what is in the queue is to last under load, if those who put it in can wait.
+/// Under load, senders that can wait may queue as much as the event loop handles in this time.
 const TARGET_WAIT: Duration = Duration::from_millis(2);
-/// How often that is reckoned anew.
+/// How often that amount, the soft limit, is computed.
 const PACE_INTERVAL: Duration = Duration::from_millis(10);
-/// The least that may wait then, in bytes, and how much may before anything is known.
+/// The smallest soft limit, in bytes, and the one before the first measurement.
 const MIN_SOFT_LIMIT: usize = 4096;
 const FIRST_SOFT_LIMIT: usize = 16 << 10;
-
-/// The event loop tells publishers of room when it has worked off this part of the queue, and at the end of a run.
+/// The event loop reports free space after this fraction of the queue, and when a buffer is empty.
 const RELEASES_PER_QUEUE: usize = 64;
 
-/// How long a publisher waits for room.
+/// Makes a queue of at most `max_events` events and `max_bytes` bytes of encoded events.
+pub(crate) fn channel(max_events: usize, max_bytes: usize) -> (Arc<Queue>, QueueReader) {
+    let queue = Arc::new(Queue {
+        state: Mutex::new(QueueState {
+            soft_limit: max_bytes.min(FIRST_SOFT_LIMIT),
+            ..QueueState::default()
+        }),
+        max_events,
+        max_bytes,
+        released: Condvar::new(),
+        waker: OnceLock::new(),
+    });
+    let reader = QueueReader {
+        buffer: EventBuffer::default(),
+        consumed: Consumed::default(),
+        window: RateWindow::default(),
+        queue: Arc::clone(&queue),
+    };
+    (queue, reader)
+}
+
+/// How long [`Queue::push`] waits for room, and which limit applies.
 #[derive(Clone, Copy)]
 pub(crate) enum WaitPolicy {
+    /// Not at all. The queue's own limits apply.
     DontWait,
+    /// Until this time. The soft limit applies.
     Until(Instant),
+    /// Without a time limit. The soft limit applies.
     Forever,
 }
 
 /// Why an event was not put into the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PushError {
+    /// There was no room in time.
     Full,
+    /// The event loop has ended.
     Closed,
 }
 
-/// The queue, and who waits for what of it.
+/// The senders' end of the queue.
+pub(crate) struct Queue {
+    state: Mutex<QueueState>,
+    max_events: usize,
+    max_bytes: usize,
+    /// Senders wait here for room.
+    released: Condvar,
+    waker: OnceLock<mio::Waker>,
+}
+
 #[derive(Debug, Default)]
 struct QueueState {
-    /// What the event loop has not consumed away.
+    /// The events that the event loop has not taken.
     buffer: EventBuffer,
-    /// Events and their bytes, those included that the event loop has consumed away and not yet worked off.
+    /// How many events count against the limits, and their bytes: those in `buffer`, and those that
+    /// the event loop has taken and not yet released.
     events: usize,
     bytes: usize,
-    /// Bytes up to which those put events in who can wait.
+    /// Up to how many bytes senders that can wait may fill the queue.
     soft_limit: usize,
-    /// How many publishers found no room and have not gone on yet.
+    /// How many senders found no room and have not continued.
     blocked_senders: usize,
-    /// Some of them were not told of room since they looked.
+    /// Some of them have not been notified since they last checked for room.
     waiting: bool,
-    /// The event loop sleeps or is about to, until there are so many bytes.
+    /// The event loop sleeps, or is about to, until there are `wake_at` bytes.
     asleep: bool,
     wake_at: usize,
     closed: bool,
 }
 
 impl QueueState {
-    /// Notes that the event loop is to be woken; returns whether it sleeps.
+    /// Marks the event loop as awake. Returns whether it slept, so that the caller must wake it.
     fn take_wakeup(&mut self) -> bool {
         std::mem::take(&mut self.asleep)
     }
 }
 
-/// What publishers, handles and the event loop share.
-pub(crate) struct Queue {
-    state: Mutex<QueueState>,
-    max_events: usize,
-    max_bytes: usize,
-    /// Publishers wait here for room.
-    released: Condvar,
-    waker: OnceLock<mio::Waker>,
-}
-
 impl Queue {
-    /// Puts an event in, and wakes the event loop if it sleeps until there is so much.
+    /// Puts an event in when there is room, and wakes the event loop if it waits for no more bytes
+    /// than there are now.
     pub(crate) fn push(
         &self,
-        encoded: EncodedEvent<'_>,
+        event: EncodedEvent<'_>,
         policy: WaitPolicy,
     ) -> Result<(), PushError> {
-        let bytes = encoded.event_bytes();
-        let mut state = self.lock_for(bytes, policy)?;
+        let bytes = event.event_bytes();
+        let mut state = self.lock_when_room(bytes, policy)?;
         state.events += 1;
         state.bytes += bytes;
-        state.buffer.push(encoded);
+        state.buffer.push(event);
         let wake = state.bytes >= state.wake_at && state.take_wakeup();
         drop(state);
         if wake {
@@ -104,9 +133,14 @@ impl Queue {
         }
     }
 
+    /// How many events count against the limit.
+    pub(crate) fn events(&self) -> usize {
+        self.lock().events
+    }
+
     fn wake_loop(&self) {
         if let Some(waker) = self.waker.get() {
-            // A waker that fails has lost its event loop, and with it everyone who would listen.
+            // A waker fails only if its event loop is gone.
             let _ = waker.wake();
         }
     }
@@ -115,22 +149,18 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many events are in the queue, including those that the event loop has taken and not reported.
-    pub(crate) fn events(&self) -> usize {
-        self.lock().events
-    }
-
-    fn fits(&self, state: &QueueState, bytes: usize, policy: WaitPolicy) -> bool {
-        let most = match policy {
+    /// Whether an event of `bytes` bytes may be put in now. An empty queue takes an event of any size.
+    fn has_room(&self, state: &QueueState, bytes: usize, policy: WaitPolicy) -> bool {
+        let max_bytes = match policy {
             WaitPolicy::DontWait => self.max_bytes,
             WaitPolicy::Until(_) | WaitPolicy::Forever => state.soft_limit,
         };
-        let fits = state.bytes == 0 || state.bytes + bytes <= most;
+        let fits = state.bytes == 0 || state.bytes + bytes <= max_bytes;
         fits && state.events < self.max_events
     }
 
-    /// Locks the queue when there is room in it.
-    fn lock_for(
+    /// Waits for room as `policy` says, and returns the locked queue.
+    fn lock_when_room(
         &self,
         bytes: usize,
         policy: WaitPolicy,
@@ -139,7 +169,7 @@ impl Queue {
         if state.closed {
             return Err(PushError::Closed);
         }
-        if self.fits(&state, bytes, policy) {
+        if self.has_room(&state, bytes, policy) {
             return Ok(state);
         }
         if matches!(policy, WaitPolicy::DontWait) {
@@ -157,7 +187,7 @@ impl Queue {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "a publisher measures its waiting time on its own thread"
+        reason = "a sender's deadline is checked on its own thread"
     )]
     fn wait_for_room<'a>(
         &self,
@@ -169,7 +199,7 @@ impl Queue {
             if state.closed {
                 return (state, Err(PushError::Closed));
             }
-            if self.fits(&state, bytes, policy) {
+            if self.has_room(&state, bytes, policy) {
                 return (state, Ok(()));
             }
             state.waiting = true;
@@ -192,75 +222,66 @@ impl Queue {
         }
     }
 
-    /// Notes that events were worked off; returns whether somebody waited for that.
+    /// Frees the space of consumed events. Returns whether a sender was waiting for it.
     fn release(&self, Consumed { events, bytes }: Consumed) -> bool {
         let mut state = self.lock();
         state.events -= events;
         state.bytes -= bytes;
-        // Not before half is free: a wake for each event would cost more than the event. And once: whoever was woken may
-        // not run for a while, and those who still find no room wait again.
-        let half = state.bytes <= state.soft_limit / 2 && state.events <= self.max_events / 2;
-        let told = half && std::mem::take(&mut state.waiting);
-        if told {
+        // Not before half is free: a notification per event would cost more than the event. And
+        // only once: a sender may take a while to run, and waits again if it still finds no room.
+        let half_free = state.bytes <= state.soft_limit / 2 && state.events <= self.max_events / 2;
+        let notify = half_free && std::mem::take(&mut state.waiting);
+        if notify {
             drop(state);
             self.released.notify_all();
         }
-        told
+        notify
     }
 }
 
-/// The event loop's end of the queue.
+/// The event loop's end of the queue. Dropping it closes the queue.
 pub(crate) struct QueueReader {
-    /// What it has consumed away.
+    /// The events that the event loop has taken.
     buffer: EventBuffer,
-    /// What it has worked off of that, and the publishers do not know of yet.
+    /// The events of `buffer` that are done and whose space has not been released.
     consumed: Consumed,
-    /// What there was to do window.
+    /// The load since the soft limit was last computed.
     window: RateWindow,
     queue: Arc<Queue>,
 }
 
-/// Events that were worked off, and their bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Consumed {
     events: usize,
     bytes: usize,
 }
 
-/// What the event loop has worked off since a moment.
+/// What happened in one [`PACE_INTERVAL`].
 #[derive(Default)]
 struct RateWindow {
+    /// When it began.
     since: Option<Instant>,
+    /// Bytes of the events that the event loop took.
     bytes: usize,
-    /// There was nothing more at some time.
+    /// The queue was empty at some time.
     ran_empty: bool,
-    /// Somebody had to wait for room.
+    /// A sender had to wait for room.
     waited: bool,
 }
 
-/// A queue of at most `events` events and `bytes` bytes.
-pub(crate) fn channel(events: usize, bytes: usize) -> (Arc<Queue>, QueueReader) {
-    let queue = Arc::new(Queue {
-        state: Mutex::new(QueueState {
-            soft_limit: bytes.min(FIRST_SOFT_LIMIT),
-            ..QueueState::default()
-        }),
-        max_events: events,
-        max_bytes: bytes,
-        released: Condvar::new(),
-        waker: OnceLock::new(),
-    });
-    let reader = QueueReader {
-        buffer: EventBuffer::default(),
-        consumed: Consumed::default(),
-        window: RateWindow::default(),
-        queue: Arc::clone(&queue),
-    };
-    (queue, reader)
-}
-
 impl QueueReader {
-    /// The next event, if there is one.
+    /// The senders' end.
+    pub(crate) fn sender(&self) -> Arc<Queue> {
+        Arc::clone(&self.queue)
+    }
+
+    /// Sets how senders wake the event loop. Before this, they do not.
+    pub(crate) fn set_waker(&self, waker: mio::Waker) {
+        // Set once: a server runs once.
+        let _ = self.queue.waker.set(waker);
+    }
+
+    /// Takes the next event.
     pub(crate) fn next(&mut self) -> Option<FrameRef<'_>> {
         if self.buffer.is_empty() {
             self.buffer.clear();
@@ -279,7 +300,11 @@ impl QueueReader {
         Some(frame)
     }
 
-    /// Lets those who can wait put in what lasts the event loop for a moment: whatever else waited would only wait longer. Called in each turn.
+    /// Adjusts the soft limit to the load, once per [`PACE_INTERVAL`]; call it in each turn.
+    ///
+    /// If the queue never ran empty, the limit becomes what the event loop takes in [`TARGET_WAIT`]:
+    /// more would only wait longer. If it ran empty while senders waited, the limit was too small,
+    /// and doubles.
     pub(crate) fn pace(&mut self, now: Instant) {
         let since = *self.window.since.get_or_insert(now);
         let elapsed = now.saturating_duration_since(since);
@@ -288,48 +313,40 @@ impl QueueReader {
         }
         let needed = self.window.bytes as f64 * TARGET_WAIT.as_secs_f64() / elapsed.as_secs_f64();
         let mut state = self.queue.lock();
-        let room = match (self.window.ran_empty, self.window.waited) {
+        let soft_limit = match (self.window.ran_empty, self.window.waited) {
             (false, _) => needed as usize,
             (true, true) => 2 * state.soft_limit,
             (true, false) => state.soft_limit,
         };
-        let most = self.queue.max_bytes;
-        state.soft_limit = room.clamp(MIN_SOFT_LIMIT.min(most), most);
+        let max_bytes = self.queue.max_bytes;
+        state.soft_limit = soft_limit.clamp(MIN_SOFT_LIMIT.min(max_bytes), max_bytes);
         self.window = RateWindow {
             since: Some(now),
             ..RateWindow::default()
         };
     }
 
-    /// The publishers' end.
-    pub(crate) fn sender(&self) -> Arc<Queue> {
-        Arc::clone(&self.queue)
-    }
-
-    /// Lets publishers and handles wake the event loop.
-    pub(crate) fn set_waker(&self, waker: mio::Waker) {
-        // Set once: a server runs once.
-        let _ = self.queue.waker.set(waker);
-    }
-
+    /// How many events wait.
     pub(crate) fn len(&self) -> usize {
         self.queue.lock().events - self.consumed.events
     }
 
-    /// Bytes of events that wait.
+    /// Bytes of the events that wait.
     #[cfg(feature = "admin")]
     pub(crate) fn bytes(&self) -> usize {
         self.queue.lock().bytes - self.consumed.bytes
     }
 
-    /// Whether the queue is empty only until publishers go on that waited for room in it.
+    /// Whether the queue is empty and a blocked sender is about to fill it again.
     pub(crate) fn is_refilled(&self) -> bool {
         let state = self.queue.lock();
         state.blocked_senders > 0 && state.bytes == 0
     }
 
-    /// Says that the event loop is about to sleep, and returns whether there are events enough to keep it from that. If it only waits a while for
-    /// events to gather, half a queue is enough, else any. It must look at everything else that wakes it once more after this.
+    /// Announces that the event loop is about to sleep. Returns whether there are enough events that
+    /// it must not: half the soft limit if it `gathers` events before it writes, otherwise one.
+    ///
+    /// After this call the event loop must check its other sources of work once more.
     pub(crate) fn prepare_to_sleep(&self, gathers: bool) -> bool {
         let mut state = self.queue.lock();
         let enough = if gathers { state.soft_limit / 2 } else { 0 };
@@ -338,6 +355,7 @@ impl QueueReader {
         state.bytes >= state.wake_at
     }
 
+    /// Ends what [`QueueReader::prepare_to_sleep`] began: senders need not wake the event loop.
     pub(crate) fn awake(&self) {
         self.queue.lock().asleep = false;
     }
@@ -349,6 +367,7 @@ impl Drop for QueueReader {
         self.queue.released.notify_all();
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
