@@ -1,6 +1,7 @@
-//! Publishers: an application's way to send events to a server, from any thread.
+//! Publishers: how an application sends events to a server, from any thread.
 
 use std::cell::Cell;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,12 +11,51 @@ use crate::event_stream::frame::Frame;
 use crate::queue::buffer::EncodedEvent;
 use crate::queue::{PushError, Queue, WaitPolicy};
 
-/// Hands events to a server, from any thread; clones share the server's queue.
+/// Sends events to a server, from any thread. Clones share the server's queue.
 ///
-/// The queue holds [`queue`](crate::Config::queue) events and [`queue_bytes`](crate::Config::queue_bytes) bytes, and always has room
-/// for one event. While the event loop has as much to do as it can, those who wait for room wait until what is queued lasts
-/// it no longer than some milliseconds, so that an event is as fast from a publisher that sends all it can as from any other. An event that may not be is refused by the call that sends it; every event that was accepted is
-/// delivered to the subscribers connected when the event loop takes it, in the one order in which it takes them all.
+/// ```
+/// use fanfare::{Event, SendError, Server};
+///
+/// let server = Server::builder().queue(1).build()?;
+/// let publisher = server.publisher();
+/// publisher.send(Event::new("/pets/dogs", "Corgi").event("new-dog"))?;
+///
+/// // The server does not run yet, so the first event is still in the queue.
+/// let second = publisher.try_send(Event::new("/pets/dogs", "Poodle"));
+/// assert!(matches!(second, Err(SendError::Full(_))));
+///
+/// // An invalid event is refused by the call that sends it.
+/// let invalid = publisher.send(Event::new("/pets/../dogs", "Corgi"));
+/// assert!(matches!(invalid, Err(SendError::Refused(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # The queue
+/// The queue holds up to [`queue`](crate::Config::queue) events (default 16,384) and
+/// [`queue_bytes`](crate::Config::queue_bytes) bytes of encoded events (default 1 MiB). When it is
+/// empty it accepts one event of any size that [`max_event`](crate::Config::max_event) permits.
+/// Events can be sent before the server runs; they wait in the queue.
+///
+/// Under sustained load, methods that can wait block before the queue is full: once it holds what the
+/// event loop handles in about two milliseconds. So an event from a publisher that sends as fast as it can
+/// has the same latency as any other. [`Publisher::try_send`] may use the whole queue.
+///
+/// # Order
+/// The server takes all events in one order, and each subscriber receives its events in this order.
+/// It has the events of one thread in the order in which that thread sent them. How it interleaves
+/// events of different threads is not specified, and neither is which of several waiting threads
+/// continues first.
+///
+/// # What success means
+/// `Ok` means that the event is valid and in the queue. It does not mean that anyone has received it:
+/// subscribers are those connected when the event loop takes the event. [`Handle::shutdown`] delivers
+/// the events that are in the queue when it is called, as far as its grace permits. A server that ends
+/// otherwise, for example by a panic in a hook, discards them.
+///
+/// Hooks run on the event loop's thread, which empties the queue. A hook must only use
+/// [`Publisher::try_send`]: a method that waits for room could wait forever.
+///
+/// [`Handle::shutdown`]: crate::Handle::shutdown
 #[derive(Clone)]
 pub struct Publisher {
     queue: Arc<Queue>,
@@ -31,14 +71,34 @@ impl fmt::Debug for Publisher {
 }
 
 /// Why an event was not sent.
+///
+/// ```
+/// use fanfare::{Event, Publisher, SendError};
+///
+/// /// Sends an event and returns whether the server still takes events.
+/// fn offer(publisher: &Publisher, event: Event) -> bool {
+///     match publisher.try_send(event) {
+///         Ok(()) => true,
+///         Err(SendError::Full(event)) => {
+///             eprintln!("discarded for lack of room: {event:?}");
+///             true
+///         }
+///         Err(SendError::Closed(_)) => false,
+///         Err(error) => {
+///             eprintln!("{error}");
+///             true
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
-    /// It may not be; nothing but another event will help.
+    /// The event is invalid. Sending it again fails again.
     Refused(EventError),
-    /// The queue is full, and still was after the time given. The event comes back.
+    /// The queue is full, or still was at the end of the timeout. Contains the event.
     Full(Box<Event>),
-    /// The server has ended. The event comes back.
+    /// The server has ended. Contains the event.
     Closed(Box<Event>),
 }
 
@@ -52,36 +112,46 @@ impl fmt::Display for SendError {
     }
 }
 
-impl std::error::Error for SendError {}
+impl Error for SendError {
+    /// The source of the [`EventError`], whose own text is already that of this error.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Refused(error) => error.source(),
+            Self::Full(_) | Self::Closed(_) => None,
+        }
+    }
+}
 
 impl Publisher {
     pub(crate) fn new(queue: Arc<Queue>, limits: EventLimits) -> Self {
         Self { queue, limits }
     }
 
-    /// Sends an event, and waits while the queue is full.
+    /// Sends an event, and blocks while there is no room in the queue.
     ///
     /// # Errors
-    /// [`SendError::Refused`] or [`SendError::Closed`].
+    /// [`SendError::Refused`] if the event is invalid, [`SendError::Closed`] if the server has ended.
     pub fn send(&self, event: Event) -> Result<(), SendError> {
         self.enqueue(event, EncodedEvent::new, WaitPolicy::Forever)
     }
 
-    /// Sends an event if there is room for it now.
+    /// Sends an event if there is room in the queue now.
+    ///
+    /// The event is checked and encoded first, so a call that fails for lack of room is not free.
     ///
     /// # Errors
-    /// [`SendError::Full`] gives the event back; or as [`Publisher::send`].
+    /// [`SendError::Full`] if there is no room; otherwise as [`Publisher::send`].
     pub fn try_send(&self, event: Event) -> Result<(), SendError> {
         self.enqueue(event, EncodedEvent::new, WaitPolicy::DontWait)
     }
 
-    /// Sends an event, and waits for room no longer than `timeout`.
+    /// Sends an event, and blocks while there is no room in the queue, for `timeout` at most.
     ///
     /// # Errors
-    /// As [`Publisher::try_send`].
+    /// [`SendError::Full`] if there still is no room after `timeout`; otherwise as [`Publisher::send`].
     #[expect(
         clippy::disallowed_methods,
-        reason = "a publisher measures its waiting time on its own thread"
+        reason = "a sender's deadline is checked on its own thread"
     )]
     pub fn send_timeout(&self, event: Event, timeout: Duration) -> Result<(), SendError> {
         let policy = Instant::now()
@@ -90,7 +160,9 @@ impl Publisher {
         self.enqueue(event, EncodedEvent::new, policy)
     }
 
-    /// Sends an event to every subscriber of every namespace, whatever its own namespace; waits while the queue is full.
+    /// Sends an event to every subscriber of every namespace. Blocks as [`Publisher::send`] does.
+    ///
+    /// The event's own namespace must be valid and is otherwise ignored.
     ///
     /// # Errors
     /// As [`Publisher::send`].
@@ -101,11 +173,10 @@ impl Publisher {
     }
 
     fn enqueue(&self, event: Event, encode: Encode, policy: WaitPolicy) -> Result<(), SendError> {
-        // A thread that is ending has no memory of its own any more.
-        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        let encoded = encode(&event, &self.limits, &mut scratch).map_err(SendError::Refused)?;
-        let pushed = self.queue.push(encoded, policy);
-        let _ = SCRATCH.try_with(|it| it.set(scratch));
+        let pushed = with_scratch(|scratch| match encode(&event, &self.limits, scratch) {
+            Ok(encoded) => Ok(self.queue.push(encoded, policy)),
+            Err(error) => Err(SendError::Refused(error)),
+        })?;
         pushed.map_err(|error| match error {
             PushError::Full => SendError::Full(Box::new(event)),
             PushError::Closed => SendError::Closed(Box::new(event)),
@@ -113,13 +184,22 @@ impl Publisher {
     }
 }
 
-/// Encodes an event, with memory to encode it in.
+/// Checks and encodes an event, into the scratch buffer if it is small.
 type Encode =
     for<'s> fn(&Event, &EventLimits, &'s mut String) -> Result<EncodedEvent<'s>, EventError>;
 
 thread_local! {
-    /// Where a thread encodes its small events, so that each is copied under the lock in one go.
+    /// Where this thread encodes small events, so that the queue copies each in one piece.
     static SCRATCH: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// Lends the thread's scratch buffer, which keeps its memory.
+fn with_scratch<T>(encode_and_push: impl FnOnce(&mut String) -> T) -> T {
+    // A thread that is ending may have destroyed its buffer; the event then gets a new one.
+    let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    let result = encode_and_push(&mut scratch);
+    let _ = SCRATCH.try_with(|cell| cell.set(scratch));
+    result
 }
 
 #[cfg(test)]
@@ -143,6 +223,38 @@ mod tests {
         let closed = Err(SendError::Closed(Box::new(event())));
         assert_eq!(publisher.send(event()), closed);
         assert_eq!(publisher.broadcast(event()), closed);
+    }
+
+    #[test]
+    fn the_scratch_buffer_survives_events_that_are_not_sent() {
+        let capacity = || {
+            let scratch = SCRATCH.take();
+            let capacity = scratch.capacity();
+            SCRATCH.set(scratch);
+            capacity
+        };
+        let (queue, reader) = channel(1, 10_000);
+        let publisher = Publisher::new(queue, EventLimits::default());
+        let event = || Event::new("/", "x".repeat(1000));
+        publisher.try_send(event()).unwrap();
+        let before = capacity();
+        assert!(before >= 1000);
+        assert!(matches!(
+            publisher.try_send(event()),
+            Err(SendError::Full(_))
+        ));
+        assert_eq!(capacity(), before);
+        assert!(matches!(
+            publisher.try_send(event().id("\n")),
+            Err(SendError::Refused(_))
+        ));
+        assert_eq!(capacity(), before);
+        drop(reader);
+        assert!(matches!(
+            publisher.try_send(event()),
+            Err(SendError::Closed(_))
+        ));
+        assert_eq!(capacity(), before);
     }
 
     #[test]
