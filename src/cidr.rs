@@ -44,6 +44,16 @@ fn same_start(a: u128, b: u128, free_bits: u32) -> bool {
     (a ^ b).checked_shr(free_bits).unwrap_or(0) == 0
 }
 
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, prefix } = self;
+        match (address, prefix) {
+            (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128) => address.fmt(f),
+            _ => write!(f, "{address}/{prefix}"),
+        }
+    }
+}
+
 impl FromStr for Cidr {
     type Err = CidrError;
 

@@ -41,7 +41,7 @@ mod event;
 mod json;
 mod namespace;
 
-mod config;
+pub mod config;
 
 // parts,
 mod event_stream;

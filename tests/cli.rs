@@ -38,13 +38,17 @@ fn what_is_wrong_is_said_in_one_line() {
         (
             &["serve", "--max-lag", "3x"],
             2,
-            &["--max-lag", "3x", "KiB"],
+            &["max-lag: invalid value `3x`: unknown size unit `x`: use B"],
         ),
-        (&["serve", "--retry", "5"], 2, &["--retry", "needs a unit"]),
+        (
+            &["serve", "--retry", "5"],
+            2,
+            &["retry: ", "`5`", "needs a unit"],
+        ),
         (
             &["serve", "--max-event", "0"],
             2,
-            &["max-event", "0 is not between 1"],
+            &["max-event: 0 is less than the minimum of 1B"],
         ),
         (
             &["serve", "--headers", "Content-Length: 3"],
@@ -60,7 +64,7 @@ fn what_is_wrong_is_said_in_one_line() {
         (
             &["serve", "--admin", "maybe"],
             2,
-            &["--admin", "neither `on` nor `off`"],
+            &["admin: invalid value `maybe`: expected `on`, `off` or"],
         ),
         (
             &["serve", "--addr", "127.0.0.1:0", "--admin", &taken],
@@ -75,7 +79,7 @@ fn what_is_wrong_is_said_in_one_line() {
         (
             &["serve", "--trusted-proxies", "::1,10.0.0.0/33"],
             2,
-            &["--trusted-proxies", "10.0.0.0/33"],
+            &["trusted-proxies: ", "`10.0.0.0/33`"],
         ),
         (
             &["serve", "--addr", "192.0.2.1:80"],
@@ -105,7 +109,7 @@ fn what_is_wrong_is_said_in_one_line() {
         (
             &["serve", "--config", &range],
             2,
-            &["range.toml: max-event: 0 is"],
+            &["range.toml:1: max-event: 0 is"],
         ),
         (
             &["check-config", "a\nb.yaml"],
@@ -173,9 +177,9 @@ fn an_argument_that_is_no_unicode_is_no_panic() {
     let name = std::ffi::OsStr::from_bytes(b"\xff.yaml");
     let mut command = fanfare();
     command.args(["serve", "--config"]).arg(name);
-    let output = Process::start(command.args(["--max-lag", "3x"])).output();
+    let output = Process::start(command.args(["--fsync", "maybe"])).output();
     assert_eq!(output.status.code(), Some(2));
-    assert!(output.stderr.starts_with(b"fanfare: invalid value '3x'"));
+    assert!(output.stderr.starts_with(b"fanfare: invalid value 'maybe'"));
 }
 
 #[test]

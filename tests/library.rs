@@ -18,6 +18,42 @@ fn namespace(path: &str) -> Namespace {
     Namespace::parse(path).expect("a namespace")
 }
 
+// Options
+
+#[test]
+fn an_invalid_option_is_an_error_that_says_what_is_expected() {
+    let error = |builder: fanfare::Builder| builder.build().unwrap_err().to_string();
+    let micros = Duration::from_micros(3);
+    assert_eq!(
+        error(Server::builder().coalesce(micros)),
+        "coalesce: 3µs is less than the minimum of 1ms, and is not 0"
+    );
+    assert_eq!(
+        error(Server::builder().retry(Duration::from_secs(25 * 3600))),
+        "retry: 25h exceeds the maximum of 24h"
+    );
+    assert_eq!(
+        error(Server::builder().max_event(0)),
+        "max-event: 0 is less than the minimum of 1B"
+    );
+}
+
+#[test]
+fn tokens_are_not_in_debug_output() {
+    let builder = Server::builder().publish_token("hush");
+    #[cfg(feature = "admin")]
+    let builder = builder.admin_token("hush");
+    let text = format!("{builder:?}");
+    let server = builder.build().unwrap();
+    for text in [
+        text,
+        format!("{server:?}"),
+        format!("{:?}", server.handle()),
+    ] {
+        assert!(!text.contains("hush"), "{text}");
+    }
+}
+
 // Publishers
 
 #[test]

@@ -21,19 +21,19 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use bench::Bench;
-use options::Options;
+use options::{Given, Options};
 use publish::Publish;
 use subscribe::Subscribe;
 
 /// A broadcast server for Server-Sent Events, and what to use with it.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "fanfare", version, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 enum Command {
     /// Serve event streams, and take events over HTTP.
     ///
@@ -65,13 +65,13 @@ enum Command {
     },
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 struct Serve {
     /// Read options from this file: .yaml, .yml or .toml
     #[arg(long, env = "FANFARE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    options: Options,
+    options: Given,
 }
 
 /// What ends the program before its time: one line, and an exit code.
@@ -164,7 +164,7 @@ fn variable_of(option: &str) -> Option<String> {
             .strip_prefix(&*flag)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
     });
-    let variable = format!("FANFARE_{}", option.replace('-', "_").to_uppercase());
+    let variable = options::variable(option);
     (!given && std::env::var_os(&variable).is_some()).then_some(variable)
 }
 
@@ -209,32 +209,15 @@ fn carry_out(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => {
             refuse_unknown_variables()?;
-            let from_file = serve
-                .config
-                .as_deref()
-                .map_or(Ok(Options::default()), options::read_file)
-                .map_err(Failure::Usage)?;
-            let only_in_file = |option| from_file.has(option) && !serve.options.has(option);
-            let checked = serve.options.clone().or(from_file.clone()).config().check();
-            checked.map_err(|error| {
-                Failure::Usage(match (variable_of(error.option), &serve.config) {
-                    (Some(variable), _) => format!("{error} (from {variable})"),
-                    (None, Some(file)) if only_in_file(error.option) => {
-                        format!("{}: {error}", file.display())
-                    }
-                    (None, _) => error.to_string(),
-                })
-            })?;
-            serve::serve(&serve.options.or(from_file))
+            let options = Options::read(serve.config.as_deref(), &serve.options);
+            serve::serve(&options.map_err(Failure::Usage)?)
         }
         Command::Bench(bench) => bench::bench(&bench),
         Command::Publish(publish) => publish::publish(&publish),
         Command::Subscribe(subscribe) => subscribe::subscribe(&subscribe),
         Command::CheckConfig { file } => {
-            let config = options::read_file(&file).map_err(Failure::Usage)?.config();
-            config
-                .check()
-                .map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
+            let options = options::read_file(&file).map_err(Failure::Usage)?;
+            options.check().map_err(Failure::Usage)?;
             print(&format!("{}: ok\n", file.display()))
         }
         Command::Completions { shell } => {

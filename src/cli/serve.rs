@@ -12,7 +12,7 @@ use fanfare::{
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::options::{LogFormat, LogLevel, Options};
+use super::options::Options;
 use super::{Failure, demo, logging, print};
 
 /// How long a server may take to end at once before the program ends without it.
@@ -20,11 +20,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Serves until a signal ends it.
 pub(super) fn serve(options: &Options) -> Result<(), Failure> {
-    let config = options.config();
-    logging::start(
-        options.log_format.unwrap_or(LogFormat::Text),
-        options.log_level.unwrap_or(LogLevel::Info),
-    );
+    let config = &options.config;
+    logging::start(options.log_format, options.log_level);
     raise_descriptor_limit();
     let grace = config.drain;
     let builder = Server::builder().config(config.clone());
@@ -35,7 +32,7 @@ pub(super) fn serve(options: &Options) -> Result<(), Failure> {
     let mut server = builder
         .build()
         .map_err(|error| Failure::Usage(error.to_string()))?;
-    let wanted = options.addr.as_deref().unwrap_or("127.0.0.1:8001");
+    let wanted = options.addr.as_str();
     let address = server.bind(wanted).map_err(|error| {
         Failure::Failed(format!(
             "cannot listen on {}: {error}",
@@ -45,14 +42,13 @@ pub(super) fn serve(options: &Options) -> Result<(), Failure> {
     server
         .recover()
         .map_err(|error| Failure::Failed(format!("cannot recover history: {error}")))?;
-    log_access(&config, &address);
-    log_admin_access(&config, &address, server.handle().admin_addr());
+    log_access(config, &address);
+    log_admin_access(config, &address, server.handle().admin_addr());
 
     let (ended, has_ended) = bounded(0);
     end_on_signals(server.handle(), grace, has_ended.clone())?;
     let demo = options
         .demo
-        .unwrap_or(false)
         .then(|| demo::start(&server.publisher(), &has_ended));
     print(&format!("fanfare listening on http://{address}\n"))?;
     if demo.is_some() {

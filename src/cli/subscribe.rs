@@ -4,9 +4,9 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use crossbeam_channel::{Receiver, after, never, select};
 use fanfare::client::{Error, EventSource, StreamEvent, Update};
+use fanfare::config::Span;
 use serde::Serialize;
 
-use super::options::Span;
 use super::target::{self, Target};
 use super::{Failure, interruption, tell};
 

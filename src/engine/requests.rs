@@ -142,7 +142,7 @@ impl Engine {
             return self.answer_admin(key, reader, head);
         }
         let routed = match routing {
-            Routing::Default => route::route(head, &self.config.namespace_limits),
+            Routing::Default => route::route(head, &self.config.namespace_limits()),
             Routing::Subscribe(namespaces) => Namespaces::new(namespaces)
                 .map(|namespaces| Route::Subscribe { namespaces })
                 .ok_or_else(|| Reject::new(500, "the route hook returned no namespaces")),

@@ -1,14 +1,21 @@
 //! What is set before a server runs: its options and its hooks.
 
 use std::fmt;
+#[cfg(feature = "disk")]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cidr::Cidr;
-use crate::config::{Config, ConfigError};
+#[cfg(feature = "admin")]
+use crate::config::Admin;
+use crate::config::{Config, ConfigError, with_options};
 use crate::engine::Routing;
 use crate::http::request::RequestHead;
+use crate::namespace::NamespaceLimits;
 use crate::status::{ConnectionInfo, DisconnectReason};
 use crate::store::EventStore;
+#[cfg(feature = "disk")]
+use crate::store::Fsync;
 
 use super::Server;
 use super::hooks::Hooks;
@@ -43,16 +50,65 @@ impl Server {
     }
 }
 
-/// One setter for each option, named and documented as in [`Config`].
-macro_rules! setters {
-    ($($option:ident: $type:ty),* $(,)?) => {$(
+/// The setter of one option. What it takes depends on the kind of the option.
+macro_rules! setter {
+    (OptionalCount $option:ident $_:ty) => {
+        setter! { $option(value: usize) Some(value) }
+    };
+    (Line $option:ident $_:ty) => {
+        setter! { $option(value: impl Into<String>) value.into() }
+    };
+    (EventType $option:ident $_:ty) => {
+        setter! { $option(value: impl Into<String>) value.into() }
+    };
+    (Token $option:ident $_:ty) => {
+        setter! { $option(value: impl Into<String>) Some(value.into()) }
+    };
+    (Directory $option:ident $_:ty) => {
+        setter! { $option(value: impl Into<PathBuf>) Some(value.into()) }
+    };
+    (Origins $option:ident $_:ty) => {
+        setter! {
+            $option(values: impl IntoIterator<Item = impl Into<String>>)
+            values.into_iter().map(Into::into).collect()
+        }
+    };
+    (Networks $option:ident $_:ty) => {
+        setter! { $option(values: impl IntoIterator<Item = Cidr>) values.into_iter().collect() }
+    };
+    (Headers $option:ident $_:ty) => {
+        setter! {
+            $option(values: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>)
+            values.into_iter().map(|(name, value)| (name.into(), value.into())).collect()
+        }
+    };
+    ($kind:ident $option:ident $type:ty) => {
+        setter! { $option(value: $type) value }
+    };
+    ($option:ident($argument:ident: $type:ty) $value:expr) => {
         #[doc = concat!("Sets [`Config::", stringify!($option), "`].")]
-        pub fn $option(mut self, $option: $type) -> Self {
-            self.config.$option = $option;
+        pub fn $option(mut self, $argument: $type) -> Self {
+            self.config.$option = $value;
             self
         }
-    )*};
+    };
 }
+
+macro_rules! declare_setters {
+    ($(
+        $(#[doc = $doc:literal])*
+        $(#[cfg($cfg:meta)])?
+        $name:ident: $type:ty as $kind:ident = $default:tt $($description:literal)?
+            $(, $min:literal to $max:literal $(or $zero:literal)?)?;
+    )*) => {
+        impl Builder {$(
+            $(#[cfg($cfg)])?
+            setter! { $kind $name $type }
+        )*}
+    };
+}
+
+with_options!(declare_setters);
 
 impl Builder {
     /// Sets every option at once.
@@ -61,101 +117,11 @@ impl Builder {
         self
     }
 
-    setters! {
-        keepalive: Duration,
-        retry: Duration,
-        max_lag: usize,
-        write_timeout: Duration,
-        head_timeout: Duration,
-        max_namespaces: usize,
-        namespace_limits: crate::namespace::NamespaceLimits,
-        max_event: usize,
-        queue: usize,
-        queue_bytes: usize,
-        send_buffer: usize,
-        write_budget: usize,
-        coalesce: Duration,
-        history_events: usize,
-        history_age: Duration,
-        history_bytes: usize,
-        history_total: usize,
-        drain: Duration,
-        mask_addresses: bool,
-    }
-
-    /// Sets [`Config::keepalive_text`].
-    pub fn keepalive_text(mut self, text: impl Into<String>) -> Self {
-        self.config.keepalive_text = text.into();
-        self
-    }
-
-    /// Sets [`Config::gap_event`].
-    pub fn gap_event(mut self, event_type: impl Into<String>) -> Self {
-        self.config.gap_event = event_type.into();
-        self
-    }
-
-    /// Sets [`Config::data_dir`].
-    #[cfg(feature = "disk")]
-    pub fn data_dir(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-        self.config.data_dir = Some(path.into());
-        self
-    }
-
-    /// Sets [`Config::fsync`].
-    #[cfg(feature = "disk")]
-    pub fn fsync(mut self, fsync: crate::store::Fsync) -> Self {
-        self.config.fsync = fsync;
-        self
-    }
-
-    /// Sets [`Config::max_connections`].
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.config.max_connections = Some(connections);
-        self
-    }
-
-    /// Sets [`Config::cors_origins`].
-    pub fn cors_origins<S: Into<String>>(mut self, origins: impl IntoIterator<Item = S>) -> Self {
-        self.config.cors_origins = origins.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sets [`Config::headers`].
-    pub fn headers<N: Into<String>, V: Into<String>>(
-        mut self,
-        headers: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
-        self.config.headers = headers
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect();
-        self
-    }
-
-    /// Sets [`Config::publish_token`].
-    pub fn publish_token(mut self, token: impl Into<String>) -> Self {
-        self.config.publish_token = Some(token.into());
-        self
-    }
-
-    /// Sets [`Config::trusted_proxies`].
-    pub fn trusted_proxies(mut self, proxies: impl IntoIterator<Item = Cidr>) -> Self {
-        self.config.trusted_proxies = proxies.into_iter().collect();
-        self
-    }
-
-    /// Sets [`Config::admin`].
-    #[cfg(feature = "admin")]
-    pub fn admin(mut self, admin: crate::config::Admin) -> Self {
-        self.config.admin = admin;
-        self
-    }
-
-    /// Sets [`Config::admin_token`].
-    #[cfg(feature = "admin")]
-    pub fn admin_token(mut self, token: impl Into<String>) -> Self {
-        self.config.admin_token = Some(token.into());
+    /// Sets the three limits of a namespace at once.
+    pub fn namespace_limits(mut self, limits: NamespaceLimits) -> Self {
+        self.config.namespace_segments = limits.segments;
+        self.config.namespace_segment_bytes = limits.segment_bytes;
+        self.config.namespace_bytes = limits.path_bytes;
         self
     }
 

@@ -16,10 +16,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, select, tick};
+use fanfare::config::{ByteSize, Span};
 use indicatif::{ProgressBar, ProgressStyle};
 use ureq::http::Uri;
 
-use super::options::{Size, Span};
 use super::target::{Target, parse_url};
 use super::{Failure, interruption, print};
 use publisher::{PublishMethod, PublisherConfig};
@@ -57,7 +57,7 @@ pub(super) struct Bench {
     rate: u64,
     /// Bytes of data of an event, such as 64KiB
     #[arg(long, value_name = "SIZE", default_value = "100")]
-    size: Size,
+    size: ByteSize,
     /// How long to publish, such as 500ms, 10s or 5m
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     duration: Span,

@@ -258,7 +258,7 @@ impl Engine {
     }
 
     fn under(&self, query: &str) -> Result<Option<Namespace>, Reject> {
-        let limits = &self.config.namespace_limits;
+        let limits = &self.config.namespace_limits();
         for pair in query_pairs(query) {
             let (name, value) = pair?;
             if name == "under" {
@@ -558,7 +558,7 @@ impl Engine {
     }
 
     fn namespace_json(&self, path: &str, row: &Row) -> String {
-        let namespace = Namespace::parse_within(path, &self.config.namespace_limits);
+        let namespace = Namespace::parse_within(path, &self.config.namespace_limits());
         json(&NamespaceJson {
             namespace: path,
             subscribers: row.subscribers,

@@ -381,7 +381,7 @@ impl Engine {
     }
 
     fn act_disconnect(&mut self, body: &[u8]) -> Response {
-        let request = DisconnectRequest::parse(body, &self.config.namespace_limits);
+        let request = DisconnectRequest::parse(body, &self.config.namespace_limits());
         let count = match request {
             Ok(DisconnectRequest::Connection(id)) => {
                 usize::from(self.disconnect_id(id, DisconnectReason::Kicked))

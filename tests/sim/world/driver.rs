@@ -291,7 +291,7 @@ impl World {
     ) -> Result<(), String> {
         let limits = EventLimits {
             max_event: self.config.max_event,
-            namespace: self.config.namespace_limits,
+            namespace: self.config.namespace_limits(),
         };
         let frame = if planned.broadcast {
             Frame::broadcast(&planned.event, &limits)
