@@ -1,4 +1,4 @@
-//! Roll-ups: what goes in comes out, merged, however it is cut into events.
+//! Roll-ups: the published events add up to the changes that were added, however events divide them.
 
 mod support;
 
@@ -8,12 +8,12 @@ use std::time::Duration;
 use fanfare::{Event, EventError, Namespace, Rollup, RollupError, SendError, Server, Subscription};
 use support::{PATIENCE, Running, builder, join_within, next_data, start};
 
-/// Longer than any test: what is due then is published by `flush`, by the end, or not at all.
+/// Longer than any test, so that changes are published by `flush` or by dropping the last clone only.
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn subscribe(server: &Running) -> Subscription {
     let all = [Namespace::root()];
-    server.handle.subscribe(&all).expect("a server that runs")
+    server.handle.subscribe(&all).expect("the server runs")
 }
 
 fn event(json: String) -> Event {
@@ -37,7 +37,7 @@ fn changes_between_two_events_are_one_event() {
         next_data(&mut events),
         r#"{"a":"2","a \"key\"":"1","b":"40"}"#
     );
-    // Nothing has changed: nothing is published, and what is sent next is next.
+    // Nothing has changed, so nothing is published and the next event is the one sent here.
     counts.flush().unwrap();
     latest.flush().unwrap();
     server.publish("/", "next");
@@ -45,7 +45,7 @@ fn changes_between_two_events_are_one_event() {
 }
 
 #[test]
-fn sums_of_events_are_the_sums_of_what_was_added_by_many_threads() {
+fn events_add_up_to_the_changes_of_many_threads() {
     const EACH: u64 = 20_000;
     let server = start(builder());
     let events = subscribe(&server);
@@ -53,7 +53,7 @@ fn sums_of_events_are_the_sums_of_what_was_added_by_many_threads() {
     let rollup = Rollup::counts(
         server.publisher.clone(),
         Duration::from_millis(1),
-        // Fewer than there are keys, so that some have to wait.
+        // Fewer than there are keys, so that some callers have to wait.
         50,
         move |json| {
             number += 1;
@@ -100,7 +100,7 @@ fn sums_of_events_are_the_sums_of_what_was_added_by_many_threads() {
 }
 
 #[test]
-fn a_key_too_many_is_full_and_waits_for_the_next_event() {
+fn a_key_over_the_limit_is_refused_or_waits_for_the_next_event() {
     let server = start(builder());
     let mut events = subscribe(&server);
     let rollup = Rollup::counts(server.publisher.clone(), NEVER, 1, event).unwrap();
@@ -109,7 +109,7 @@ fn a_key_too_many_is_full_and_waits_for_the_next_event() {
     assert_eq!(rollup.try_add("a", 1), Ok(()));
     let waits = rollup.clone();
     let waiter = std::thread::spawn(move || waits.add("b", 5).and_then(|()| waits.flush()));
-    // It may come before the waiter waits, which then finds room at once.
+    // If this comes before the waiter waits, the waiter finds room at once.
     rollup.flush().unwrap();
     assert_eq!(join_within(PATIENCE, waiter), Ok(()));
     assert_eq!(next_data(&mut events), r#"{"a":2}"#);
@@ -117,7 +117,7 @@ fn a_key_too_many_is_full_and_waits_for_the_next_event() {
 }
 
 #[test]
-fn the_last_clone_leaves_nothing_behind() {
+fn dropping_the_last_clone_publishes_the_pending_changes() {
     let server = start(builder());
     let mut events = subscribe(&server);
     let rollup = Rollup::counts(server.publisher.clone(), NEVER, 1, event).unwrap();
@@ -130,7 +130,7 @@ fn the_last_clone_leaves_nothing_behind() {
 }
 
 #[test]
-fn an_event_that_cannot_be_published_ends_the_rollup_and_whoever_adds_is_told() {
+fn an_event_that_cannot_be_published_ends_the_rollup_and_all_calls_report_why() {
     let server = start(builder());
     let refused = EventError::ForbiddenCharacter("event");
     let rollup = Rollup::counts(server.publisher.clone(), NEVER, 1, |json| {
@@ -138,10 +138,12 @@ fn an_event_that_cannot_be_published_ends_the_rollup_and_whoever_adds_is_told() 
     })
     .unwrap();
     rollup.add("a", 1).unwrap();
-    let ended = Err(RollupError::Ended(Some(SendError::Refused(refused))));
-    assert_eq!(rollup.flush(), ended);
-    assert_eq!(rollup.add("a", 1), ended);
-    assert_eq!(rollup.try_add("b", 1), ended);
+    let ended = RollupError::Ended(Some(SendError::Refused(refused)));
+    assert_eq!(rollup.flush(), Err(ended.clone()));
+    assert_eq!(rollup.add("a", 1), Err(ended.clone()));
+    assert_eq!(rollup.try_add("b", 1), Err(ended.clone()));
+    let source = std::error::Error::source(&ended).expect("the error of the event");
+    assert!(source.is::<SendError>());
 
     let gone = Server::new();
     let rollup = Rollup::counts(gone.publisher(), NEVER, 1, event).unwrap();
@@ -153,7 +155,7 @@ fn an_event_that_cannot_be_published_ends_the_rollup_and_whoever_adds_is_told() 
     ));
 
     let rollup = Rollup::counts(server.publisher.clone(), NEVER, 1, |_| {
-        panic!("as an application may")
+        panic!("a fault of the application")
     })
     .unwrap();
     rollup.add("a", 1).unwrap();

@@ -1,10 +1,11 @@
-//! Roll-ups: many small changes, one event an interval.
+//! Roll-ups: many small changes, published as one event per interval.
 //!
-//! Owns the thread that publishes and its clock; what gathers in between is a [`PendingCounts`](pending::PendingCounts).
+//! Owns the thread that publishes and its clock. The changes that wait are [`PendingCounts`].
 
 mod pending;
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::{self, Display};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,14 +16,11 @@ use crate::publisher::{Publisher, SendError};
 
 use pending::{PendingCounts, json_object};
 
-/// Merges changes by key and publishes what has gathered as one event an interval, from a thread of its own.
+/// Merges changes by key and publishes them as one event per interval, on a thread of its own.
 ///
-/// The event is due an interval after the first change that it holds: so there are never two within an interval, and none while nothing
-/// changes. Its data is a JSON object from key to count, or to last value, keys sorted. Clones gather into the same roll-up; when the last
-/// one is dropped, what it holds is published at once and the thread ends.
-///
-/// There are at most as many keys at a time as it was made for. A change of one more waits until the event is published, as
-/// [`Publisher::send`] waits for room in the queue: nothing is lost, and memory is bounded.
+/// An event is published one interval after the first change that it contains. So there is at most one
+/// event per interval, and none while nothing changes. The event's data is a JSON object that maps
+/// each key to its count or last value; keys are sorted.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,20 +32,33 @@ use pending::{PendingCounts, json_object};
 /// for name in ["Corgi", "Persian", "Corgi"] {
 ///     votes.add(name, 1)?;
 /// }
-/// votes.flush()?; // Subscribers of `/votes` get `data:{"Corgi":2,"Persian":1}`.
+/// votes.flush()?; // Subscribers of `/votes` receive `data:{"Corgi":2,"Persian":1}`.
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Limits
+/// A roll-up holds at most `max_keys` keys (at least 1). [`Rollup::add`] waits with a further key until
+/// the next event is published; [`Rollup::try_add`] returns [`RollupError::Full`]. The interval is
+/// at most one day; a longer one counts as one day. The size of the event is not limited
+/// here: an event over [`max_event`](crate::Config::max_event) is refused and ends the roll-up.
+///
+/// # The end
+/// Clones add to the same roll-up. When the last clone is dropped, the pending changes are published at once
+/// and the thread ends. Dropping does not wait for this; [`Rollup::flush`] does.
+///
+/// If the server ends, or refuses an event, or the function that makes events panics, the roll-up ends too.
+/// Its pending changes are lost, and all methods return [`RollupError::Ended`].
+#[must_use = "a roll-up ends when its last clone is dropped"]
 pub struct Rollup<V> {
-    shared: Arc<Shared<V>>,
-    /// Tells the thread when the last clone is gone.
-    _closer: Arc<Closer<V>>,
+    inner: Arc<Inner<V>>,
+    _close: Arc<CloseOnDrop<V>>,
 }
 
 impl<V> Clone for Rollup<V> {
     fn clone(&self) -> Self {
         Self {
-            shared: Arc::clone(&self.shared),
-            _closer: Arc::clone(&self._closer),
+            inner: Arc::clone(&self.inner),
+            _close: Arc::clone(&self._close),
         }
     }
 }
@@ -58,33 +69,44 @@ impl<V> fmt::Debug for Rollup<V> {
     }
 }
 
-/// Why a change was not taken.
+/// Why a change was not added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RollupError {
-    /// Its key would be one too many until the next event is published.
+    /// The roll-up holds `max_keys` keys, and the key is not among them. There is room again after
+    /// the next event.
     Full,
-    /// Nothing more is published: the last event was refused or the server has ended, as given here, or what makes events panicked.
+    /// The roll-up has ended. Contains the error of its last event: the event was refused, or the server
+    /// has ended. Contains `None` if the function that makes events panicked.
     Ended(Option<SendError>),
 }
 
 impl Display for RollupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the roll-up holds its maximum number of keys",
+            Self::Ended(Some(_)) => "the roll-up has ended: its last event was not sent",
+            Self::Ended(None) => "the roll-up has ended: the function that makes events panicked",
+        })
+    }
+}
+
+impl Error for RollupError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Full => f.write_str("the roll-up has as many keys as it may have"),
-            Self::Ended(Some(error)) => write!(f, "the roll-up has ended: {error}"),
-            Self::Ended(None) => f.write_str("the roll-up has ended: its events cannot be made"),
+            Self::Ended(Some(error)) => Some(error),
+            Self::Full | Self::Ended(None) => None,
         }
     }
 }
 
-impl std::error::Error for RollupError {}
-
 impl Rollup<u64> {
-    /// Adds up counts by key. `event` makes an event of the JSON object; `interval` is a day at the most, `max_keys` one at the least.
+    /// Starts a roll-up that adds up the counts of each key. A sum over [`u64::MAX`] stays there.
+    ///
+    /// `event` makes an event of the JSON object. It runs on the roll-up's thread.
     ///
     /// # Errors
-    /// Those of starting a thread.
+    /// The operating system cannot start a thread.
     pub fn counts(
         publisher: Publisher,
         interval: Duration,
@@ -101,18 +123,20 @@ impl Rollup<u64> {
 }
 
 impl Rollup<String> {
-    /// Keeps the last value of each key, which is JSON text such as `21.5` or `"on"` and is not checked. All else is as with
-    /// [`Rollup::counts`].
+    /// Starts a roll-up that keeps the last value of each key.
+    ///
+    /// A value is JSON text, such as `21.5` or `"on"`. It is copied into the JSON object unchecked.
+    /// `event` makes an event of the object. It runs on the roll-up's thread.
     ///
     /// # Errors
-    /// Those of starting a thread.
+    /// The operating system cannot start a thread.
     pub fn latest(
         publisher: Publisher,
         interval: Duration,
         max_keys: usize,
         event: impl FnMut(String) -> Event + Send + 'static,
     ) -> io::Result<Self> {
-        let pending = PendingCounts::new(|held, value| *held = value, interval, max_keys);
+        let pending = PendingCounts::new(|last, value| *last = value, interval, max_keys);
         Self::start(publisher, pending, event)
     }
 }
@@ -123,108 +147,111 @@ impl<V: Display + Send + 'static> Rollup<V> {
         pending: PendingCounts<V>,
         mut event: impl FnMut(String) -> Event + Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(pending));
-        let ending = Ending(Arc::clone(&shared));
+        let inner = Arc::new(Inner::new(pending));
+        let thread = EndOnDrop(Arc::clone(&inner));
         std::thread::Builder::new()
             .name("fanfare-rollup".into())
             .spawn(move || {
-                while let Some(entries) = ending.0.next() {
+                while let Some(entries) = thread.0.wait_until_due() {
                     let published = publisher.send(event(json_object(&entries)));
-                    if !ending.0.note(published) {
+                    if !thread.0.record_result(published) {
                         return;
                     }
                 }
             })?;
         Ok(Self {
-            _closer: Arc::new(Closer(Arc::clone(&shared))),
-            shared,
+            _close: Arc::new(CloseOnDrop(Arc::clone(&inner))),
+            inner,
         })
     }
 }
 
 impl<V> Rollup<V> {
-    /// Merges a change, and waits while its key would be one too many.
+    /// Merges a change. Blocks while its key would exceed `max_keys`.
     ///
     /// # Errors
-    /// [`RollupError::Ended`].
+    /// [`RollupError::Ended`] if the roll-up has ended.
     pub fn add(&self, key: &str, value: V) -> Result<(), RollupError> {
         let mut value = value;
-        let mut state = self.shared.lock();
+        let mut state = self.inner.lock();
         loop {
-            state.check()?;
-            value = match self.shared.add(&mut state, key, value) {
+            state.check_running()?;
+            value = match self.inner.add(&mut state, key, value) {
                 Ok(()) => return Ok(()),
                 Err(refused) => refused,
             };
-            state = wait(&self.shared.progress, state);
+            state = wait(&self.inner.progress, state);
         }
     }
 
-    /// Merges a change if its key is not one too many.
+    /// Merges a change unless its key would exceed `max_keys`.
     ///
     /// # Errors
-    /// [`RollupError::Full`], or as [`Rollup::add`].
+    /// [`RollupError::Full`] if it would, [`RollupError::Ended`] if the roll-up has ended.
     pub fn try_add(&self, key: &str, value: V) -> Result<(), RollupError> {
-        let mut state = self.shared.lock();
-        state.check()?;
-        let added = self.shared.add(&mut state, key, value);
+        let mut state = self.inner.lock();
+        state.check_running()?;
+        let added = self.inner.add(&mut state, key, value);
         added.map_err(|_| RollupError::Full)
     }
 
-    /// Has what has gathered published now, whenever it is due, and waits until it is: in the server's queue, before whatever is
-    /// sent from then on.
+    /// Publishes the pending changes now, and waits until their event is in the server's queue, before
+    /// any event that is sent after this call returns.
+    ///
+    /// Returns at once if nothing is pending.
     ///
     /// # Errors
-    /// [`RollupError::Ended`].
+    /// [`RollupError::Ended`] if the roll-up has ended.
     pub fn flush(&self) -> Result<(), RollupError> {
-        let mut state = self.shared.lock();
+        let mut state = self.inner.lock();
         let mut target = state.taken;
         if state.pending.due().is_some() {
             target += 1;
-            state.hurry = true;
-            self.shared.work.notify_one();
+            state.flush_requested = true;
+            self.inner.work.notify_one();
         }
         while state.published < target {
-            state.check()?;
-            state = wait(&self.shared.progress, state);
+            state.check_running()?;
+            state = wait(&self.inner.progress, state);
         }
-        state.check()
+        state.check_running()
     }
 }
 
-/// What those who add and the thread that publishes share.
-struct Shared<V> {
+/// What the clones of a roll-up and its thread share.
+struct Inner<V> {
     state: Mutex<State<V>>,
-    /// Something gathered in an empty pending, or cannot wait.
+    /// Wakes the thread: the first change is pending, a flush was requested, or the last clone is gone.
     work: Condvar,
-    /// The pending was taken or published, or nothing will be any more.
+    /// Wakes callers: changes were taken or published, or the roll-up has ended.
     progress: Condvar,
 }
 
 struct State<V> {
     pending: PendingCounts<V>,
-    /// What has gathered is published now.
-    hurry: bool,
-    /// Nobody is left to add anything.
+    /// The pending changes are published without waiting for the interval.
+    flush_requested: bool,
+    /// The last clone is gone.
     closed: bool,
+    /// The roll-up has ended, with this error.
     ended: Option<RollupError>,
-    /// Tallies taken, and those of them published.
+    /// How many times the pending changes were taken, and how many of these were published.
     taken: u64,
     published: u64,
 }
 
 impl<V> State<V> {
-    fn check(&self) -> Result<(), RollupError> {
+    fn check_running(&self) -> Result<(), RollupError> {
         self.ended.clone().map_or(Ok(()), Err)
     }
 }
 
-impl<V> Shared<V> {
+impl<V> Inner<V> {
     fn new(pending: PendingCounts<V>) -> Self {
         Self {
             state: Mutex::new(State {
                 pending,
-                hurry: false,
+                flush_requested: false,
                 closed: false,
                 ended: None,
                 taken: 0,
@@ -241,7 +268,7 @@ impl<V> Shared<V> {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "a change is dated by the thread that makes it"
+        reason = "the calling thread dates the first change"
     )]
     fn add(&self, state: &mut State<V>, key: &str, value: V) -> Result<(), V> {
         let first = state.pending.due().is_none();
@@ -252,9 +279,10 @@ impl<V> Shared<V> {
         Ok(())
     }
 
-    /// What is to be published next, once it is due; `None` when there is nobody left to add anything.
-    #[expect(clippy::disallowed_methods, reason = "roll-ups keep their own time")]
-    fn next(&self) -> Option<BTreeMap<String, V>> {
+    /// Waits until changes are due and takes them. Returns `None` when the last clone is gone and
+    /// nothing is pending.
+    #[expect(clippy::disallowed_methods, reason = "a roll-up has its own clock")]
+    fn wait_until_due(&self) -> Option<BTreeMap<String, V>> {
         let mut state = self.lock();
         loop {
             let Some(due) = state.pending.due() else {
@@ -265,8 +293,8 @@ impl<V> Shared<V> {
                 continue;
             };
             let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() || state.hurry || state.closed {
-                state.hurry = false;
+            if left.is_zero() || state.flush_requested || state.closed {
+                state.flush_requested = false;
                 state.taken += 1;
                 self.progress.notify_all();
                 return Some(state.pending.take());
@@ -276,8 +304,9 @@ impl<V> Shared<V> {
         }
     }
 
-    /// Notes what became of what was taken last; returns whether to go on.
-    fn note(&self, published: Result<(), SendError>) -> bool {
+    /// Records whether the changes that were last taken were published. Returns whether the roll-up
+    /// continues.
+    fn record_result(&self, published: Result<(), SendError>) -> bool {
         let mut state = self.lock();
         state.published = state.taken;
         state.ended = published.err().map(|error| RollupError::Ended(Some(error)));
@@ -290,20 +319,20 @@ fn wait<'a, V>(condvar: &Condvar, state: MutexGuard<'a, State<V>>) -> MutexGuard
     condvar.wait(state).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Dropped with the last clone of a [`Rollup`].
-struct Closer<V>(Arc<Shared<V>>);
+/// Owned by all clones of a [`Rollup`]; lets the thread end when the last clone is dropped.
+struct CloseOnDrop<V>(Arc<Inner<V>>);
 
-impl<V> Drop for Closer<V> {
+impl<V> Drop for CloseOnDrop<V> {
     fn drop(&mut self) {
         self.0.lock().closed = true;
         self.0.work.notify_one();
     }
 }
 
-/// Dropped when the thread ends, however it does.
-struct Ending<V>(Arc<Shared<V>>);
+/// Owned by the thread; marks the roll-up as ended when the thread returns or panics.
+struct EndOnDrop<V>(Arc<Inner<V>>);
 
-impl<V> Drop for Ending<V> {
+impl<V> Drop for EndOnDrop<V> {
     fn drop(&mut self) {
         self.0.lock().ended.get_or_insert(RollupError::Ended(None));
         self.0.progress.notify_all();

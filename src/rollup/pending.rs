@@ -1,6 +1,7 @@
-//! Changes by key, merged until they are taken: what a [`Rollup`](crate::Rollup) gathers.
+//! The changes that a [`Rollup`](crate::Rollup) has not published, merged by key.
 //!
-//! Owns how changes merge, how many keys there may be, and when what has gathered is due. Must not know who publishes it; the time is told.
+//! Owns how changes merge, the limit on keys, and the time at which they are due. Reads no clock and
+//! does not publish: its caller does both.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -8,27 +9,27 @@ use std::time::{Duration, Instant};
 
 use crate::json::json_string;
 
-/// No interval is longer, so that the time at which a pending is due always exists.
-const LONGEST: Duration = Duration::from_secs(86_400);
+/// The longest interval. It keeps the time at which changes are due within the range of an [`Instant`].
+const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
 
-/// Changes that have gathered, in the order of their keys.
+/// Merged changes in the order of their keys.
 #[derive(Debug)]
 pub(crate) struct PendingCounts<V> {
     entries: BTreeMap<String, V>,
     merge: fn(&mut V, V),
     interval: Duration,
     max_keys: usize,
-    /// When the first of the changes came.
+    /// When the first of them was added.
     since: Option<Instant>,
 }
 
 impl<V> PendingCounts<V> {
-    /// An empty pending that is due `interval` after its first change.
+    /// No changes. The first one makes all due after `interval`.
     pub(crate) fn new(merge: fn(&mut V, V), interval: Duration, max_keys: usize) -> Self {
         Self {
             entries: BTreeMap::new(),
             merge,
-            interval: interval.min(LONGEST),
+            interval: interval.min(MAX_INTERVAL),
             max_keys: max_keys.max(1),
             since: None,
         }
@@ -37,10 +38,10 @@ impl<V> PendingCounts<V> {
     /// Merges a change.
     ///
     /// # Errors
-    /// Gives the value back when its key would be one too many.
+    /// Returns the value if its key is new and there are `max_keys` keys already.
     pub(crate) fn add(&mut self, key: &str, value: V, now: Instant) -> Result<(), V> {
-        if let Some(held) = self.entries.get_mut(key) {
-            (self.merge)(held, value);
+        if let Some(merged) = self.entries.get_mut(key) {
+            (self.merge)(merged, value);
             return Ok(());
         }
         if self.entries.len() == self.max_keys {
@@ -51,19 +52,19 @@ impl<V> PendingCounts<V> {
         Ok(())
     }
 
-    /// When what has gathered is to be published; `None` while there is nothing.
+    /// When the changes are to be published; `None` while there are none.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.since.map(|since| since + self.interval)
     }
 
-    /// Takes what has gathered; what comes next is due an interval after its own first change.
+    /// Takes all changes. The next change starts a new interval.
     pub(crate) fn take(&mut self) -> BTreeMap<String, V> {
         self.since = None;
         std::mem::take(&mut self.entries)
     }
 }
 
-/// Entries as a JSON object, keys sorted. Values are displayed as they are, so that must be JSON.
+/// Writes entries as a JSON object with sorted keys. The `Display` of a value must be JSON.
 pub(crate) fn json_object<V: Display>(entries: &BTreeMap<String, V>) -> String {
     let mut json = String::from("{");
     for (key, value) in entries {
@@ -90,7 +91,7 @@ mod tests {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "time begins somewhere; from there on it is told"
+        reason = "the clock is the only source of an Instant"
     )]
     fn start() -> Instant {
         Instant::now()
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!(pending.add("b", 5, now), Ok(()));
         assert_eq!(json_object(&pending.take()), r#"{"b":5}"#);
         let mut latest: PendingCounts<String> =
-            PendingCounts::new(|held, new| *held = new, INTERVAL, 2);
+            PendingCounts::new(|last, new| *last = new, INTERVAL, 2);
         for value in ["1", "[2]", "{\"x\":3}"] {
             assert_eq!(latest.add("a", value.to_owned(), now), Ok(()));
         }
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_due_an_interval_after_its_first_change_and_never_while_empty() {
+    fn changes_are_due_an_interval_after_the_first_and_never_while_empty() {
         let now = start();
         let ms = |ms| now + Duration::from_millis(ms);
         let mut pending = counts(10);
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_too_many_is_refused_and_changes_nothing() {
+    fn a_key_over_the_limit_is_refused_and_changes_nothing() {
         let now = start();
         let mut pending = counts(2);
         pending.add("a", 1, now).unwrap();
