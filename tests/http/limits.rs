@@ -1,12 +1,12 @@
 //! One test for each limit that reaches it: what is within it works, the first thing beyond it does not.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{
+    Client, LAST, STREAM_HEAD, body, builder, header, request, retry_ms, start, status,
+};
 use fanfare::internals::SURPLUS;
 use fanfare::{DisconnectReason, Event, EventError, NamespaceLimits, SendError};
-use support::{Client, LAST, STREAM_HEAD, body, builder, header, request, retry_ms, start, status};
 
 const EVENT_SOURCE: &str = "Accept: text/event-stream\r\n";
 

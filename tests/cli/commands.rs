@@ -1,14 +1,11 @@
 //! `fanfare publish` and `fanfare subscribe` as a user meets them.
-#![cfg(feature = "cli")]
-
-mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 
-use support::odd::{OddServer, STREAM, hold, value_of};
-use support::program::{Process, Serving, fanfare, read_until, run};
-use support::{PATIENCE, join_within};
+use crate::support::odd::{OddServer, STREAM, hold, value_of};
+use crate::support::program::{Process, Serving, fanfare, read_until, run};
+use crate::support::{PATIENCE, join_within};
 
 fn serve(arguments: &[&str]) -> Serving {
     let mut command = fanfare();

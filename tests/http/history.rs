@@ -1,8 +1,6 @@
 //! History over real sockets: whoever comes back gets what is missing, byte for byte, or is told that something is gone.
 #![cfg(feature = "publish")]
 
-mod support;
-
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use fanfare::{DisconnectReason, Event, EventStore, Record, Recovered, Server, Status, StoreState};
 
-use support::{Client, Running, body, header, request, start, status};
+use crate::support;
+use crate::support::{Client, Running, body, header, request, start, status};
 
 /// A server with history as by default, and heads that are the same each time.
 fn with_history() -> fanfare::Builder {

@@ -2,7 +2,7 @@
 //!
 //! Alone in its program, as counting replaces the allocator of all of it. Growing a vector counts as an allocation.
 
-#[path = "support/crowd.rs"]
+#[path = "../support/crowd.rs"]
 mod crowd;
 
 use allocation_counter::measure;

@@ -1,9 +1,8 @@
 //! Responses of the application's own, through the `route` hook: HTTP treats them as it does those of the server.
 
-mod support;
-
+use crate::support;
+use crate::support::{Client, body, builder, header, request, start, status};
 use fanfare::{Builder, DisconnectReason, Response, Routing};
-use support::{Client, body, builder, header, request, start, status};
 
 /// A server with a page of its own at `/`, some odd ones beside it, and its usual paths.
 fn site() -> Builder {

@@ -1,7 +1,4 @@
 //! The program as a user meets it: what it says, where, and with which exit code.
-#![cfg(feature = "cli")]
-
-mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -9,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::program::{Process, Serving, fanfare, read_until, run};
+use crate::support::program::{Process, Serving, fanfare, read_until, run};
 
 /// Says where a file of this test is, with this text in it.
 fn file(folder: &Path, name: &str, text: &str) -> String {

@@ -1,8 +1,8 @@
 //! The store in files: on a simulated machine that fails and forgets, and on real files.
 //!
-//! `SIM_SEED=n cargo test --test disk` plays the life of one seed again; `SIM_SEEDS=count` says how many fresh ones to play.
+//! `SIM_SEED=n cargo test --test store` plays the life of one seed again; `SIM_SEEDS=count` says how many fresh ones to play.
 
-#[path = "../sim/dice.rs"]
+#[path = "../../engine/sim/dice.rs"]
 #[allow(
     dead_code,
     reason = "the simulator of the engine throws them more ways"

@@ -1,13 +1,12 @@
 //! The status page and what is beside it, over real sockets: who may have it, what it says, and that what clients say of themselves stays text.
 #![cfg(feature = "admin")]
 
-mod support;
-
 use std::net::SocketAddr;
 
+use crate::support;
+use crate::support::{Client, PATIENCE, Running, body, builder, header, start, start_at, status};
 use fanfare::{Admin, Builder, DisconnectReason, Event};
 use serde_json::{Value, json};
-use support::{Client, PATIENCE, Running, body, builder, header, start, start_at, status};
 
 /// What every answer has that only the same origin may read.
 const GUARD: &str = "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
@@ -935,8 +934,8 @@ fn dashboard_and_alerts_use_metrics_that_there_are() {
     let server = start(builder());
     let metrics = get(&server, "/metrics");
     for text in [
-        include_str!("../admin-ui/grafana.json"),
-        include_str!("../admin-ui/alerts.yaml"),
+        include_str!("../../admin-ui/grafana.json"),
+        include_str!("../../admin-ui/alerts.yaml"),
     ] {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let words = text.split(|c| !is_part(c));

@@ -1,6 +1,7 @@
 //! The client against servers that misbehave, over real sockets.
 #![cfg(feature = "client")]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::io::{Read, Write};

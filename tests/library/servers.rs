@@ -1,17 +1,15 @@
 //! The library as an application uses it: publishers, handles, subscriptions, hooks, and several servers at once.
 
-mod support;
-
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use crate::support::{
+    Client, LAST, PATIENCE, body, builder, expect_no_event, header, join_within, next_data,
+    request, start, start_at, status, within,
+};
 use fanfare::{
     ConnectionInfo, Disconnect, DisconnectReason, Event, EventError, Namespace, RecvTimeoutError,
     Routing, SendError, Server, State, Status, StreamEvent, SubscribeError,
-};
-use support::{
-    Client, LAST, PATIENCE, body, builder, expect_no_event, header, join_within, next_data,
-    request, start, start_at, status, within,
 };
 
 fn namespace(path: &str) -> Namespace {

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fanfare::internals::{Disk, SKIP};
 use fanfare::{EventStore, Fsync, LastEvents, Namespace, Record, Recovered};
 
-use crate::dice::Dice;
-use crate::machine::Machine;
+use super::dice::Dice;
+use super::machine::Machine;
 
 type Outcome = Result<(), String>;
 

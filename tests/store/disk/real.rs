@@ -90,7 +90,7 @@ fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Child 
         .args(arguments)
         .args([
             "--exact",
-            "real::a_child_does_what_it_is_told",
+            "disk::real::a_child_does_what_it_is_told",
             "--nocapture",
         ])
         .env(TASK, task)

@@ -1,12 +1,10 @@
 //! Roll-ups: the published events add up to the changes that were added, however events divide them.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::{PATIENCE, Running, builder, join_within, next_data, start};
 use fanfare::{Event, EventError, Namespace, Rollup, RollupError, SendError, Server, Subscription};
-use support::{PATIENCE, Running, builder, join_within, next_data, start};
 
 /// Longer than any test, so that changes are published by `flush` or by dropping the last clone only.
 const NEVER: Duration = Duration::from_secs(3600);

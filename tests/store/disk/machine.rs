@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use fanfare::internals::Files;
 
-use crate::dice::Dice;
+use super::dice::Dice;
 
 /// What happened to a file since it was last synced.
 enum Change {

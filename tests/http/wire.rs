@@ -1,16 +1,14 @@
 //! The bytes on the wire: real sockets, whole responses and whole streams compared.
 
-mod support;
-
 use std::time::Duration;
 
-use fanfare::{DisconnectReason, Event, State};
 #[cfg(feature = "publish")]
-use support::start_at;
-use support::{
+use crate::support::start_at;
+use crate::support::{
     Client, LAST, PATIENCE, STREAM_HEAD, body, builder, header, join_within, request, retry_ms,
     start, status,
 };
+use fanfare::{DisconnectReason, Event, State};
 
 #[cfg(feature = "publish")]
 const NDJSON: &str = "Content-Type: application/x-ndjson\r\n";

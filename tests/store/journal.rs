@@ -1,6 +1,6 @@
 //! The store that `examples/history.rs` shows does what the documentation of `EventStore` asks for.
 
-#[path = "../examples/history.rs"]
+#[path = "../../examples/history.rs"]
 #[allow(dead_code, reason = "what the example runs is its server")]
 mod example;
 

@@ -1,5 +1,6 @@
 //! One small test for each bug that was found, named for its symptom.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::VecDeque;
