@@ -1,31 +1,24 @@
-//! The metrics, as text: in the format of OpenMetrics, or in the older one of Prometheus.
+//! The metrics: what is counted for them, and their names and help texts.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
-
+use crate::admin::exposition::{Buckets, Family, Format, Label, Number, Values};
 use crate::admin::histogram::Histogram;
 use crate::http::request::RequestHead;
 use crate::http::response::Response;
 use crate::namespace::Namespace;
 use crate::status::{DisconnectReason, State, Status, StoreState};
 
-/// Top namespaces that have a series of their own; the others share one.
-const SERIES_MOST: usize = 64;
-/// The name of that one. No namespace begins without a slash.
+/// Maximum number of top-level namespaces with a series of their own; all others share one.
+const MAX_SERIES: usize = 64;
+/// The name of the shared series. It has no leading slash, so no namespace has this name.
 const OTHERS: &str = "other";
 /// Microseconds in one step of a histogram of durations.
 const STEP_US: u64 = 100;
 
-/// Events by the first segment of their namespace. Only publishing makes a series, since anybody may subscribe to anything.
+/// Events by top-level namespace, the first segment of their namespace.
+///
+/// Only publishing creates a series, since any client may subscribe to any namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Series {
     index_of: HashMap<Box<str>, usize>,
@@ -35,14 +28,15 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// Which series a namespace has, for ever; made if there may be one more, and else that of all others.
+    /// The series of a namespace, which never changes. Creates one if there are fewer than
+    /// [`MAX_SERIES`]; otherwise the namespace belongs to the shared series.
     pub(crate) fn of(&mut self, path: &str) -> u32 {
         let top = top_of(path);
         if let Some(&index) = self.index_of.get(top) {
             return index as u32;
         }
         let index = self.names.len();
-        if index == SERIES_MOST {
+        if index == MAX_SERIES {
             return u32::MAX;
         }
         self.index_of.insert(top.into(), index);
@@ -51,18 +45,18 @@ impl Series {
         index as u32
     }
 
-    /// Counts an event.
+    /// Counts an event in a series.
     pub(crate) fn count(&mut self, series: u32) {
         let own = self.events.get_mut(series as usize);
         *own.unwrap_or(&mut self.other_events) += 1;
     }
 
-    /// Room to count subscribers in.
+    /// A counter of subscribers for each series, the shared one last; all are 0.
     pub(crate) fn subscribers(&self) -> Vec<usize> {
         vec![0; self.names.len() + 1]
     }
 
-    /// Counts subscribers of a namespace.
+    /// Adds the subscribers of a namespace to the counter of its series.
     pub(crate) fn add_subscribers(
         &self,
         namespace: &Namespace,
@@ -71,9 +65,36 @@ impl Series {
     ) {
         let others = subscribers.len() - 1;
         let index = self.index_of.get(top_of(namespace.as_str())).copied();
-        // A series may be younger than the counting.
+        // A series created after the counters belongs to the shared one.
         subscribers[index.unwrap_or(others).min(others)] += count;
     }
+
+    /// The counts of every series, given the counters of [`Self::subscribers`].
+    pub(crate) fn counts(&self, subscribers: &[usize]) -> Vec<SeriesCounts> {
+        let others = subscribers.len() - 1;
+        let own = self.names.iter().zip(&self.events).zip(subscribers);
+        let own = own
+            .take(others)
+            .map(|((name, &events), &subscribers)| SeriesCounts {
+                name: name.to_string(),
+                events,
+                subscribers,
+            });
+        let shared = SeriesCounts {
+            name: OTHERS.into(),
+            events: self.other_events,
+            subscribers: subscribers[others],
+        };
+        own.chain([shared]).collect()
+    }
+}
+
+/// The counts of one series.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SeriesCounts {
+    name: String,
+    events: u64,
+    subscribers: usize,
 }
 
 /// The namespace of the first segment, or the root.
@@ -81,37 +102,37 @@ fn top_of(path: &str) -> &str {
     path[1..].find('/').map_or(path, |at| &path[..=at])
 }
 
-/// What is counted on the way of events, beside [`Status`].
+/// Times measured by the engine, for the metrics only.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Measures {
-    /// From when the first event of a pass was taken in to the end of the pass, in steps.
+    /// From receiving the first event of a pass to the end of the pass, in steps of [`STEP_US`].
     publish_to_write: Histogram,
-    /// From the beginning to the end of a pass, in steps.
+    /// Duration of a pass, in steps of [`STEP_US`].
     fan_out: Histogram,
-    /// Microseconds in which the event loop was at work.
+    /// Microseconds in which the event loop was working.
     pub(crate) busy_us: u64,
     publish_to_write_us: u64,
     fan_out_us: u64,
 }
 
 impl Measures {
-    /// Counts a pass: when the first of its events was taken in, when it began and when it ended, in microseconds.
-    pub(crate) fn count_pass(&mut self, since_us: u64, began_us: u64, ended_us: u64) {
-        let (latency, duration) = (
-            ended_us.saturating_sub(since_us),
-            ended_us.saturating_sub(began_us),
-        );
-        self.publish_to_write.count(latency.div_ceil(STEP_US));
-        self.fan_out.count(duration.div_ceil(STEP_US));
-        self.publish_to_write_us += latency;
-        self.fan_out_us += duration;
+    /// Counts a pass over a group, given when its first event arrived, when it started, and when it
+    /// ended.
+    pub(crate) fn count_pass(&mut self, first_event_us: u64, started_us: u64, ended_us: u64) {
+        let latency_us = ended_us.saturating_sub(first_event_us);
+        let duration_us = ended_us.saturating_sub(started_us);
+        self.publish_to_write.count(latency_us.div_ceil(STEP_US));
+        self.fan_out.count(duration_us.div_ceil(STEP_US));
+        self.publish_to_write_us += latency_us;
+        self.fan_out_us += duration_us;
     }
 }
 
-/// All that the metrics tell, at one moment.
+/// The values of all metrics at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) status: Status,
+    /// Unix time at which the server started, in milliseconds.
     pub(crate) started_ms: u64,
     pub(crate) queue_bytes: usize,
     pub(crate) retained_limit: usize,
@@ -119,351 +140,273 @@ pub(crate) struct Snapshot {
     pub(crate) measures: Measures,
     /// Whole events in one write to one subscriber.
     pub(crate) write_events: Histogram,
-    /// Each series: its namespace, events and subscribers.
-    pub(crate) namespaces: Vec<(String, u64, usize)>,
+    pub(crate) namespaces: Vec<SeriesCounts>,
 }
 
 impl Snapshot {
-    /// The series, with how many subscribers each has.
-    pub(crate) fn namespaces(series: &Series, subscribers: &[usize]) -> Vec<(String, u64, usize)> {
-        let others = subscribers.len() - 1;
-        let own = series.names.iter().zip(&series.events).zip(subscribers);
-        let mut all: Vec<_> = own
-            .take(others)
-            .map(|((name, &events), &subscribers)| (name.to_string(), events, subscribers))
-            .collect();
-        all.push((OTHERS.into(), series.other_events, subscribers[others]));
-        all
+    /// The response to a scrape, in the format that the request accepts.
+    pub(crate) fn response(&self, head: &RequestHead) -> Response {
+        let format = Format::accepted(head.header("accept"));
+        let families = [
+            self.server(),
+            self.connections(),
+            self.events(),
+            self.retained(),
+            self.times(),
+            self.by_namespace(),
+        ];
+        let families: Vec<Family<'_>> = families.into_iter().flatten().collect();
+        Response::new(format.content_type(), format.encode(&families))
     }
 
-    /// The answer to a scrape, in the format that it asks for.
-    pub(crate) fn answer(self, head: &RequestHead) -> Response {
-        let mut registry = Registry::with_prefix("fanfare");
-        registry.register_collector(Box::new(self));
-        let mut text = String::new();
-        encode(&mut text, &registry).expect("a string takes all there is");
-        let open = head
-            .header("accept")
-            .is_some_and(|accept| accept.contains("application/openmetrics-text"));
-        let (content_type, text) = if open {
-            (
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                text,
-            )
-        } else {
-            (
-                "text/plain; version=0.0.4; charset=utf-8",
-                in_older_format(&text),
-            )
-        };
-        Response::new(content_type, text)
+    fn server(&self) -> Vec<Family<'_>> {
+        let draining = self.status.state == State::Draining;
+        vec![
+            Family {
+                name: "build",
+                help: "The version of the server",
+                values: Values::Info(("version", env!("CARGO_PKG_VERSION"))),
+            },
+            gauge(
+                "start_time_seconds",
+                "Unix time at which the server started",
+                self.started_ms as f64 / 1e3,
+            ),
+            gauge(
+                "draining",
+                "1 while the server ends its connections before it exits",
+                draining,
+            ),
+            counter(
+                "loop_busy_seconds",
+                "Time in which the event loop was working",
+                seconds(self.measures.busy_us),
+            ),
+            gauge(
+                "loop_longest_turn_seconds",
+                "Longest turn of the event loop in the last 5 to 10 seconds",
+                seconds(self.longest_turn_us),
+            ),
+        ]
+    }
+
+    fn connections(&self) -> Vec<Family<'_>> {
+        let status = &self.status;
+        let disconnects = DisconnectReason::ALL.into_iter().map(|reason| {
+            let label = ("reason", reason.as_str());
+            (label, status.disconnects(reason).into())
+        });
+        vec![
+            gauge(
+                "connections",
+                "Open connections, including event streams",
+                status.connections,
+            ),
+            gauge(
+                "connections_peak",
+                "Largest number of connections open at once",
+                status.connections_peak,
+            ),
+            counter(
+                "connections_accepted",
+                "Connections accepted",
+                status.connections_total,
+            ),
+            gauge("subscribers", "Open event streams", status.subscribers),
+            Family {
+                name: "disconnects",
+                help: "Ended connections by reason",
+                values: Values::Counters(disconnects.collect()),
+            },
+        ]
+    }
+
+    fn events(&self) -> Vec<Family<'_>> {
+        let status = &self.status;
+        vec![
+            counter("events", "Events received from publishers", status.events),
+            counter(
+                "deliveries",
+                "Events delivered, counted once per subscriber",
+                status.deliveries,
+            ),
+            counter("sent_bytes", "Bytes written to sockets", status.bytes),
+            gauge("queue_events", "Events in the publish queue", status.queued),
+            gauge(
+                "queue_bytes",
+                "Bytes of events in the publish queue",
+                self.queue_bytes,
+            ),
+        ]
+    }
+
+    fn retained(&self) -> Vec<Family<'_>> {
+        let status = &self.status;
+        vec![
+            gauge(
+                "retained_events",
+                "Events held in memory",
+                status.retained_events,
+            ),
+            gauge(
+                "retained_bytes",
+                "Bytes of events held in memory",
+                status.retained_bytes,
+            ),
+            gauge(
+                "retained_memory_bytes",
+                "Memory used by events, including their index",
+                status.retained_memory,
+            ),
+            gauge(
+                "retained_memory_limit_bytes",
+                "Maximum of retained_memory_bytes",
+                self.retained_limit,
+            ),
+            counter(
+                "evicted_events",
+                "Retained events dropped early because the memory limit was reached",
+                status.evicted,
+            ),
+            gauge(
+                "store_failing",
+                "1 while events cannot be stored",
+                status.store == StoreState::Failing,
+            ),
+        ]
+    }
+
+    fn times(&self) -> Vec<Family<'_>> {
+        let measures = &self.measures;
+        let step = seconds(STEP_US);
+        vec![
+            histogram(
+                "publish_to_write_seconds",
+                "Time from receiving the first event of a pass to the end of the pass",
+                Buckets {
+                    histogram: &measures.publish_to_write,
+                    step,
+                    sum: seconds(measures.publish_to_write_us),
+                },
+            ),
+            histogram(
+                "fan_out_seconds",
+                "Duration of a pass over the subscribers of a namespace",
+                Buckets {
+                    histogram: &measures.fan_out,
+                    step,
+                    sum: seconds(measures.fan_out_us),
+                },
+            ),
+            histogram(
+                "write_events",
+                "Events completed by one write to a subscriber",
+                Buckets {
+                    histogram: &self.write_events,
+                    step: 1.0,
+                    sum: self.write_events.sum() as f64,
+                },
+            ),
+        ]
+    }
+
+    fn by_namespace(&self) -> Vec<Family<'_>> {
+        vec![
+            gauge(
+                "namespaces",
+                "Namespaces with subscribers or retained events",
+                self.status.namespaces,
+            ),
+            Family {
+                name: "namespace_events",
+                help: "Events published to a top-level namespace and those below it",
+                values: Values::Counters(self.samples(|series| series.events.into())),
+            },
+            Family {
+                name: "namespace_subscribers",
+                help: "Subscribers of a top-level namespace and those below it; \
+                       a stream of several namespaces counts in each",
+                values: Values::Gauges(self.samples(|series| series.subscribers.into())),
+            },
+        ]
+    }
+
+    fn samples(&self, count: fn(&SeriesCounts) -> Number) -> Vec<(Label<'_>, Number)> {
+        let all = self.namespaces.iter();
+        all.map(|series| (("namespace", &*series.name), count(series)))
+            .collect()
     }
 }
 
-/// The older format says in front too what a counter's name ends in, and knows neither infos nor units nor an end.
-fn in_older_format(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut help = "";
-    for line in text.lines() {
-        let rest = line
-            .strip_prefix("# TYPE ")
-            .and_then(|rest| rest.split_once(' '));
-        match rest {
-            _ if line.starts_with("# HELP ") => help = line,
-            _ if line.starts_with("# UNIT ") || line == "# EOF" => {}
-            Some((name, kind)) => {
-                let (end, kind) = match kind {
-                    "counter" => ("_total", kind),
-                    "info" => ("_info", "gauge"),
-                    _ => ("", kind),
-                };
-                let words = help["# HELP ".len()..]
-                    .strip_prefix(name)
-                    .unwrap_or_default();
-                out.push_str(&format!(
-                    "# HELP {name}{end}{words}\n# TYPE {name}{end} {kind}\n"
-                ));
-            }
-            None => {
-                out.push_str(line);
-                out.push('\n');
-            }
+fn gauge<'a>(name: &'static str, help: &'static str, value: impl Into<Number>) -> Family<'a> {
+    let values = Values::Gauge(value.into());
+    Family { name, help, values }
+}
+
+fn counter<'a>(name: &'static str, help: &'static str, value: impl Into<Number>) -> Family<'a> {
+    let values = Values::Counter(value.into());
+    Family { name, help, values }
+}
+
+fn histogram<'a>(name: &'static str, help: &'static str, buckets: Buckets<'a>) -> Family<'a> {
+    let values = Values::Histogram(buckets);
+    Family { name, help, values }
+}
+
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_belongs_to_the_series_of_its_first_segment() {
+        for (path, top) in [
+            ("/", "/"),
+            ("/a", "/a"),
+            ("/a/b", "/a"),
+            ("/a/b/c", "/a"),
+            ("/ab", "/ab"),
+        ] {
+            assert_eq!(top_of(path), top, "{path}");
         }
     }
-    out
-}
 
-impl Collector for Snapshot {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut out = Out(encoder);
-        self.encode_server(&mut out)?;
-        self.encode_connections(&mut out)?;
-        self.encode_events(&mut out)?;
-        self.encode_namespaces(&mut out)
-    }
-}
-
-impl Snapshot {
-    fn encode_server(&self, out: &mut Out<'_>) -> fmt::Result {
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        out.family(
-            "build",
-            "The version that runs",
-            None,
-            MetricType::Info,
-            |metric| Info::new(version).encode(metric),
-        )?;
-        let started = self.started_ms as f64 / 1e3;
-        out.gauge(
-            "start_time",
-            "When the server started, in Unix time",
-            Some(Unit::Seconds),
-            started,
-        )?;
-        let draining = self.status.state == State::Draining;
-        out.gauge(
-            "draining",
-            "1 while the server ends its connections",
-            None,
-            i64::from(draining),
-        )?;
-        let busy = self.measures.busy_us as f64 / 1e6;
-        out.counter(
-            "loop_busy",
-            "Time in which the event loop was at work",
-            Some(Unit::Seconds),
-            busy,
-        )?;
-        let longest = self.longest_turn_us as f64 / 1e6;
-        out.gauge(
-            "loop_longest_turn",
-            "The longest turn of the event loop in the last 5 to 10 seconds",
-            Some(Unit::Seconds),
-            longest,
-        )
+    #[test]
+    fn series_beyond_the_maximum_share_one() {
+        let mut series = Series::default();
+        for number in 0..MAX_SERIES + 2 {
+            let own = series.of(&format!("/{number}/x"));
+            series.count(own);
+        }
+        assert_eq!(series.of("/0"), 0);
+        assert_eq!(series.of("/64"), u32::MAX);
+        let mut subscribers = series.subscribers();
+        for (namespace, count) in [("/0/y", 2), ("/65", 3), ("/unpublished", 4)] {
+            series.add_subscribers(&namespace.parse().unwrap(), count, &mut subscribers);
+        }
+        let counts = series.counts(&subscribers);
+        let expect = |name: &str, events, subscribers| SeriesCounts {
+            name: name.into(),
+            events,
+            subscribers,
+        };
+        assert_eq!(counts.len(), MAX_SERIES + 1);
+        assert_eq!(counts[0], expect("/0", 1, 2));
+        assert_eq!(counts[1], expect("/1", 1, 0));
+        assert_eq!(counts[MAX_SERIES], expect(OTHERS, 2, 7));
     }
 
-    fn encode_connections(&self, out: &mut Out<'_>) -> fmt::Result {
-        let status = &self.status;
-        out.gauge(
-            "connections",
-            "Connections, event streams or not",
-            None,
-            status.connections as i64,
-        )?;
-        out.gauge(
-            "connections_peak",
-            "The most connections there were at once",
-            None,
-            status.connections_peak as i64,
-        )?;
-        out.counter(
-            "connections_accepted",
-            "Connections accepted",
-            None,
-            status.connections_total,
-        )?;
-        out.gauge(
-            "subscribers",
-            "Event streams",
-            None,
-            status.subscribers as i64,
-        )?;
-        let reasons = DisconnectReason::ALL;
-        out.family(
-            "disconnects",
-            "Connections that ended, by reason",
-            None,
-            MetricType::Counter,
-            |mut metric| {
-                reasons.into_iter().try_for_each(|reason| {
-                    let labels = [("reason", reason.as_str())];
-                    ConstCounter::new(status.disconnects(reason))
-                        .encode(metric.encode_family(&labels)?)
-                })
-            },
-        )
-    }
-
-    fn encode_events(&self, out: &mut Out<'_>) -> fmt::Result {
-        let (status, measures) = (&self.status, &self.measures);
-        out.counter(
-            "events",
-            "Events taken from publishers",
-            None,
-            status.events,
-        )?;
-        out.counter(
-            "deliveries",
-            "Events given to subscribers, one for each subscriber",
-            None,
-            status.deliveries,
-        )?;
-        out.counter(
-            "sent",
-            "Bytes given to sockets",
-            Some(Unit::Bytes),
-            status.bytes,
-        )?;
-        out.gauge(
-            "queue_events",
-            "Events that wait between publishers and the event loop",
-            None,
-            status.queued as i64,
-        )?;
-        out.gauge(
-            "queue",
-            "Bytes of events that wait between publishers and the event loop",
-            Some(Unit::Bytes),
-            self.queue_bytes as i64,
-        )?;
-        out.gauge(
-            "retained_events",
-            "Events in memory",
-            None,
-            status.retained_events as i64,
-        )?;
-        out.gauge(
-            "retained",
-            "Bytes of events in memory",
-            Some(Unit::Bytes),
-            status.retained_bytes as i64,
-        )?;
-        out.gauge(
-            "retained_memory",
-            "Memory that events take, with what it takes to find them",
-            Some(Unit::Bytes),
-            status.retained_memory as i64,
-        )?;
-        out.gauge(
-            "retained_memory_limit",
-            "Memory that events may take",
-            Some(Unit::Bytes),
-            self.retained_limit as i64,
-        )?;
-        out.counter(
-            "evicted_events",
-            "Events that were dropped before their time as memory was full",
-            None,
-            status.evicted,
-        )?;
-        out.gauge(
-            "store_failing",
-            "Whether events cannot be stored",
-            None,
-            i64::from(status.store == StoreState::Failing),
-        )?;
-        let step = STEP_US as f64 / 1e6;
-        let seconds = |us: u64| us as f64 / 1e6;
-        out.histogram(
-            "publish_to_write",
-            "Time from taking in the first event of a pass over subscribers until all of them were written to",
-            Some(Unit::Seconds),
-            (&measures.publish_to_write, step, seconds(measures.publish_to_write_us)),
-        )?;
-        out.histogram(
-            "fan_out",
-            "Time that a pass over the subscribers of a namespace takes",
-            Some(Unit::Seconds),
-            (&measures.fan_out, step, seconds(measures.fan_out_us)),
-        )?;
-        let events = &self.write_events;
-        out.histogram(
-            "write_events",
-            "Events that one write to a subscriber completes",
-            None,
-            (events, 1.0, events.sum() as f64),
-        )
-    }
-
-    fn encode_namespaces(&self, out: &mut Out<'_>) -> fmt::Result {
-        out.gauge(
-            "namespaces",
-            "Namespaces with subscribers or retained events",
-            None,
-            self.status.namespaces as i64,
-        )?;
-        let help = "Events published to a top namespace and below";
-        out.family(
-            "namespace_events",
-            help,
-            None,
-            MetricType::Counter,
-            |mut metric| {
-                self.namespaces.iter().try_for_each(|(name, events, _)| {
-                    ConstCounter::new(*events)
-                        .encode(metric.encode_family(&[("namespace", name.as_str())])?)
-                })
-            },
-        )?;
-        let help = "Subscribers of a top namespace and below; a stream of several namespaces counts in each";
-        out.family(
-            "namespace_subscribers",
-            help,
-            None,
-            MetricType::Gauge,
-            |mut metric| {
-                self.namespaces
-                    .iter()
-                    .try_for_each(|(name, _, subscribers)| {
-                        ConstGauge::new(*subscribers as i64)
-                            .encode(metric.encode_family(&[("namespace", name.as_str())])?)
-                    })
-            },
-        )
-    }
-}
-
-type NoLabels = [(&'static str, &'static str); 0];
-
-/// Writes metrics of one line, or of several.
-struct Out<'a>(DescriptorEncoder<'a>);
-
-impl Out<'_> {
-    fn family(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<Unit>,
-        kind: MetricType,
-        metrics: impl FnOnce(MetricEncoder<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        metrics(self.0.encode_descriptor(name, help, unit.as_ref(), kind)?)
-    }
-
-    fn gauge<N>(&mut self, name: &str, help: &str, unit: Option<Unit>, value: N) -> fmt::Result
-    where
-        ConstGauge<N>: EncodeMetric,
-    {
-        self.family(name, help, unit, MetricType::Gauge, |metric| {
-            ConstGauge::new(value).encode(metric)
-        })
-    }
-
-    fn counter<N>(&mut self, name: &str, help: &str, unit: Option<Unit>, value: N) -> fmt::Result
-    where
-        ConstCounter<N>: EncodeMetric,
-    {
-        self.family(name, help, unit, MetricType::Counter, |metric| {
-            ConstCounter::new(value).encode(metric)
-        })
-    }
-
-    /// A histogram, with what one step of it is worth, and the exact sum.
-    fn histogram(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<Unit>,
-        (histogram, step, sum): (&Histogram, f64, f64),
-    ) -> fmt::Result {
-        let bound = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| bound as f64 * step);
-        let buckets: Vec<_> = histogram
-            .ranges()
-            .map(|(range, count)| (bound(range), count))
-            .collect();
-        self.family(name, help, unit, MetricType::Histogram, |mut metric| {
-            metric.encode_histogram::<NoLabels>(sum, histogram.total(), &buckets, None)
-        })
+    #[test]
+    fn a_series_created_during_the_count_is_left_to_the_shared_one() {
+        let mut series = Series::default();
+        series.of("/a");
+        let mut subscribers = series.subscribers();
+        series.of("/b");
+        series.add_subscribers(&"/b".parse().unwrap(), 5, &mut subscribers);
+        assert_eq!(subscribers, [0, 5]);
+        assert_eq!(series.counts(&subscribers).len(), 2);
     }
 }

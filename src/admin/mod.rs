@@ -3,6 +3,7 @@
 
 pub(crate) mod assets;
 pub(crate) mod endpoint;
+pub(crate) mod exposition;
 pub(crate) mod histogram;
 pub(crate) mod json;
 pub(crate) mod metrics;

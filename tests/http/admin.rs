@@ -854,7 +854,7 @@ fn metrics_come_in_the_format_that_is_asked_for() {
     for line in [
         "# TYPE fanfare_build_info gauge",
         "# TYPE fanfare_events_total counter",
-        "# HELP fanfare_events_total Events taken from publishers",
+        "# HELP fanfare_events_total Events received from publishers",
         "fanfare_events_total 2",
         "fanfare_deliveries_total 1",
         "fanfare_subscribers 1",
@@ -943,7 +943,7 @@ fn dashboard_and_alerts_use_metrics_that_there_are() {
         assert!(names.len() > 5);
         for name in names {
             let has = |end| metrics.contains(&format!("\n{name}{end}"));
-            assert!(has('{') || has(' '), "{name} is no metric");
+            assert!(has('{') || has(' '), "{name} is not a metric");
         }
     }
 }

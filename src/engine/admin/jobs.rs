@@ -593,8 +593,8 @@ impl Engine {
             longest_turn_us: admin.longest_turn_us(),
             measures: admin.measures,
             write_events: self.report.write_events,
-            namespaces: Snapshot::namespaces(&admin.series, subscribers),
+            namespaces: admin.series.counts(subscribers),
         };
-        Work::Done(snapshot.answer(head))
+        Work::Done(snapshot.response(head))
     }
 }
