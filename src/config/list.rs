@@ -17,7 +17,7 @@ macro_rules! with_options {
             /// How long a stream may be silent before a comment is sent on it; 0 turns comments off.
             keepalive: Duration as Time = "15s", "1ms" to "24h" or "0";
 
-            /// Text of the keepalive comment.
+            /// Text of the comment that `keepalive` sends.
             keepalive_text: String as Line = none;
 
             /// Reconnection time at the start of each stream, varied at random by ±50 %; 0 leaves it out.
@@ -40,22 +40,22 @@ macro_rules! with_options {
             /// Namespaces in use at the same time, including their ancestors.
             max_namespaces: usize as Count = "1000000", "1" to "1073741824";
 
-            /// Segments of a namespace.
+            /// Segments that a namespace may have.
             namespace_segments: usize as Count = "16", "1" to "256";
 
-            /// Size of one segment of a namespace.
+            /// Size that a segment of a namespace may have.
             namespace_segment_bytes: usize as Size = "128B", "1B" to "4KiB";
 
-            /// Size of a namespace.
+            /// Size that a namespace may have.
             namespace_bytes: usize as Size = "1KiB", "1B" to "4KiB";
 
-            /// Size of the data of one event.
+            /// Size that the data of an event may have.
             max_event: usize as Size = "1MiB", "1B" to "1GiB";
 
             /// Events that may wait between publishers and the event loop.
             queue: usize as Count = "16384", "1" to "16777216";
 
-            /// Size of the events that may wait there; one event always fits.
+            /// Size of the events that may wait between publishers and the event loop; one event always fits.
             ///
             /// Under load, publishers that can wait use less of it, see [`Publisher`](crate::Publisher).
             queue_bytes: usize as Size = "1MiB", "1B" to "1024GiB";
@@ -63,8 +63,8 @@ macro_rules! with_options {
             /// Size of the kernel's send buffer of a connection; 0 leaves it to the kernel.
             send_buffer: usize as Size = "64KiB", "0" to "1GiB";
 
-            /// Bytes of events that are collected for a namespace before they are written, while publishers continue.
-            /// More is faster, and later.
+            /// Bytes of events that are collected for a namespace before they are written, while publishers continue;
+            /// more is faster, and later.
             write_budget: usize as Size = "16KiB", "1B" to "1GiB";
 
             /// Minimum time between two writes to the subscribers of a namespace: fewer, larger writes.
@@ -94,15 +94,15 @@ macro_rules! with_options {
             #[cfg(feature = "disk")]
             data_dir: Option<PathBuf> as Directory = none;
 
-            /// When events in that directory are forced to disk: before they are delivered, within 100 ms, or when the
-            /// operating system decides.
+            /// When events in the data directory are synced to disk: before they are delivered, about 100 ms after they
+            /// were appended, or when the operating system decides.
             #[cfg(feature = "disk")]
             fsync: Fsync as Fsync = "interval";
 
             /// Origins whose pages may read streams; `*` is any.
             cors_origins: Vec<String> as Origins = "*";
 
-            /// Headers to add to the head of a stream, or to replace in it.
+            /// Headers that are added to the head of a stream, or replace headers in it.
             headers: Vec<(String, String)> as Headers = none;
 
             /// How long a drain may take.

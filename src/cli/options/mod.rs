@@ -303,3 +303,6 @@ impl FromArgMatches for Given {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
