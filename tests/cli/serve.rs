@@ -27,6 +27,23 @@ fn what_is_wrong_is_said_in_one_line() {
     let range = file(folder.path(), "range.toml", "max-event = 0\n");
     let kind = file(folder.path(), "kind.yaml", "retry: 3s\nqueue: many\n");
     let level = file(folder.path(), "level.toml", "log-level = \"loud\"\n");
+    let twice = file(
+        folder.path(),
+        "twice.yaml",
+        "max-lag: 1MiB\nmax_lag: 2MiB\n",
+    );
+    let list = file(folder.path(), "list.toml", "retry = [\"3s\"]\n");
+    let item = file(
+        folder.path(),
+        "item.yaml",
+        "trusted-proxies:\n  - 10.0.0.0/33\n",
+    );
+    let header = file(
+        folder.path(),
+        "header.yaml",
+        "headers:\n  X-A: |\n    b\n    X-C: d\n",
+    );
+    let total = file(folder.path(), "total.yaml", "history-total: 1MiB\n");
     let ini = file(folder.path(), "a.ini", "");
     let rows: &[(&[&str], i32, &[&str])] = &[
         (&[], 2, &["a command is missing"]),
@@ -109,6 +126,36 @@ fn what_is_wrong_is_said_in_one_line() {
             &["range.toml:1: max-event: 0 is"],
         ),
         (
+            &["check-config", &twice],
+            2,
+            &["twice.yaml:2: ", "duplicate option `max_lag`"],
+        ),
+        (
+            &["check-config", &list],
+            2,
+            &["list.toml:1: retry: ", "expected a text or a number"],
+        ),
+        (
+            &["check-config", &item],
+            2,
+            &["item.yaml:", ": trusted-proxies: ", "10.0.0.0/33"],
+        ),
+        (
+            &["check-config", &header],
+            2,
+            &["header.yaml:2: headers: invalid value"],
+        ),
+        (
+            &["check-config", &total],
+            2,
+            &["total.yaml: history-total: 1MiB is less than"],
+        ),
+        (
+            &["serve", "--config", &total],
+            2,
+            &["total.yaml: history-total: 1MiB is less than"],
+        ),
+        (
             &["check-config", "a\nb.yaml"],
             2,
             &["a\u{fffd}b.yaml: No such"],
@@ -142,6 +189,11 @@ fn variables_are_named_when_they_are_wrong_or_unknown() {
     for (name, value, says) in [
         ("FANFARE_MAX_LAG", "7q", "(from FANFARE_MAX_LAG)"),
         ("FANFARE_MAX_EVENT", "0", "(from FANFARE_MAX_EVENT)"),
+        (
+            "FANFARE_HISTORY_TOTAL",
+            "1MiB",
+            "(from FANFARE_HISTORY_TOTAL)",
+        ),
         ("FANFARE_PORT", "8001", "unknown variable FANFARE_PORT"),
         ("FANFARE_MAX_LAGG", "7", "unknown variable FANFARE_MAX_LAGG"),
     ] {
@@ -245,6 +297,11 @@ fn a_right_file_is_ok_and_help_goes_to_stdout() {
         ("off.yaml", "admin: off\n"),
         ("false.toml", "admin = false\n"),
         ("empty.yml", ""),
+        (
+            "plain.yaml",
+            "data-dir:\npublish-token: 0123\nkeepalive-text: 1.50\nmask-addresses: yes\nkeepalive: 0\n",
+        ),
+        ("no-list.yaml", "cors-origins: []\n"),
     ] {
         let path = file(folder.path(), name, text);
         let output = run(&["check-config", &path]);
