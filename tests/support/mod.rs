@@ -4,9 +4,11 @@
 
 #![allow(dead_code, reason = "each test program uses a part of what they share")]
 
+pub(crate) mod dice;
 pub(crate) mod odd;
 #[cfg(feature = "cli")]
 pub(crate) mod program;
+pub(crate) mod seeds;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fanfare::{Decoded, Decoder, Event};
 
-use crate::dice::Dice;
+use crate::support::dice::Dice;
 
 /// Names that overlap, and some that only seem to.
 pub(crate) const NAMESPACES: [&str; 14] = [

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use fanfare::DisconnectReason;
 use fanfare::internals::{ConnId, Extent, Outlet, Slices};
 
-use crate::dice::Dice;
 use crate::model::show;
+use crate::support::dice::Dice;
 
 /// Shared bytes that are held against what is written.
 const SHARED: usize = 8;

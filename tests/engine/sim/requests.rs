@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::dice::Dice;
 use crate::model::{NAMESPACES, Planned};
+use crate::support::dice::Dice;
 
 /// One request.
 pub(crate) struct Ask {

@@ -14,9 +14,9 @@ use fanfare::internals::{AdminAccess, AdminSetup};
 use fanfare::{Config, DisconnectReason as Reason, Namespace};
 
 use crate::client::Client;
-use crate::dice::Dice;
 use crate::model::{NAMESPACES, Planned, covers};
 use crate::net::{Net, Policy};
+use crate::support::dice::Dice;
 
 /// What connections are judged by.
 pub(crate) struct Rules {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use fanfare::internals::Files;
 
-use super::dice::Dice;
+use crate::support::dice::Dice;
 
 /// What happened to a file since it was last synced.
 enum Change {

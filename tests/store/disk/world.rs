@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fanfare::internals::{Disk, SKIP};
 use fanfare::{EventStore, Fsync, LastEvents, Namespace, Record, Recovered};
 
-use super::dice::Dice;
 use super::machine::Machine;
+use crate::support::dice::Dice;
 
 type Outcome = Result<(), String>;
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use fanfare::internals::{Access, Engine, PublishAccess};
 use fanfare::{Config, DisconnectReason as Reason};
 
-use crate::dice::Dice;
+use crate::support::dice::Dice;
 use client::Client;
 use events::Published;
 use net::Net;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fanfare::DisconnectReason as Reason;
 use fanfare::internals::{ConnId, Outlet, Slices};
 
-use crate::dice::Dice;
+use crate::support::dice::Dice;
 
 pub(super) struct Socket {
     /// The number of the client.
