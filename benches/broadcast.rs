@@ -4,8 +4,8 @@
 //! namespaces with many, many with one or a few; events alone, and so many that a write carries 150. Throughput is in deliveries.
 //! Then what an event to one subscriber costs beside namespaces and subscribers elsewhere in the tree: it is to stay the same.
 
-#[path = "../tests/support/crowd.rs"]
-mod crowd;
+#[path = "../tests/support/sink_engine.rs"]
+mod sink_engine;
 
 use criterion::measurement::WallTime;
 use criterion::{
@@ -13,7 +13,7 @@ use criterion::{
 };
 use fanfare::internals::Frame;
 
-use crowd::{Crowd, frame};
+use sink_engine::{SinkEngine, frame};
 
 /// Bytes of an event's data.
 const DATA: usize = 100;
@@ -24,18 +24,18 @@ const BATCH: usize = 150;
 fn turns(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: BenchmarkId,
-    crowd: impl Fn() -> Crowd,
+    engine: impl Fn() -> SinkEngine,
     frames: &[Frame],
     deliveries: usize,
 ) {
     group.throughput(Throughput::Elements(deliveries as u64));
     // What is filtered out is not built.
     group.bench_function(id, |b| {
-        let mut crowd = crowd();
-        crowd.turn(frames);
+        let mut engine = engine();
+        engine.turn(frames);
         let bytes = (deliveries * frames[0].bytes.len()) as u64;
-        assert_eq!(crowd.sink.bytes, bytes, "each event goes to all it is for");
-        b.iter(|| crowd.turn(frames));
+        assert_eq!(engine.sink.bytes, bytes, "each event goes to all it is for");
+        b.iter(|| engine.turn(frames));
     });
 }
 
@@ -44,10 +44,10 @@ fn path(n: usize) -> String {
 }
 
 /// So many namespaces with so many subscribers each.
-fn spread(namespaces: usize, each: usize) -> Crowd {
-    let mut crowd = Crowd::new();
-    (0..namespaces).for_each(|n| crowd.join_many(&path(n), each));
-    crowd
+fn spread(namespaces: usize, each: usize) -> SinkEngine {
+    let mut engine = SinkEngine::new();
+    (0..namespaces).for_each(|n| engine.join_many(&path(n), each));
+    engine
 }
 
 fn broadcast(criterion: &mut Criterion) {
@@ -97,15 +97,15 @@ fn elsewhere(criterion: &mut Criterion) {
         ("10000 subscribers", 1, 10_000),
         ("100000 subscribers", 1, 100_000),
     ] {
-        let crowd = || {
-            let mut crowd = spread(namespaces, each);
-            crowd.join(&["/a/b"]);
-            crowd
+        let engine = || {
+            let mut engine = spread(namespaces, each);
+            engine.join(&["/a/b"]);
+            engine
         };
         turns(
             &mut group,
             BenchmarkId::from_parameter(what),
-            crowd,
+            engine,
             &frames,
             1,
         );

@@ -13,7 +13,7 @@ const LAST: &[u8] = b"\n\n";
 /// When nothing limits the rate, the latency of one event in so many is noted. A power of two: every delivery asks whether it is the one.
 pub(crate) const SAMPLE: u64 = 32;
 
-/// Nanoseconds of the clock that all processes of a machine subset.
+/// Nanoseconds of the clock that all processes of a machine share.
 pub(crate) fn now_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64

@@ -1,4 +1,4 @@
-//! Crowds: thousands of real sockets on one server, in a process of its own. Nothing here is timed; what is
+//! Load: thousands of real sockets on one server, in a process of its own. Nothing here is timed; what is
 //! counted is what arrived, and the server's memory.
 #![cfg(feature = "cli")]
 
@@ -17,10 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What a usual browser says of itself, and a number that no other has: it is kept for the status page, and so counts in what a subscriber takes.
 const AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0.0.0 Safari/537.36";
 
-/// Descriptors are counted per process, so crowds come one at a time.
+/// Descriptors are counted per process, so these tests run one at a time.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static CROWD: Mutex<()> = Mutex::new(());
-    CROWD.lock().unwrap_or_else(PoisonError::into_inner)
+    static RUNNING: Mutex<()> = Mutex::new(());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The program, serving.
@@ -33,7 +33,7 @@ impl Program {
     fn start(options: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args(["serve", "--addr", "127.0.0.1:0", "--log-level", "off"])
-            // Every byte is checked, and how long a crowd takes is nobody's promise.
+            // Every byte is checked, and a run may take longer than any timeout.
             .args(["--keepalive", "0", "--history-events", "0"])
             .args(options)
             .stdin(Stdio::null())
@@ -96,12 +96,12 @@ impl Drop for Program {
 }
 
 /// Subscribers that check every byte they get.
-struct Crowd {
+struct Readers {
     poll: Poll,
-    members: Vec<Member>,
+    readers: Vec<Reader>,
 }
 
-struct Member {
+struct Reader {
     stream: mio::net::TcpStream,
     /// What came before the first event, until it is complete.
     head: Vec<u8>,
@@ -110,12 +110,12 @@ struct Member {
     received: usize,
 }
 
-impl Crowd {
+impl Readers {
     /// Connects subscribers, and returns when each of them has its stream.
     fn subscribe(program: &Program, namespace: &str, count: usize) -> Self {
-        let mut crowd = Self {
+        let mut readers = Self {
             poll: Poll::new().unwrap(),
-            members: Vec::new(),
+            readers: Vec::new(),
         };
         for index in 0..count {
             let mut stream = program.connect();
@@ -125,45 +125,45 @@ impl Crowd {
             stream.write_all(request.as_bytes()).unwrap();
             stream.set_nonblocking(true).unwrap();
             let mut stream = mio::net::TcpStream::from_std(stream);
-            crowd
+            readers
                 .poll
                 .registry()
                 .register(&mut stream, Token(index), Interest::READABLE)
                 .unwrap();
-            crowd.members.push(Member {
+            readers.readers.push(Reader {
                 stream,
                 head: Vec::new(),
                 streaming: false,
                 received: 0,
             });
         }
-        crowd.read_until(&[], |member| member.streaming);
-        crowd
+        readers.read_until(&[], |reader| reader.streaming);
+        readers
     }
 
-    /// Reads until every member is as it should be, and checks that all they get are the events expected.
-    fn read_until(&mut self, events: &[u8], done: impl Fn(&Member) -> bool) {
+    /// Reads until every reader is as it should be, and checks that all they get are the events expected.
+    fn read_until(&mut self, events: &[u8], done: impl Fn(&Reader) -> bool) {
         let mut readiness = Events::with_capacity(1024);
         let mut scratch = vec![0; 256 << 10];
-        let mut left = self.members.iter().filter(|member| !done(member)).count();
+        let mut left = self.readers.iter().filter(|reader| !done(reader)).count();
         while left > 0 {
             self.poll.poll(&mut readiness, Some(PATIENCE)).unwrap();
             assert!(
                 !readiness.is_empty(),
                 "{left} of {} wait in vain",
-                self.members.len()
+                self.readers.len()
             );
             for ready in &readiness {
-                let member = &mut self.members[ready.token().0];
-                let before = done(member);
-                member.read(events, &mut scratch);
-                left -= usize::from(done(member) && !before);
+                let reader = &mut self.readers[ready.token().0];
+                let before = done(reader);
+                reader.read(events, &mut scratch);
+                left -= usize::from(done(reader) && !before);
             }
         }
     }
 }
 
-impl Member {
+impl Reader {
     fn read(&mut self, events: &[u8], scratch: &mut [u8]) {
         loop {
             match self.stream.read(scratch) {
@@ -214,9 +214,9 @@ fn fifteen_thousand_subscribers_each_get_every_event() {
     let _alone = one_at_a_time();
     let program = Program::start(&[]);
     // What the program takes for its first few connections is not what each of them takes.
-    let first = Crowd::subscribe(&program, "/all", 100);
+    let first = Readers::subscribe(&program, "/all", 100);
     let before = program.memory("VmRSS");
-    let mut crowd = Crowd::subscribe(&program, "/all", 15_000);
+    let mut readers = Readers::subscribe(&program, "/all", 15_000);
     let each = (program.memory("VmRSS") - before) / 15_000;
     assert!(
         each <= 512,
@@ -228,14 +228,14 @@ fn fifteen_thousand_subscribers_each_get_every_event() {
     for event in events {
         program.publish("/all", [event].into_iter());
     }
-    crowd.read_until(&expected, |member| member.received == expected.len());
+    readers.read_until(&expected, |reader| reader.received == expected.len());
 }
 
 #[test]
 fn those_who_never_read_are_cut_and_cost_the_others_nothing() {
     let _alone = one_at_a_time();
     let program = Program::start(&[]);
-    let mut crowd = Crowd::subscribe(&program, "/all", 900);
+    let mut readers = Readers::subscribe(&program, "/all", 900);
     let silent: Vec<TcpStream> = (0..100)
         .map(|_| {
             let mut stream = program.connect();
@@ -250,7 +250,7 @@ fn those_who_never_read_are_cut_and_cost_the_others_nothing() {
     let expected = encoded(events.clone());
     std::thread::scope(|scope| {
         scope.spawn(|| program.publish("/all", events));
-        crowd.read_until(&expected, |member| member.received == expected.len());
+        readers.read_until(&expected, |reader| reader.received == expected.len());
     });
     let peak = program.memory("VmHWM");
     assert!(peak < 100 << 20, "{peak} bytes of memory");
@@ -269,7 +269,7 @@ fn those_who_never_read_are_cut_and_cost_the_others_nothing() {
 fn twenty_thousand_come_and_go_and_a_steady_stream_loses_nothing() {
     let _alone = one_at_a_time();
     let program = Program::start(&[]);
-    let mut crowd = Crowd::subscribe(&program, "/steady", 50);
+    let mut readers = Readers::subscribe(&program, "/steady", 50);
     let events = numbered(2_000, 100);
     let expected = encoded(events.clone());
     std::thread::scope(|scope| {
@@ -287,7 +287,7 @@ fn twenty_thousand_come_and_go_and_a_steady_stream_loses_nothing() {
             });
         }
         scope.spawn(|| events.for_each(|event| program.publish("/steady", [event].into_iter())));
-        crowd.read_until(&expected, |member| member.received == expected.len());
+        readers.read_until(&expected, |reader| reader.received == expected.len());
     });
 }
 
@@ -330,7 +330,7 @@ fn noisy_connections() -> usize {
 fn noise_harms_nobody() {
     let _alone = one_at_a_time();
     let program = Program::start(&["--head-timeout", "1s"]);
-    let mut crowd = Crowd::subscribe(&program, "/steady", 10);
+    let mut readers = Readers::subscribe(&program, "/steady", 10);
     let mut state = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) | 1;
     eprintln!("the noise has seed {state}");
     let mut random = move || {
@@ -361,5 +361,5 @@ fn noise_harms_nobody() {
     let events = numbered(100, 100);
     let expected = encoded(events.clone());
     program.publish("/steady", events);
-    crowd.read_until(&expected, |member| member.received == expected.len());
+    readers.read_until(&expected, |reader| reader.received == expected.len());
 }

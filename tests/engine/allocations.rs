@@ -2,14 +2,14 @@
 //!
 //! Alone in its program, as counting replaces the allocator of all of it. Growing a vector counts as an allocation.
 
-#[path = "../support/crowd.rs"]
-mod crowd;
+#[path = "../support/sink_engine.rs"]
+mod sink_engine;
 
 use allocation_counter::measure;
 use fanfare::Event;
 use fanfare::internals::{EventLimits, Frame, Target};
 
-use crowd::{Crowd, frame, namespace};
+use sink_engine::{SinkEngine, frame, namespace};
 
 /// Turns before counting starts, so that lists that are kept have grown to what they need.
 const WARM_UP: usize = 5;
@@ -17,12 +17,12 @@ const WARM_UP: usize = 5;
 const TURNS: usize = 20;
 
 /// How often `TURNS` turns allocate that publish and deliver these events.
-fn allocations(crowd: &mut Crowd, frames: &[Frame]) -> u64 {
-    (0..WARM_UP).for_each(|_| crowd.turn(frames));
-    let before = (crowd.sink.bytes, crowd.sink.writes);
-    let counted = measure(|| (0..TURNS).for_each(|_| crowd.turn(frames)));
+fn allocations(engine: &mut SinkEngine, frames: &[Frame]) -> u64 {
+    (0..WARM_UP).for_each(|_| engine.turn(frames));
+    let before = (engine.sink.bytes, engine.sink.writes);
+    let counted = measure(|| (0..TURNS).for_each(|_| engine.turn(frames)));
     assert!(
-        crowd.sink.bytes > before.0 && crowd.sink.writes > before.1,
+        engine.sink.bytes > before.0 && engine.sink.writes > before.1,
         "what was counted delivered something"
     );
     counted.count_total
@@ -44,10 +44,10 @@ fn a_delivery_allocates_nothing() {
     for most in [usize::MAX, 10_000] {
         for (what, frames) in turns_of("/a/b") {
             let of = |subscribers| {
-                let mut crowd = Crowd::new();
-                crowd.sink.most = most;
-                crowd.join_many("/a", subscribers);
-                allocations(&mut crowd, &frames)
+                let mut engine = SinkEngine::new();
+                engine.sink.most = most;
+                engine.join_many("/a", subscribers);
+                allocations(&mut engine, &frames)
             };
             assert_eq!(of(1), of(1_000), "{what}, {most} bytes a write");
         }
@@ -58,9 +58,9 @@ fn a_delivery_allocates_nothing() {
 fn a_delivery_on_a_stream_of_several_namespaces_allocates_nothing() {
     for (what, frames) in turns_of("/a") {
         let of = |subscribers| {
-            let mut crowd = Crowd::new();
-            (0..subscribers).for_each(|_| crowd.join(&["/a", "/b", "/c"]));
-            allocations(&mut crowd, &frames)
+            let mut engine = SinkEngine::new();
+            (0..subscribers).for_each(|_| engine.join(&["/a", "/b", "/c"]));
+            allocations(&mut engine, &frames)
         };
         assert_eq!(of(1), of(300), "{what}");
     }
@@ -73,9 +73,9 @@ fn an_event_allocates_its_place_in_the_logs_at_most() {
     // the index; large ones are held by reference.
     let most_per_event_and_log = [1.0, 0.1, 0.25, 0.1];
     for ((what, frames), most) in turns_of("/a/b").iter().zip(most_per_event_and_log) {
-        let mut crowd = Crowd::new();
-        levels.iter().for_each(|path| crowd.join_many(path, 10));
-        let allocations = allocations(&mut crowd, frames) as f64;
+        let mut engine = SinkEngine::new();
+        levels.iter().for_each(|path| engine.join_many(path, 10));
+        let allocations = allocations(&mut engine, frames) as f64;
         let places = (TURNS * frames.len() * levels.len()) as f64;
         assert!(
             allocations <= most * places,
@@ -86,11 +86,11 @@ fn an_event_allocates_its_place_in_the_logs_at_most() {
 
 #[test]
 fn an_event_without_subscribers_allocates_nothing() {
-    let mut crowd = Crowd::new();
-    crowd.join(&["/elsewhere"]);
+    let mut engine = SinkEngine::new();
+    engine.join(&["/elsewhere"]);
     let unheard = frame("/a/b", 100);
-    crowd.turn(std::slice::from_ref(&unheard));
-    let counted = measure(|| crowd.turn(std::slice::from_ref(&unheard)));
+    engine.turn(std::slice::from_ref(&unheard));
+    let counted = measure(|| engine.turn(std::slice::from_ref(&unheard)));
     assert_eq!(counted.count_total, 0);
 }
 
@@ -131,11 +131,11 @@ fn a_small_event_goes_into_the_queue_without_an_allocation() {
 fn publishing_costs_the_same_whatever_is_elsewhere() {
     for (what, frames) in turns_of("/a/b") {
         let beside = |namespaces: usize, subscribers: usize| {
-            let mut crowd = Crowd::new();
-            crowd.join_many("/a/b", 10);
-            (0..namespaces).for_each(|other| crowd.join(&[&format!("/a/other/{other}")]));
-            crowd.join_many("/a/bb", subscribers);
-            allocations(&mut crowd, &frames)
+            let mut engine = SinkEngine::new();
+            engine.join_many("/a/b", 10);
+            (0..namespaces).for_each(|other| engine.join(&[&format!("/a/other/{other}")]));
+            engine.join_many("/a/bb", subscribers);
+            allocations(&mut engine, &frames)
         };
         let alone = beside(0, 0);
         assert_eq!(alone, beside(10_000, 0), "{what}, beside namespaces");

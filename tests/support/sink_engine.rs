@@ -37,13 +37,13 @@ impl Outlet for Sink {
 
 /// An engine and its subscribers, driven turn by turn as the event loop drives it, at a time that stands still.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct SinkEngine {
     pub(crate) engine: Engine,
     pub(crate) sink: Sink,
     now: Instant,
 }
 
-impl Crowd {
+impl SinkEngine {
     #[expect(
         clippy::disallowed_methods,
         reason = "an engine needs a time to begin at"
