@@ -39,6 +39,7 @@
 mod cidr;
 mod event;
 mod json;
+mod loopback;
 mod namespace;
 
 pub mod config;

@@ -33,7 +33,9 @@ fn layer(path: &str) -> Option<Layer> {
         "store/fsync" => Layer::Words,
         "queue/buffer" | "rollup/pending" | "store" | "store/last_events" => Layer::Parts,
         _ => match module.split('/').next().unwrap_or(module) {
-            "cidr" | "config" | "event" | "json" | "namespace" | "status" => Layer::Words,
+            "cidr" | "config" | "event" | "json" | "loopback" | "namespace" | "status" => {
+                Layer::Words
+            }
             "admin" | "event_log" | "event_stream" | "http" | "log" | "trie" => Layer::Parts,
             "engine" => Layer::Engine,
             "publisher" | "queue" | "rollup" | "server" | "store" => Layer::Drivers,

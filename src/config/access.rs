@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 #[cfg(feature = "admin")]
 use super::Admin;
 use super::Config;
+use crate::loopback::is_loopback_address;
 
 /// Who may publish over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,5 +75,5 @@ impl Config {
 }
 
 fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
+    is_loopback_address(address.ip())
 }

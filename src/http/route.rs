@@ -3,10 +3,9 @@
 //! Owns the table of paths, percent decoding, and the questions of where a request comes from. Must not know who may do
 //! what, nor how a route is answered.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
-
 use crate::http::Reject;
 use crate::http::request::{RequestHead, decimal, split_authority};
+use crate::loopback::is_loopback_host;
 use crate::namespace::{Namespace, NamespaceLimits, Namespaces};
 
 /// Namespaces one stream may have, as asked for.
@@ -164,19 +163,8 @@ pub fn is_foreign(head: &RequestHead) -> bool {
 /// Whether the request names this machine by a loopback name. A page of another site that has its name resolve to a
 /// loopback address does not.
 pub fn host_is_loopback(head: &RequestHead) -> bool {
-    let Some((host, _)) = head.host().and_then(split_authority) else {
-        return false;
-    };
-    if let Some(address) = host.strip_prefix('[') {
-        let address = address.trim_end_matches(']').parse::<Ipv6Addr>();
-        return address.is_ok_and(|address| address.to_canonical().is_loopback());
-    }
-    if let Ok(address) = host.parse::<Ipv4Addr>() {
-        return address.is_loopback();
-    }
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let top = host.rsplit('.').next();
-    top.is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
+    let authority = head.host().and_then(split_authority);
+    authority.is_some_and(|(host, _)| is_loopback_host(host))
 }
 
 /// The rest of `path` below the endpoint `at`, if it is that or below it: whole segments count.

@@ -17,6 +17,8 @@ use crate::config::Config;
 #[cfg(feature = "admin")]
 use crate::engine::AdminSetup;
 use crate::engine::{ConnId, Engine, ReadInterest};
+#[cfg(feature = "admin")]
+use crate::loopback::is_loopback_address;
 use crate::namespace::Namespaces;
 use crate::queue::QueueReader;
 use crate::server::Startup;
@@ -562,7 +564,7 @@ fn set_admin(engine: &mut Engine, config: &Config, addresses: &[SocketAddr], own
     // The one that others can reach decides.
     let public = addresses
         .iter()
-        .find(|address| !address.ip().to_canonical().is_loopback());
+        .find(|address| !is_loopback_address(address.ip()));
     let bound = public.or(addresses.first()).unwrap_or(&unspecified);
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let setup = AdminSetup {
