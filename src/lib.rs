@@ -100,9 +100,11 @@ pub use status::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 pub use store::Fsync;
 pub use store::{EventStore, LastEvents, Record, Recovered};
 
-/// Parts of the inside that the simulator and the benchmarks reach. No part of the public interface.
+/// Parts that the program, the simulator and the benchmarks use. They are not part of the public interface.
 #[doc(hidden)]
 pub mod internals {
+    #[cfg(feature = "client")]
+    pub use crate::client::url::{Url, UrlError};
     #[cfg(feature = "admin")]
     pub use crate::config::AdminAccess;
     pub use crate::config::{Access, PublishAccess};

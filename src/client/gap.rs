@@ -1,4 +1,4 @@
-//! Gaps: what a fanfare server says when it cannot go on where the last stream ended.
+//! Gaps: the event with which a fanfare server reports that it cannot resume a stream completely.
 
 use std::fmt;
 
@@ -6,45 +6,48 @@ use serde::Deserialize;
 
 use crate::event_stream::decode::StreamEvent;
 
-/// Events between the last one received and the next are gone for good.
+/// A report by the server that events between the last one received and the next may be lost.
+///
+/// Only fanfare servers report gaps. A stream from another server can lack events without a gap.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Gap {
-    /// Why.
+    /// Why the server could not resume the stream.
     pub reason: GapReason,
-    /// The last event ID that the server was asked to go on from.
+    /// The last event ID that the client sent.
     pub last_event_id: String,
-    /// The ID of the first event that comes now; of the last one there was, if nothing is kept.
+    /// The ID of the first event that follows. If no event is retained, the ID of the last event
+    /// that was published; `None` if there was none.
     pub resumed_at: Option<String>,
 }
 
-/// Why a stream could not go on where the last one ended.
+/// Why a server could not resume a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum GapReason {
-    /// The events that followed are no longer kept.
+    /// Events after the last event ID are no longer retained.
     Expired,
-    /// The server does not know that event.
+    /// The server does not know the last event ID.
     Unknown,
-    /// The server began anew since.
+    /// The server has started a new history since it gave out the last event ID.
     Epoch,
 }
 
 impl fmt::Display for GapReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Expired => "they are no longer kept",
-            Self::Unknown => "the server does not know that one",
-            Self::Epoch => "the server began anew",
+            Self::Expired => "they are no longer retained",
+            Self::Unknown => "the server does not know this event ID",
+            Self::Epoch => "the server has started a new history",
         })
     }
 }
 
 impl Gap {
-    /// The gap that an event tells of, if its data is that of one.
-    pub(super) fn of(event: &StreamEvent) -> Option<Self> {
+    /// Parses the data of an event of the gap type. `None` if it does not describe a gap.
+    pub(super) fn parse(event: &StreamEvent) -> Option<Self> {
         serde_json::from_str(&event.data).ok()
     }
 }
@@ -54,26 +57,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_is_told_in_its_own_form_alone() {
-        let of = |data: &str| {
-            Gap::of(&StreamEvent {
+    fn only_complete_gap_data_is_a_gap() {
+        let parse = |data: &str| {
+            Gap::parse(&StreamEvent {
                 event_type: "gap".into(),
                 data: data.into(),
                 last_event_id: String::new(),
             })
         };
-        let gap = of(r#"{"reason":"expired","lastEventId":"a-1","resumedAt":"a-7"}"#).unwrap();
+        let gap = parse(r#"{"reason":"expired","lastEventId":"a-1","resumedAt":"a-7"}"#).unwrap();
         assert_eq!(gap.reason, GapReason::Expired);
         assert_eq!(gap.last_event_id, "a-1");
         assert_eq!(gap.resumed_at.as_deref(), Some("a-7"));
-        assert!(of(r#"{"reason":"epoch","lastEventId":"a-1"}"#).is_some());
+        assert!(parse(r#"{"reason":"epoch","lastEventId":"a-1"}"#).is_some());
         for data in [
             "",
             "mind it",
             "{}",
             r#"{"reason":"other","lastEventId":"1"}"#,
         ] {
-            assert_eq!(of(data), None, "{data}");
+            assert_eq!(parse(data), None, "{data}");
         }
     }
 }

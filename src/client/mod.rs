@@ -1,4 +1,4 @@
-//! Receiving event streams from any server: an event source that connects, reconnects and hands out what comes.
+//! A client for event streams of any server: an event source that reconnects by itself.
 //!
 //! ```no_run
 //! use fanfare::client::{EventSource, Update};
@@ -6,9 +6,9 @@
 //! for update in EventSource::connect("http://127.0.0.1:8001/subscribe/pets")? {
 //!     match update {
 //!         Update::Event(event) => println!("{}: {}", event.event_type, event.data),
-//!         Update::Gap(gap) => println!("some events are gone for good: {:?}", gap.reason),
+//!         Update::Gap(gap) => println!("events after {} may be lost", gap.last_event_id),
 //!         Update::Open => println!("connected"),
-//!         Update::Lost { error, wait } => println!("{error}; again in {wait:?}"),
+//!         Update::Lost { error, wait } => println!("{error}; reconnecting in {wait:?}"),
 //!         Update::Closed(error) => println!("{error}"),
 //!         _ => {}
 //!     }
@@ -16,73 +16,108 @@
 //! # Ok::<(), fanfare::client::Error>(())
 //! ```
 //!
-//! An [`EventSource`] keeps the rules of the [WHATWG specification](https://html.spec.whatwg.org/multipage/server-sent-events.html):
-//! a stream is status 200 and `text/event-stream`; 204 and every other status end it; a lost connection is made again after the
-//! reconnection time, with the last event ID; an incomplete event at the end of a stream is discarded. Beyond them it backs off, notices a
-//! server that has gone silent, holds to limits, and follows redirects without showing what is secret to another origin.
+//! An [`EventSource`] follows WHATWG's [processing model] for `EventSource`:
+//! - a stream is a response with status 200 and the type `text/event-stream`; status 204 and every
+//!   other status end the event source;
+//! - after a lost connection it waits for the reconnection time and connects again, with the last
+//!   event ID in the [`Last-Event-ID`] header;
+//! - it discards an [incomplete event] at the end of a stream.
 //!
-//! Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY` and their like), but not for loopback hosts.
+//! It also does what the specification leaves open: it backs off while a server fails, ends
+//! connections that are silent for too long, limits the size of an event, and follows at most ten
+//! redirects. A redirect to another origin does not receive the headers of the application.
+//!
+//! Proxies come from the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`). They
+//! are not used for loopback hosts.
+//!
+//! [processing model]: https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model
+//! [`Last-Event-ID`]: https://html.spec.whatwg.org/multipage/server-sent-events.html#the-last-event-id-header
+//! [incomplete event]: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
+mod close;
 mod error;
 mod gap;
 mod reconnect;
 mod request;
 mod source;
 mod thread;
+mod transport;
+pub(crate) mod url;
 
 use std::time::Duration;
 
 pub use crate::event_stream::decode::StreamEvent;
-pub use error::Error;
+pub use close::CloseHandle;
+pub use error::{Error, NetworkError};
 pub use gap::{Gap, GapReason};
-pub use source::{CloseHandle, EventSource};
+pub use source::EventSource;
 pub use thread::EventSourceThread;
 
 use request::RequestTemplate;
 use source::Settings;
 
-/// What happens to an event source, in order.
+/// What an event source reports, in the order in which it happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Update {
-    /// The stream is open, for the first time or again.
+    /// The stream is open, for the first time or after a reconnection.
     Open,
-    /// An event came.
+    /// An event arrived.
     Event(StreamEvent),
-    /// The stream could not go on where the last one ended: the server no longer has the events in between.
+    /// The server could not resume the stream completely: events may be lost.
+    ///
+    /// It follows [`Open`](Self::Open) and comes before the first event.
     Gap(Gap),
-    /// The connection failed or ended and will be made again.
+    /// The connection failed or ended. The event source connects again after `wait`.
     Lost {
-        /// Why.
+        /// Why it failed or ended.
         error: Error,
-        /// After this time.
+        /// The reconnection time and the random backoff.
         wait: Duration,
     },
-    /// It is over for good, for this reason. Nothing comes after it.
+    /// The event source has ended for this reason. No update follows.
     Closed(Error),
 }
 
-/// Where an event source stands; the names are those of the specification.
+/// The state of an event source, as WHATWG's [`readyState`] names it.
+///
+/// [`readyState`]: https://html.spec.whatwg.org/multipage/server-sent-events.html#dom-eventsource-readystate
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It has no stream: it is making a connection or waiting to make one.
+#[non_exhaustive]
+pub enum ReadyState {
+    /// It has no stream: it is connecting, or waiting to connect.
     Connecting,
     /// It has a stream.
     Open,
-    /// It is over.
+    /// It has ended or was closed.
     Closed,
 }
 
-/// Settings of an [`EventSource`] before it begins.
-#[must_use = "nothing is done until `build` or `spawn`"]
+/// Configures an [`EventSource`].
+///
+/// Invalid settings are reported by [`build`](Self::build) and [`spawn`](Self::spawn).
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use fanfare::client::EventSource;
+///
+/// let source = EventSource::builder("https://example.org/subscribe/pets")
+///     .bearer("token")
+///     .last_event_id("k3x-1207")
+///     .reconnection_time(Duration::from_secs(1))
+///     .build()?;
+/// # Ok::<(), fanfare::client::Error>(())
+/// ```
+#[must_use = "it does nothing until `build` or `spawn` is called"]
 #[derive(Debug)]
-pub struct Builder {
+pub struct EventSourceBuilder {
     template: Result<RequestTemplate, Error>,
     settings: Settings,
     buffer: usize,
 }
 
-impl Builder {
+impl EventSourceBuilder {
     fn new(url: &str) -> Self {
         Self {
             template: RequestTemplate::new(url),
@@ -91,7 +126,9 @@ impl Builder {
         }
     }
 
-    /// Sends this header along, in place of one of the same name. A redirect to another origin does not get it.
+    /// Sends this header with each request and replaces one of the same name.
+    ///
+    /// A redirect to another origin does not receive it.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let Ok(template) = &mut self.template
             && let Err(error) = template.set_header(name, value)
@@ -101,91 +138,111 @@ impl Builder {
         self
     }
 
-    /// Sends `Authorization: Bearer` with this token along. A redirect to another origin does not get it.
+    /// Sends `Authorization: Bearer` with this token (RFC 6750, section 2.1).
+    ///
+    /// A redirect to another origin does not receive it.
     pub fn bearer(self, token: &str) -> Self {
         self.header("Authorization", &format!("Bearer {token}"))
     }
 
-    /// Asks by POST with this body, each time anew, instead of GET.
+    /// Sends POST requests with this body instead of GET requests, also on each reconnection.
     pub fn post(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         if let Ok(template) = &mut self.template {
-            template.body = Some(body.into());
+            template.set_body(body.into());
         }
         self.header("Content-Type", content_type)
     }
 
-    /// Begins after this event, as if it had been the last one received.
+    /// Starts after the event with this ID, as if it were the last one received.
+    ///
+    /// None by default. An ID that is not a valid header value is not sent.
     pub fn last_event_id(mut self, id: impl Into<String>) -> Self {
         self.settings.last_event_id = id.into();
         self
     }
 
-    /// The time before a lost connection is made again, until the stream sets another. 3 s by default.
+    /// The time to wait before reconnecting, until the stream sets another with `retry`.
+    ///
+    /// 3 s by default, 24 h at most.
     pub fn reconnection_time(mut self, time: Duration) -> Self {
         self.settings.reconnection_time = time;
         self
     }
 
-    /// The most that is waited at random on top of the reconnection time; it grows from a second with each failure in a row. 30 s by
-    /// default, zero for none.
+    /// The upper limit of the random time that is added to the reconnection time.
+    ///
+    /// The random time is at most one second at first. The bound doubles with each connection that
+    /// brings no event, up to this limit. 30 s by default; zero turns the backoff off.
     pub fn max_backoff(mut self, time: Duration) -> Self {
         self.settings.max_backoff = time;
         self
     }
 
-    /// How long a stream may be silent, comments included, before it is taken for dead; zero is for ever. 45 s by default.
+    /// How long a stream may be silent before the connection counts as lost. Comments count as
+    /// activity.
+    ///
+    /// 45 s by default; zero means without limit. It must be longer than the server's keepalive
+    /// interval.
     pub fn read_timeout(mut self, time: Duration) -> Self {
-        self.settings.read_timeout = time;
+        self.settings.transport.read_timeout = time;
         self
     }
 
-    /// How long name resolution, and connecting with TLS, may take each; zero is for ever. 10 s by default.
+    /// How long name resolution may take, and how long connecting may take, with TLS.
+    ///
+    /// 10 s each by default; zero means without limit.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
-        self.settings.connect_timeout = time;
+        self.settings.transport.connect_timeout = time;
         self
     }
 
-    /// Bytes that a line, and the data of an event, may have; a larger one ends the event source. 16 MiB by default.
+    /// The maximum size of a line, and of the data of an event, in bytes.
+    ///
+    /// 16 MiB by default. A larger one ends the event source with [`Error::TooLarge`].
     pub fn max_event(mut self, bytes: usize) -> Self {
         self.settings.max_event = bytes;
         self
     }
 
-    /// Updates that may wait between the thread and its receiver, after [`Builder::spawn`]; when there are as many, nothing more
-    /// is read from the server. 1,024 by default.
+    /// How many updates the channel of [`spawn`](Self::spawn) holds. While it is full, the event
+    /// source stops reading.
+    ///
+    /// 1,024 by default, at least one.
     pub fn buffer(mut self, updates: usize) -> Self {
         self.buffer = updates;
         self
     }
 
-    /// The type of the event by which a fanfare server tells of a gap. `gap` by default, empty if none does.
+    /// The event type with which a fanfare server reports a gap (its option `gap-event`).
+    ///
+    /// `gap` by default. Empty means that no event is taken for a gap.
     pub fn gap_event(mut self, event_type: impl Into<String>) -> Self {
         self.settings.gap_event = event_type.into();
         self
     }
 
-    /// Goes through this HTTP proxy, or with `None` through none, whatever the environment says.
+    /// Uses this HTTP proxy for all hosts, or none with `None`, instead of the environment's.
     pub fn proxy(mut self, url: Option<&str>) -> Self {
-        self.settings.environment = false;
+        self.settings.transport.is_proxy_from_environment = false;
         match url.map(ureq::Proxy::new).transpose() {
-            Ok(proxy) => self.settings.proxy = proxy,
-            Err(error) => self.template = Err(Error::Request(error.to_string())),
+            Ok(proxy) => self.settings.transport.proxy = proxy,
+            Err(error) => self.template = Err(Error::Request(format!("invalid proxy: {error}"))),
         }
         self
     }
 
-    /// An event source that connects when it is first asked for an update.
+    /// Builds the event source. It connects on the first call of `next`.
     ///
     /// # Errors
-    /// [`Error::Request`] if the URL, a header or the proxy cannot be used.
+    /// [`Error::Request`] if the URL, a header or the proxy is invalid.
     pub fn build(self) -> Result<EventSource, Error> {
         Ok(EventSource::new(self.template?, self.settings))
     }
 
-    /// An event source on a thread of its own, which connects at once.
+    /// Builds the event source and starts a thread for it, which connects at once.
     ///
     /// # Errors
-    /// As for [`Builder::build`]; or [`Error::Network`] if there can be no further thread.
+    /// As for [`build`](Self::build); [`Error::Network`] if the thread cannot be started.
     pub fn spawn(self) -> Result<EventSourceThread, Error> {
         let buffer = self.buffer;
         EventSourceThread::start(self.build()?, buffer)

@@ -1,7 +1,7 @@
-//! When to connect, when to wait and when to give up: an event source without its sockets.
+//! When to connect, when to wait and when to give up: the state machine of an event source.
 //!
-//! Owns the rules of the WHATWG specification for what a response's head and a lost connection lead to, and the backoff.
-//! The time and the random numbers are arguments, so that tests need neither network nor patience.
+//! Implements what WHATWG's [processing model] says about a response's head and a lost connection,
+//! with an exponential backoff. It does no I/O: time and random numbers are arguments.
 //!
 //! ```text
 //!            due            200, text/event-stream
@@ -10,20 +10,22 @@
 //!    └──────────────────┴────┼──────── lost ────────┘ │
 //!                            └──► Closed ◄── close ───┘
 //! ```
+//!
+//! [processing model]: https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model
 
 use std::time::{Duration, Instant};
 
-use super::State;
+use super::ReadyState;
 use super::error::Error;
 
-/// Redirects that one attempt follows.
+/// Redirects that one attempt to connect follows.
 const MAX_REDIRECTS: u32 = 10;
-/// What the random part of a first wait may come to; it doubles with each failure.
+/// The upper bound of the random part of the first wait. It doubles with each failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// A reconnection time that is longer is as good as none; a mistyped one must not silence a client for good.
+/// The upper bound of the reconnection time, so that a wrong `retry` field does not silence a
+/// client for good.
 const MAX_RECONNECTION_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where an event source stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Waiting { until: Instant },
@@ -32,7 +34,7 @@ enum Phase {
     Closed,
 }
 
-/// What is to be done next.
+/// What the event source must do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Wait(Duration),
@@ -41,22 +43,22 @@ pub(super) enum Action {
     Stop,
 }
 
-/// What the head of a response says that matters here.
+/// The parts of a response's head that decide what follows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ResponseHead {
     pub(super) status: u16,
     pub(super) content_type: Option<String>,
     pub(super) location: Option<String>,
-    /// The beginning of the body, if it is no event stream.
-    pub(super) text: String,
+    /// The start of the body of an error response.
+    pub(super) error_text: String,
 }
 
-/// What the head of a response leads to.
+/// What follows a response that does not end the event source.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Accepted {
     /// The body is the event stream.
     Stream,
-    /// Another request is due, to this location.
+    /// The same request must be sent to this location.
     Redirect(String),
 }
 
@@ -65,14 +67,14 @@ pub(super) struct Reconnect {
     phase: Phase,
     reconnection_time: Duration,
     max_backoff: Duration,
-    /// Connections in a row that brought no event, failed ones included.
+    /// Consecutive connections, failed ones included, that brought no event.
     failures: u32,
-    /// The connection at hand brought an event.
+    /// Whether the current connection brought an event.
     received_event: bool,
 }
 
 impl Reconnect {
-    /// An event source that connects at once.
+    /// The state of an event source that connects at once.
     pub(super) fn new(now: Instant, reconnection_time: Duration, max_backoff: Duration) -> Self {
         Self {
             phase: Phase::Waiting { until: now },
@@ -83,7 +85,7 @@ impl Reconnect {
         }
     }
 
-    /// What to do now.
+    /// The next action at this time.
     pub(super) fn next_action(&mut self, now: Instant) -> Action {
         match self.phase {
             Phase::Waiting { until } if now < until => Action::Wait(until - now),
@@ -98,10 +100,10 @@ impl Reconnect {
         }
     }
 
-    /// The head of a response came.
+    /// Handles the head of a response.
     ///
     /// # Errors
-    /// It ends the event source for good.
+    /// An error ends the event source.
     pub(super) fn on_response(&mut self, head: ResponseHead) -> Result<Accepted, Error> {
         let accepted = self.judge(head);
         match &accepted {
@@ -123,44 +125,45 @@ impl Reconnect {
                 Err(Error::ContentType(given))
             }
             (204, _) => Err(Error::NoContent),
-            (301 | 302 | 303 | 307 | 308, Some(location)) => {
-                let Phase::Connecting { redirects } = &mut self.phase else {
-                    return Err(Error::Redirect("nobody asked".into()));
-                };
-                *redirects += 1;
-                if *redirects > MAX_REDIRECTS {
-                    return Err(Error::Redirect(format!(
-                        "more than {MAX_REDIRECTS} in a row"
-                    )));
-                }
-                Ok(Accepted::Redirect(location))
-            }
+            (301 | 302 | 303 | 307 | 308, Some(location)) => self.follow(location),
             (status, _) => Err(Error::Status {
                 status,
-                body: head.text,
+                body: head.error_text,
             }),
         }
     }
 
-    /// A whole event came: the connection was worth its while.
+    fn follow(&mut self, location: String) -> Result<Accepted, Error> {
+        let Phase::Connecting { redirects } = &mut self.phase else {
+            return Err(Error::Redirect("no request was sent".into()));
+        };
+        *redirects += 1;
+        if *redirects > MAX_REDIRECTS {
+            let problem = format!("more than {MAX_REDIRECTS} redirects in a row");
+            return Err(Error::Redirect(problem));
+        }
+        Ok(Accepted::Redirect(location))
+    }
+
+    /// Notes that a complete event arrived, so that the next wait starts with the first backoff.
     pub(super) fn on_event(&mut self) {
         self.received_event = true;
     }
 
-    /// The stream set the reconnection time.
+    /// Sets the reconnection time, as the stream's `retry` field demands.
     pub(super) fn set_reconnection_time(&mut self, reconnection_time: Duration) {
         self.reconnection_time = reconnection_time.min(MAX_RECONNECTION_TIME);
     }
 
-    /// The connection failed or ended; returns how long to wait before the next.
+    /// Handles a connection that failed or ended. Returns the time to wait before the next one.
     ///
-    /// That is the reconnection time, as specified, and a random time on top (full jitter): up to a second at first and twice as much
-    /// after each failure, as far as the cap. Clients that lost a server together so come back spread out.
+    /// The wait is the reconnection time plus a random time ("full jitter"). The bound of the
+    /// random time is a second at first and doubles with each failure up to `max_backoff`. The
+    /// jitter spreads the load when many clients lose a server at the same time.
     pub(super) fn on_lost(&mut self, now: Instant, random: u64) -> Duration {
-        self.failures = if self.received_event {
-            0
-        } else {
-            self.failures + 1
+        self.failures = match self.received_event {
+            true => 0,
+            false => self.failures + 1,
         };
         let backoff = FIRST_BACKOFF
             .saturating_mul(2_u32.saturating_pow(self.failures))
@@ -174,11 +177,11 @@ impl Reconnect {
         self.phase = Phase::Closed;
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> ReadyState {
         match self.phase {
-            Phase::Waiting { .. } | Phase::Connecting { .. } => State::Connecting,
-            Phase::Open => State::Open,
-            Phase::Closed => State::Closed,
+            Phase::Waiting { .. } | Phase::Connecting { .. } => ReadyState::Connecting,
+            Phase::Open => ReadyState::Open,
+            Phase::Closed => ReadyState::Closed,
         }
     }
 }
@@ -186,7 +189,7 @@ impl Reconnect {
 #[cfg(test)]
 #[expect(
     clippy::disallowed_methods,
-    reason = "any point in time will do to start from"
+    reason = "the tests need an arbitrary instant to start from"
 )]
 mod tests {
     use super::*;
@@ -209,7 +212,7 @@ mod tests {
         }
     }
 
-    /// One that is connecting.
+    /// An event source that is connecting.
     fn connecting(now: Instant) -> Reconnect {
         let mut reconnect = Reconnect::new(now, 3 * SECOND, 30 * SECOND);
         assert_eq!(reconnect.next_action(now), Action::Connect);
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_opens_redirects_or_ends_it() {
+    fn each_response_opens_redirects_or_ends_the_event_source() {
         let now = Instant::now();
         let content_type = |given: &str| Err(Error::ContentType(given.into()));
         let status = |status| {
@@ -305,12 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_the_reconnection_time_and_a_random_time_that_doubles() {
+    fn it_waits_the_reconnection_time_and_a_random_backoff_that_doubles() {
         let now = Instant::now();
         let mut reconnect = connecting(now);
         for seconds in [2, 4, 8, 16, 30, 30] {
             assert_eq!(reconnect.on_lost(now, 0), 3 * SECOND);
-            reconnect.failures -= 1; // The same failure, with other luck.
+            reconnect.failures -= 1; // The same failure with another random number.
             assert_eq!(reconnect.on_lost(now, u64::MAX), (3 + seconds) * SECOND);
             reconnect.failures -= 1;
             let half = reconnect.on_lost(now, u64::MAX / 2).as_secs_f64();
@@ -322,15 +325,15 @@ mod tests {
     }
 
     #[test]
-    fn an_event_ends_the_row_of_failures_and_a_stream_without_one_does_not() {
+    fn only_a_stream_with_an_event_resets_the_backoff() {
         let now = Instant::now();
         let mut reconnect = connecting(now);
-        for (brings_event, seconds) in [(false, 2), (false, 4), (true, 1), (true, 1), (false, 2)] {
+        for (has_event, seconds) in [(false, 2), (false, 4), (true, 1), (true, 1), (false, 2)] {
             assert_eq!(
                 reconnect.on_response(head(200, "text/event-stream")),
                 Ok(Accepted::Stream)
             );
-            if brings_event {
+            if has_event {
                 reconnect.on_event();
             }
             let wait = reconnect.on_lost(now, u64::MAX);
@@ -340,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn it_connects_when_the_wait_is_over_and_not_before() {
+    fn it_connects_after_the_wait_and_not_before() {
         let now = Instant::now();
         let mut reconnect = connecting(now);
         reconnect.set_reconnection_time(7 * SECOND);
@@ -355,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn no_reconnection_time_is_for_ever_and_none_is_in_vain() {
+    fn reconnection_times_and_backoff_are_limited() {
         let now = Instant::now();
         let mut reconnect = connecting(now);
         reconnect.set_reconnection_time(Duration::from_millis(u64::MAX));
@@ -367,12 +370,12 @@ mod tests {
             reconnect.on_lost(now, u64::MAX);
         }
         assert_eq!(reconnect.on_lost(now, u64::MAX), 30 * SECOND);
-        let mut patient = Reconnect::new(now, Duration::MAX, Duration::MAX);
-        assert_eq!(patient.on_lost(now, 0), MAX_RECONNECTION_TIME);
+        let mut limited = Reconnect::new(now, Duration::MAX, Duration::MAX);
+        assert_eq!(limited.on_lost(now, 0), MAX_RECONNECTION_TIME);
     }
 
     #[test]
-    fn closed_is_closed() {
+    fn a_closed_event_source_does_nothing() {
         let now = Instant::now();
         let mut reconnect = connecting(now);
         reconnect.close();

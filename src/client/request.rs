@@ -1,80 +1,91 @@
-//! What is asked for, of whom, and what of it a redirect may carry elsewhere.
+//! The request that opens a stream, and which parts of it follow a redirect.
 
 use std::fmt;
 
-use ureq::http::uri::{Authority, Scheme, Uri};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 
 use super::error::Error;
+use super::url::Url;
 
-/// The request that opens a stream, the same for each attempt.
+/// The request that opens a stream. Each attempt to connect starts with it.
 #[derive(Clone)]
 pub(super) struct RequestTemplate {
-    pub(super) url: Uri,
-    /// What the application set, which is for the first URL's origin alone.
-    pub(super) headers: HeaderMap,
-    /// The body of a POST; without one it is a GET.
-    pub(super) body: Option<Vec<u8>>,
+    url: Url,
+    /// The application's headers, which are only sent to the origin of `url`.
+    headers: HeaderMap,
+    /// The body of a POST; without one the request is a GET.
+    body: Option<Vec<u8>>,
 }
 
 impl fmt::Debug for RequestTemplate {
-    /// Headers and body may be secret.
+    /// Writes the URL only: headers and body may contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.url)
     }
 }
 
-/// One request of an attempt: the first, or one that a redirect led to.
+/// One request of an attempt: the first, or one that a redirect leads to.
 #[derive(Clone)]
 pub(super) struct Hop {
-    pub(super) url: Uri,
-    post: bool,
-    /// All requests of the attempt so far went to one origin.
-    same_origin: bool,
+    url: Url,
+    is_post: bool,
+    /// Whether all requests of the attempt so far went to the same origin.
+    is_same_origin: bool,
 }
 
 impl RequestTemplate {
     pub(super) fn new(url: &str) -> Result<Self, Error> {
         Ok(Self {
-            url: parse_url(url)?,
+            url: parse_url(url).map_err(Error::Request)?,
             headers: HeaderMap::new(),
             body: None,
         })
     }
 
     pub(super) fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
-        let wrong = |what: &str| Error::Request(format!("{what} of a header cannot be sent"));
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong("the name"))?;
-        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong("the value"))?;
-        self.headers.insert(name, value);
+        let invalid = |part: &str| {
+            let name = name.escape_debug();
+            Error::Request(format!("header `{name}` has an invalid {part}"))
+        };
+        let key = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("name"))?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| invalid("value"))?;
+        self.headers.insert(key, value);
         Ok(())
     }
 
-    /// The request to begin an attempt with.
+    pub(super) fn set_body(&mut self, body: Vec<u8>) {
+        self.body = Some(body);
+    }
+
+    /// The first request of an attempt.
     pub(super) fn first_hop(&self) -> Hop {
         Hop {
             url: self.url.clone(),
-            post: self.body.is_some(),
-            same_origin: true,
+            is_post: self.body.is_some(),
+            is_same_origin: true,
         }
     }
 
-    /// The request at this hop. An ID that cannot be a header's value is not sent.
+    /// The request for this hop. Leaves out an ID that is not a valid header value.
     pub(super) fn request(&self, hop: &Hop, last_event_id: &str) -> Request<Vec<u8>> {
-        let body = self.body.clone().filter(|_| hop.post);
+        let body = self.body.clone().filter(|_| hop.is_post);
         let mut request = Request::new(body.unwrap_or_default());
-        *request.method_mut() = if hop.post { Method::POST } else { Method::GET };
-        *request.uri_mut() = hop.url.clone();
+        *request.method_mut() = if hop.is_post {
+            Method::POST
+        } else {
+            Method::GET
+        };
+        *request.uri_mut() = hop.url.as_uri().clone();
         let headers = request.headers_mut();
         headers.insert(
             header::ACCEPT,
             HeaderValue::from_static("text/event-stream"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        if hop.same_origin {
+        if hop.is_same_origin {
             headers.extend(self.headers.clone());
         }
-        if !hop.post {
+        if !hop.is_post {
             headers.remove(header::CONTENT_TYPE);
         }
         if let Ok(id) = HeaderValue::from_bytes(last_event_id.as_bytes())
@@ -87,120 +98,49 @@ impl RequestTemplate {
 }
 
 impl Hop {
-    /// Where a redirect with this status and location leads.
+    /// The hop that a redirect with this status and `Location` leads to.
     ///
     /// # Errors
-    /// The location is no URL of HTTP.
+    /// [`Error::Redirect`] if the location is not a URL of HTTP.
     pub(super) fn redirected(&self, status: u16, location: &str) -> Result<Self, Error> {
-        let url = join(&self.url, location).map_err(|error| Error::Redirect(error.to_string()))?;
+        let invalid = |problem: String| Error::Redirect(problem);
+        let url = self
+            .url
+            .join(location)
+            .map_err(|error| invalid(problem(location, &error)))?;
+        refuse_credentials(&url).map_err(invalid)?;
         Ok(Self {
-            post: self.post && matches!(status, 307 | 308),
-            // What is dropped stays dropped: the other origin may have chosen where it led.
-            same_origin: self.same_origin && origin(&url) == origin(&self.url),
+            // A POST stays one only after 307 and 308 (RFC 9110, section 15.4).
+            is_post: self.is_post && matches!(status, 307 | 308),
+            // Headers once left out stay out: the other origin may have chosen the location.
+            is_same_origin: self.is_same_origin && url.has_same_origin(&self.url),
             url,
         })
     }
 
-    /// Whether it goes to this machine, where no proxy leads.
+    /// Whether the request goes to this machine, so that no proxy is used.
     pub(super) fn is_loopback(&self) -> bool {
-        let host = self.url.host().unwrap_or_default();
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        host.eq_ignore_ascii_case("localhost")
-            || address
-                .parse()
-                .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+        self.url.is_loopback()
     }
 }
 
-fn parse_url(text: &str) -> Result<Uri, Error> {
-    let wrong = |problem: &str| Error::Request(format!("`{}` {problem}", text.escape_debug()));
-    let text = text.split('#').next().unwrap_or_default();
-    let url: Uri = text.parse().map_err(|_| wrong("is no URL"))?;
-    if !matches!(url.scheme_str(), Some("http" | "https")) {
-        return Err(wrong("is no URL of http or https"));
-    }
-    if url.host().is_none_or(str::is_empty) {
-        return Err(wrong("names no host"));
-    }
-    if url.authority().is_some_and(|it| it.as_str().contains('@')) {
-        return Err(wrong("has credentials, which belong in a header"));
-    }
-    // A port that is none would otherwise be passed over for that of the scheme.
-    if url.port().is_none() && url.authority().map(Authority::as_str) != url.host() {
-        return Err(wrong("has a port that is no number up to 65535"));
-    }
+fn parse_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| problem(text, &error))?;
+    refuse_credentials(&url)?;
     Ok(url)
 }
 
-/// Resolves what a `Location` says against the URL that said it (RFC 3986, section 5.2).
-fn join(base: &Uri, location: &str) -> Result<Uri, Error> {
-    let location = location.split('#').next().unwrap_or_default();
-    let scheme = base.scheme().map_or("http", Scheme::as_str);
-    let authority = base.authority().map_or("", Authority::as_str);
-    let (path, query) = match location.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (location, None),
-    };
-    let has_scheme = path
-        .split_once(':')
-        .is_some_and(|(scheme, _)| !scheme.contains('/'));
-    if has_scheme {
-        return parse_url(location);
+/// Credentials in a URL end up in logs; they belong in a header.
+fn refuse_credentials(url: &Url) -> Result<(), String> {
+    if url.has_credentials() {
+        // The URL is not repeated here, as it contains a secret.
+        return Err("a URL must not contain credentials: use a header".into());
     }
-    if path.starts_with("//") {
-        return parse_url(&format!("{scheme}:{location}"));
-    }
-    let query = match (path, query) {
-        ("", None) => base.query(),
-        (_, query) => query,
-    };
-    let path = match path {
-        "" => base.path().to_owned(),
-        absolute if absolute.starts_with('/') => without_dots(absolute),
-        relative => {
-            let folder = base
-                .path()
-                .rsplit_once('/')
-                .map_or("", |(folder, _)| folder);
-            without_dots(&format!("{folder}/{relative}"))
-        }
-    };
-    let query = query.map_or_else(String::new, |query| format!("?{query}"));
-    parse_url(&format!("{scheme}://{authority}{path}{query}"))
+    Ok(())
 }
 
-/// The path without `.` and `..` segments.
-fn without_dots(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
-    let segments = path.split('/').skip(1);
-    let mut is_folder = false;
-    for segment in segments {
-        is_folder = matches!(segment, "." | "..");
-        match segment {
-            "." => {}
-            ".." => {
-                kept.pop();
-            }
-            segment => kept.push(segment),
-        }
-    }
-    if is_folder {
-        kept.push("");
-    }
-    format!("/{}", kept.join("/"))
-}
-
-/// Scheme, host and port: what a secret may be shown to.
-fn origin(url: &Uri) -> (Option<&str>, Option<String>, Option<u16>) {
-    let default_port = match url.scheme_str() {
-        Some("https") => Some(443),
-        _ => Some(80),
-    };
-    (
-        url.scheme_str(),
-        url.host().map(str::to_ascii_lowercase),
-        url.port_u16().or(default_port),
-    )
+fn problem(url: &str, error: &impl fmt::Display) -> String {
+    format!("`{}` {error}", url.escape_debug())
 }
 
 #[cfg(test)]
@@ -208,63 +148,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_of_http_and_name_a_host() {
-        for url in [
-            "http://a",
-            "https://a:1/b?c=d",
-            "http://[::1]:8/",
-            "HTTP://a/#x",
-        ] {
-            assert!(RequestTemplate::new(url).is_ok(), "{url}");
-        }
-        for (url, why) in [
-            ("", "no URL"),
-            ("/subscribe", "http or https"),
-            ("a:80", "http or https"),
-            ("ftp://a/", "http or https"),
-            ("http://", "no URL"),
-            ("http://a b/", "no URL"),
-            ("http://:80/", "no host"),
+    fn urls_must_be_absolute_and_without_credentials() {
+        for (url, problem) in [
+            ("", "must be a URL"),
+            ("/subscribe", "http://"),
             ("http://a:65536/", "port"),
             ("http://me:secret@a/", "credentials"),
         ] {
             let error = RequestTemplate::new(url).err().unwrap().to_string();
-            assert!(error.contains(why), "{url}: {error}");
+            assert!(error.contains(problem), "{url}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+            let hop = RequestTemplate::new("http://a/").unwrap().first_hop();
+            if problem != "http://" && !url.is_empty() {
+                assert!(hop.redirected(302, url).is_err(), "{url}");
+            }
         }
     }
 
     #[test]
-    fn locations_are_resolved() {
-        let base = parse_url("http://a:1/b/c/d?e").unwrap();
-        for (location, expected) in [
-            ("http://x/y", "http://x/y"),
-            ("https://a:1/b", "https://a:1/b"),
-            ("//x/y?z", "http://x/y?z"),
-            ("/x", "http://a:1/x"),
-            ("/x/../y/./z", "http://a:1/y/z"),
-            ("x", "http://a:1/b/c/x"),
-            ("x:y", ""),
-            ("./x:y", "http://a:1/b/c/x:y"),
-            ("x/y/", "http://a:1/b/c/x/y/"),
-            ("../x", "http://a:1/b/x"),
-            ("../../../../x", "http://a:1/x"),
-            ("..", "http://a:1/b/"),
-            (".", "http://a:1/b/c/"),
-            ("?x=http://y", "http://a:1/b/c/d?x=http://y"),
-            ("x?y=/../z", "http://a:1/b/c/x?y=/../z"),
-            ("", "http://a:1/b/c/d?e"),
-            ("#f", "http://a:1/b/c/d?e"),
-            ("x#f", "http://a:1/b/c/x"),
-            ("ftp://x/", ""),
-            ("http://me:secret@x/", ""),
+    fn headers_must_be_valid() {
+        let mut template = RequestTemplate::new("http://a/").unwrap();
+        for (name, value, problem) in [
+            ("a b", "c", "header `a b` has an invalid name"),
+            ("a", "b\r\nc: d", "header `a` has an invalid value"),
         ] {
-            let url = join(&base, location).map_or_else(|_| String::new(), |url| url.to_string());
-            assert_eq!(url, expected, "{location}");
+            let error = template.set_header(name, value).unwrap_err();
+            assert_eq!(error, Error::Request(problem.into()));
         }
     }
 
     #[test]
-    fn what_the_application_sent_stays_with_its_origin() {
+    fn headers_of_the_application_stay_with_its_origin() {
         let mut template = RequestTemplate::new("http://a/x").unwrap();
         template
             .set_header("Authorization", "Bearer secret")
@@ -292,11 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn a_post_stays_one_where_the_status_says_so() {
+    fn a_post_stays_one_after_307_and_308_only() {
         let mut template = RequestTemplate::new("http://a/x").unwrap();
-        template.body = Some(b"body".to_vec());
+        template.set_body(b"body".to_vec());
         template.set_header("Content-Type", "text/plain").unwrap();
-        for (status, post) in [
+        for (status, is_post) in [
             (301, false),
             (302, false),
             (303, false),
@@ -305,15 +219,15 @@ mod tests {
         ] {
             let hop = template.first_hop().redirected(status, "/y").unwrap();
             let request = template.request(&hop, "");
-            assert_eq!(request.method() == Method::POST, post, "{status}");
-            assert_eq!(request.body().is_empty(), !post);
-            assert_eq!(request.headers().contains_key("content-type"), post);
+            assert_eq!(request.method() == Method::POST, is_post, "{status}");
+            assert_eq!(request.body().is_empty(), !is_post);
+            assert_eq!(request.headers().contains_key("content-type"), is_post);
             assert!(!request.headers().contains_key("last-event-id"));
         }
     }
 
     #[test]
-    fn an_id_that_is_no_header_is_not_sent() {
+    fn an_id_that_is_not_a_header_value_is_not_sent() {
         let template = RequestTemplate::new("http://a/x").unwrap();
         for (id, sent) in [("1", true), ("é…", true), ("", false), ("a\u{1}", false)] {
             let request = template.request(&template.first_hop(), id);
@@ -322,20 +236,6 @@ mod tests {
                 header.map(HeaderValue::as_bytes),
                 sent.then_some(id.as_bytes())
             );
-        }
-    }
-
-    #[test]
-    fn loopback_is_told_by_name_and_number() {
-        for (url, loopback) in [
-            ("http://localhost/", true),
-            ("http://127.0.0.2:80/", true),
-            ("http://[::1]/", true),
-            ("http://example.org/", false),
-            ("http://10.0.0.1/", false),
-        ] {
-            let hop = RequestTemplate::new(url).unwrap().first_hop();
-            assert_eq!(hop.is_loopback(), loopback, "{url}");
         }
     }
 }

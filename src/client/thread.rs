@@ -1,17 +1,35 @@
-//! An event source on a thread of its own, for those who wait for several things at once.
+//! An event source on a thread of its own, for applications that wait on several channels.
 
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 
+use super::close::CloseHandle;
 use super::error::Error;
-use super::source::{CloseHandle, EventSource};
-use super::{State, Update};
+use super::source::EventSource;
+use super::{ReadyState, Update};
 
-/// An [`EventSource`] that reads on a thread of its own; its updates wait in a channel.
+/// An [`EventSource`] that reads on a separate thread and sends its updates through a channel.
 ///
-/// It is an iterator too. Dropping it closes it.
+/// The channel holds [`buffer`](super::EventSourceBuilder::buffer) updates. While it is full, the
+/// thread stops reading, and the server notices a slow client.
+///
+/// It is also an iterator over the updates. Dropping it closes the event source.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use fanfare::client::EventSource;
+///
+/// let source = EventSource::builder("http://127.0.0.1:8001/subscribe/pets").spawn()?;
+/// crossbeam_channel::select! {
+///     recv(source.receiver()) -> update => println!("{update:?}"),
+///     default(Duration::from_secs(5)) => println!("no update within five seconds"),
+/// }
+/// # Ok::<(), fanfare::client::Error>(())
+/// ```
 #[derive(Debug)]
+#[must_use = "dropping it closes the event source"]
 pub struct EventSourceThread {
     updates: Receiver<Update>,
     close_handle: CloseHandle,
@@ -24,31 +42,32 @@ impl EventSourceThread {
         close_handle.set_updates(updates.clone());
         thread::Builder::new()
             .name("event-source".into())
-            .spawn(move || hand_out(source, &sender))
-            .map_err(|error| Error::Network(error.to_string()))?;
+            .spawn(move || forward(source, &sender))
+            .map_err(Error::from_io)?;
         Ok(Self {
             updates,
             close_handle,
         })
     }
 
-    /// The channel of updates, to select on; it ends when the event source does.
+    /// The channel of updates, for use with `select!`. It is disconnected when the event source
+    /// has ended or is closed.
     pub fn receiver(&self) -> &Receiver<Update> {
         &self.updates
     }
 
-    /// What closes it from another thread.
+    /// A handle that closes the event source from any thread.
     pub fn close_handle(&self) -> CloseHandle {
         self.close_handle.clone()
     }
 
-    /// Ends it; see [`CloseHandle::close`].
+    /// Closes the event source; see [`CloseHandle::close`].
     pub fn close(&self) {
         self.close_handle.close();
     }
 
-    /// Where it stands.
-    pub fn state(&self) -> State {
+    /// The state of the event source, which can be ahead of the updates in the channel.
+    pub fn state(&self) -> ReadyState {
         self.close_handle.state()
     }
 }
@@ -67,10 +86,11 @@ impl Drop for EventSourceThread {
     }
 }
 
-fn hand_out(source: EventSource, sender: &Sender<Update>) {
+/// Sends the updates of an event source until it ends or is closed.
+fn forward(source: EventSource, sender: &Sender<Update>) {
     let closed = source.closed().clone();
     for update in source {
-        // Selecting costs more than sending, so it is left for when there is no room.
+        // `select!` costs more than `try_send`, so it is used only when the channel is full.
         let Err(TrySendError::Full(update)) = sender.try_send(update) else {
             continue;
         };

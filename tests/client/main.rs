@@ -10,22 +10,24 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use fanfare::client::{Builder, Error, EventSource, GapReason, State, StreamEvent, Update};
+use fanfare::client::{
+    Error, EventSource, EventSourceBuilder, GapReason, ReadyState, StreamEvent, Update,
+};
 use support::odd::{CuttingProxy, OddServer, STREAM, hold, value_of};
 use support::{PATIENCE, join_within, within};
 
 const GONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
-/// An event source that loses no time between connections.
-fn source(url: &str) -> Builder {
+/// An event source that reconnects without waiting.
+fn source(url: &str) -> EventSourceBuilder {
     EventSource::builder(url)
         .reconnection_time(Duration::ZERO)
         .max_backoff(Duration::ZERO)
         .proxy(None)
 }
 
-/// All that comes until it is over, with the reason; a loss of the connection is left out.
-fn run(builder: Builder) -> (Vec<StreamEvent>, Error) {
+/// The events until the event source ends, and the error that ended it.
+fn run(builder: EventSourceBuilder) -> (Vec<StreamEvent>, Error) {
     let source = builder.build().unwrap();
     within(PATIENCE, || {
         let mut events = Vec::new();
@@ -37,11 +39,11 @@ fn run(builder: Builder) -> (Vec<StreamEvent>, Error) {
                 other => panic!("{other:?}"),
             }
         }
-        panic!("it ended without a reason after {events:?}");
+        panic!("it ended without an error after {events:?}");
     })
 }
 
-fn closed(builder: Builder) -> Error {
+fn closed(builder: EventSourceBuilder) -> Error {
     run(builder).1
 }
 
@@ -57,7 +59,7 @@ fn status(status: u16, body: &str) -> Error {
 }
 
 #[test]
-fn a_stream_cut_at_any_byte_goes_on_where_it_was_cut() {
+fn a_stream_that_is_cut_at_any_byte_is_resumed() {
     let events = [
         "id:1\ndata:a\n\n",
         "id:2\nevent:e\ndata:b\ndata:c\n\n",
@@ -82,7 +84,7 @@ fn a_stream_cut_at_any_byte_goes_on_where_it_was_cut() {
 }
 
 #[test]
-fn what_is_no_stream_ends_it_and_says_why() {
+fn a_response_that_is_not_a_stream_ends_it() {
     for (response, expected) in [
         (
             "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\ndata:x\n\n",
@@ -105,7 +107,7 @@ fn what_is_no_stream_ends_it_and_says_why() {
             "HTTP/1.1 503 Later\r\nContent-Length: 9\r\n\r\nnot now\r\n",
             status(503, "not now"),
         ),
-        // A body that is shorter than it says.
+        // A body that is shorter than its `Content-Length`.
         (
             "HTTP/1.1 401 No\r\nContent-Length: 99\r\n\r\nwho?",
             status(401, "who?"),
@@ -121,7 +123,7 @@ fn what_is_no_stream_ends_it_and_says_why() {
 }
 
 #[test]
-fn a_refusal_keeps_no_more_than_a_part_of_an_endless_body() {
+fn only_the_start_of_an_endless_error_body_is_kept() {
     let server = OddServer::start(|_, _, mut stream| {
         let _ = stream.write_all(b"HTTP/1.1 400 No\r\n\r\n");
         while stream.write_all(&[b'x'; 1000]).is_ok() {}
@@ -133,7 +135,7 @@ fn a_refusal_keeps_no_more_than_a_part_of_an_endless_body() {
 }
 
 #[test]
-fn what_is_no_http_is_tried_again() {
+fn it_reconnects_after_a_response_that_is_not_http() {
     let server = OddServer::start(|number, _, mut stream| {
         let text = match number {
             0 => "SSH-2.0-OpenSSH_9.2\r\n",
@@ -157,7 +159,7 @@ fn what_is_no_http_is_tried_again() {
 }
 
 #[test]
-fn bodies_of_every_framing_are_read() {
+fn bodies_with_any_framing_are_read() {
     for response in [
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 16\r\n\r\ndata:a\n\ndata:b\n\n",
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -174,7 +176,7 @@ fn bodies_of_every_framing_are_read() {
 }
 
 #[test]
-fn a_slow_server_is_as_good_as_a_fast_one() {
+fn a_stream_can_arrive_byte_by_byte() {
     let server = OddServer::start(|number, _, mut stream| {
         let text = if number == 0 {
             format!("{STREAM}data:a\n\nid:7\ndata:b\n\n")
@@ -193,7 +195,7 @@ fn a_slow_server_is_as_good_as_a_fast_one() {
 }
 
 #[test]
-fn a_silent_server_is_given_up_and_asked_again() {
+fn it_reconnects_when_the_server_is_silent() {
     let server = OddServer::start(|number, _, mut stream| {
         let text = match number {
             0 => "",
@@ -226,7 +228,7 @@ fn a_silent_server_is_given_up_and_asked_again() {
 }
 
 #[test]
-fn a_line_without_end_ends_it() {
+fn an_endless_line_ends_it() {
     let server = OddServer::start(|_, _, mut stream| {
         let _ = stream.write_all(STREAM.as_bytes());
         let _ = stream.write_all(b"data:a\n\n");
@@ -238,7 +240,7 @@ fn a_line_without_end_ends_it() {
 }
 
 #[test]
-fn an_event_without_end_ends_it() {
+fn an_endless_event_ends_it() {
     let server = OddServer::start(|_, _, mut stream| {
         let _ = stream.write_all(STREAM.as_bytes());
         while stream.write_all(b"data:0123456789\n").is_ok() {}
@@ -250,7 +252,7 @@ fn an_event_without_end_ends_it() {
 }
 
 #[test]
-fn secrets_go_along_within_an_origin_and_no_further() {
+fn secrets_are_only_sent_to_the_origin_of_the_url() {
     let elsewhere = OddServer::saying(GONE);
     let target = elsewhere.url("/b");
     let server = OddServer::start(move |_, request, mut stream| {
@@ -288,24 +290,24 @@ fn secrets_go_along_within_an_origin_and_no_further() {
 }
 
 #[test]
-fn redirects_that_lead_nowhere_end_it() {
+fn an_invalid_redirect_ends_it() {
     for (location, says) in [
         ("/again", "in a row"),
         ("ftp://a/", "ftp"),
-        ("http://", "no URL"),
+        ("http://", "must be a URL"),
     ] {
         let response =
             format!("HTTP/1.1 302 Go\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
         let server = OddServer::saying(response);
         let Error::Redirect(problem) = closed(source(&server.url("/"))) else {
-            panic!("no redirect of {location}");
+            panic!("the redirect to {location} is not an error");
         };
         assert!(problem.contains(says), "{problem}");
     }
 }
 
 #[test]
-fn after_a_redirect_it_comes_back_to_where_it_began() {
+fn a_reconnection_starts_at_the_first_url() {
     let server = OddServer::start(|number, request, mut stream| {
         let text = match (number, request.starts_with("GET /a ")) {
             (0 | 2, true) => "HTTP/1.1 301 Go\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n".into(),
@@ -322,7 +324,7 @@ fn after_a_redirect_it_comes_back_to_where_it_began() {
 }
 
 #[test]
-fn a_post_is_sent_each_time() {
+fn a_post_is_repeated_on_reconnection() {
     let server = OddServer::start(|number, _, mut stream| {
         let _ = stream.write_all(if number == 0 { STREAM } else { GONE }.as_bytes());
     });
@@ -336,7 +338,7 @@ fn a_post_is_sent_each_time() {
 }
 
 #[test]
-fn the_last_event_id_outlives_connections_and_events_without_one() {
+fn the_last_event_id_survives_reconnections_and_events_without_an_id() {
     let server = OddServer::start(|number, _, mut stream| {
         let text = match number {
             0 => format!("{STREAM}id:é1\ndata:a\n\ndata:b\n\nid:lost\ndata:incomplete\n"),
@@ -376,12 +378,12 @@ fn the_stream_sets_the_reconnection_time() {
             close_handle.close();
         }
     }
-    assert_eq!(states, [State::Open, State::Connecting]);
-    assert_eq!(close_handle.state(), State::Closed);
+    assert_eq!(states, [ReadyState::Open, ReadyState::Connecting]);
+    assert_eq!(close_handle.state(), ReadyState::Closed);
 }
 
 #[test]
-fn a_gap_is_told_as_such_at_the_beginning_of_a_stream_alone() {
+fn only_the_first_event_of_a_stream_can_be_a_gap() {
     let gap = "event:gap\ndata:{\"reason\":\"expired\",\"lastEventId\":\"a-1\",\"resumedAt\":\"a-9\"}\n\n";
     let server = OddServer::start(move |number, _, mut stream| {
         let text = match number {
@@ -392,7 +394,7 @@ fn a_gap_is_told_as_such_at_the_beginning_of_a_stream_alone() {
         let _ = stream.write_all(text.as_bytes());
     });
     let source = source(&server.url("/")).build().unwrap();
-    let told: Vec<String> = source
+    let reported: Vec<String> = source
         .filter_map(|update| match update {
             Update::Gap(gap) => {
                 assert_eq!(
@@ -405,9 +407,9 @@ fn a_gap_is_told_as_such_at_the_beginning_of_a_stream_alone() {
             _ => None,
         })
         .collect();
-    assert_eq!(told.len(), 3);
-    assert_eq!((&*told[0], &*told[2]), ("a gap", "mind it"));
-    assert!(told[1].starts_with('{'));
+    assert_eq!(reported.len(), 3);
+    assert_eq!((&*reported[0], &*reported[2]), ("a gap", "mind it"));
+    assert!(reported[1].starts_with('{'));
 }
 
 #[test]
@@ -428,7 +430,7 @@ fn an_explicit_proxy_is_used() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_said_before_anything_is_done() {
+fn invalid_settings_are_reported_before_it_connects() {
     let url = "http://127.0.0.1:1/";
     for builder in [
         EventSource::builder("localhost:80"),
@@ -441,7 +443,7 @@ fn what_cannot_be_asked_is_said_before_anything_is_done() {
     }
 }
 
-/// Runs it on a thread and tells when it has ended, with what came.
+/// Runs an event source on a thread. The channel receives the number of its updates when it ends.
 fn on_a_thread(
     source: EventSource,
     mut each: impl FnMut(&Update) + Send + 'static,
@@ -455,7 +457,7 @@ fn on_a_thread(
 }
 
 #[test]
-fn it_is_closed_at_once_while_it_reads() {
+fn closing_interrupts_a_read() {
     let server = OddServer::start(|_, _, mut stream| {
         let _ = stream.write_all(STREAM.as_bytes());
         hold(stream);
@@ -474,7 +476,7 @@ fn it_is_closed_at_once_while_it_reads() {
 }
 
 #[test]
-fn it_is_closed_at_once_while_it_waits_for_a_head() {
+fn closing_interrupts_the_wait_for_a_response() {
     let server = OddServer::start(|_, _, stream| hold(stream));
     let source = source(&server.url("/"))
         .read_timeout(Duration::ZERO)
@@ -487,8 +489,8 @@ fn it_is_closed_at_once_while_it_waits_for_a_head() {
     assert_eq!(ended.recv_timeout(PATIENCE), Ok(0));
 }
 
-/// An address at which connecting gets no answer: the queue of connections is full, and nobody takes them.
-fn deaf() -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
+/// An address where connecting gets no answer, as the backlog is full.
+fn full_backlog() -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
     let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let listener = new();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -505,8 +507,8 @@ fn deaf() -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
 }
 
 #[test]
-fn it_is_closed_at_once_while_it_connects() {
-    let (_listener, _queued, address) = deaf();
+fn closing_interrupts_connecting() {
+    let (_listener, _queued, address) = full_backlog();
     let source = source(&format!("http://{address}/")).connect_timeout(Duration::ZERO);
     let source = source.build().unwrap();
     let close_handle = source.close_handle();
@@ -516,8 +518,8 @@ fn it_is_closed_at_once_while_it_connects() {
 }
 
 #[test]
-fn connecting_does_not_take_for_ever() {
-    let (_listener, _queued, address) = deaf();
+fn connecting_has_a_timeout() {
+    let (_listener, _queued, address) = full_backlog();
     let url = format!("http://{address}/");
     let mut source = source(&url)
         .connect_timeout(Duration::from_millis(50))
@@ -531,7 +533,7 @@ fn connecting_does_not_take_for_ever() {
 }
 
 #[test]
-fn nobody_there_is_tried_again_until_somebody_is() {
+fn it_connects_once_a_server_listens() {
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -560,7 +562,7 @@ fn nobody_there_is_tried_again_until_somebody_is() {
 }
 
 #[test]
-fn a_thread_hands_out_through_a_channel_that_ends_when_it_is_closed() {
+fn the_channel_of_a_thread_ends_when_it_is_closed() {
     let server = OddServer::start(|_, _, mut stream| {
         let _ = stream.write_all(STREAM.as_bytes());
         while stream.write_all(b"data:x\n\n").is_ok() {}
@@ -574,14 +576,14 @@ fn a_thread_hands_out_through_a_channel_that_ends_when_it_is_closed() {
             Ok(Update::Event(_))
         ));
     }
-    assert_eq!(source.state(), State::Open);
+    assert_eq!(source.state(), ReadyState::Open);
     source.close();
-    // What was on its way at that moment may still come, and no more.
+    // One update may already have left the channel when it was closed.
     assert!(updates.iter().count() <= 1);
 }
 
 #[test]
-fn a_thread_ends_with_its_owner_and_with_its_source() {
+fn a_thread_ends_with_its_source() {
     let server = OddServer::saying(GONE);
     let source = source(&server.url("/")).spawn().unwrap();
     let updates = source.receiver().clone();
@@ -590,15 +592,15 @@ fn a_thread_ends_with_its_owner_and_with_its_source() {
 }
 
 #[test]
-fn through_a_proxy_that_cuts_at_random_nothing_comes_twice_or_out_of_order() {
+fn no_event_arrives_twice_or_out_of_order_when_connections_are_cut() {
     let server = support::start(support::builder().retry(Duration::ZERO));
-    // Cuts fall in heads, in events and between them.
+    // It cuts heads, events and the space between events.
     let proxy = CuttingProxy::start(server.address, |number| (number as u64 * 7919) % 997 + 1);
     let source = source(&proxy.url("/subscribe/a")).build().unwrap();
     let (publisher, close_handle) = (server.publisher.clone(), source.close_handle());
     let publishing = thread::spawn(move || {
         for number in 0_u64.. {
-            if close_handle.state() == State::Closed
+            if close_handle.state() == ReadyState::Closed
                 || publisher
                     .send(fanfare::Event::new("/a", number.to_string()))
                     .is_err()
@@ -627,9 +629,9 @@ fn through_a_proxy_that_cuts_at_random_nothing_comes_twice_or_out_of_order() {
 }
 
 #[test]
-fn with_history_every_event_comes_once_however_often_the_stream_is_cut() {
+fn with_history_each_event_arrives_once_when_connections_are_cut() {
     let server = support::start(fanfare::Server::builder().retry(Duration::ZERO));
-    // The first cut falls in a head, others in events and between them.
+    // It cuts events and the space between events; the first cut is in a head.
     let proxy = CuttingProxy::start(server.address, |number| (number as u64 * 7919) % 1500 + 200);
     let mut source = source(&proxy.url("/subscribe?ns=/a&ns=/b/c"))
         .build()
@@ -639,10 +641,10 @@ fn with_history_every_event_comes_once_however_often_the_stream_is_cut() {
         match source.next() {
             Some(Update::Lost { .. }) => lost += 1,
             Some(update) => return update,
-            None => panic!("a stream that ended"),
+            None => panic!("the event source has ended"),
         }
     };
-    // What is published before a stream is open is not asked for.
+    // An event published before the stream is open would not be received.
     assert_eq!(next(), Update::Open);
     let publisher = server.publisher.clone();
     let publishing = thread::spawn(move || {
@@ -669,7 +671,7 @@ fn with_history_every_event_comes_once_however_often_the_stream_is_cut() {
 }
 
 #[test]
-fn a_server_that_is_killed_and_comes_back_is_found_again() {
+fn it_reconnects_to_a_restarted_server() {
     let server = support::start(support::builder().retry(Duration::ZERO));
     let address = server.address;
     let mut source = source(&format!("http://{address}/subscribe/a"))
@@ -692,8 +694,8 @@ fn a_server_that_is_killed_and_comes_back_is_found_again() {
 }
 
 #[test]
-fn dropping_it_cuts_the_connection() {
-    let (sender, cut) = channel();
+fn dropping_it_closes_the_connection() {
+    let (sender, closed) = channel();
     let server = OddServer::start(move |_, _, mut stream| {
         let _ = stream.write_all(STREAM.as_bytes());
         hold(stream);
@@ -702,7 +704,7 @@ fn dropping_it_cuts_the_connection() {
     let mut source = source(&server.url("/")).build().unwrap();
     assert_eq!(source.next(), Some(Update::Open));
     drop(source);
-    cut.recv_timeout(PATIENCE).unwrap();
-    // It listens on: a client that left is no reason to end.
+    closed.recv_timeout(PATIENCE).unwrap();
+    // The server still accepts connections.
     TcpStream::connect(server.address()).unwrap();
 }
