@@ -66,7 +66,7 @@ pub(super) fn publish(options: &Publish) -> Result<(), Failure> {
                 return Err(Failure::Usage(problem.into()));
             }
             let template = LineEvent {
-                namespace: target::namespace(namespace)?.as_str().into(),
+                namespace: target::parse_namespace(namespace)?.as_str().into(),
                 event: options.event.clone(),
                 retry: options.retry,
                 data: "",
@@ -75,7 +75,7 @@ pub(super) fn publish(options: &Publish) -> Result<(), Failure> {
         }
         (Some(namespace), data) => publish_one(
             options,
-            &target::namespace(namespace)?,
+            &target::parse_namespace(namespace)?,
             data.unwrap_or_default(),
         ),
         (None, _) => publish_lines(options, None),
@@ -83,7 +83,7 @@ pub(super) fn publish(options: &Publish) -> Result<(), Failure> {
 }
 
 fn publish_one(options: &Publish, namespace: &Namespace, data: &str) -> Result<(), Failure> {
-    let mut url = options.target.at("publish", namespace)?;
+    let mut url = options.target.endpoint("publish", namespace)?;
     let retry = options.retry.map(|ms| ms.to_string());
     let query = [
         ("event", &options.event),
@@ -95,7 +95,10 @@ fn publish_one(options: &Publish, namespace: &Namespace, data: &str) -> Result<(
         .filter_map(|(name, value)| Some((name, value.as_ref()?)));
     for (index, (name, value)) in set.enumerate() {
         let separator = if index == 0 { '?' } else { '&' };
-        url.push_str(&format!("{separator}{name}={}", target::encode(value)));
+        url.push_str(&format!(
+            "{separator}{name}={}",
+            target::percent_encode(value)
+        ));
     }
     let agent = Agent::new_with_config(config(&url)?);
     let reply = post(&agent, &options.target, &url, "text/plain", data)?;
@@ -108,7 +111,7 @@ fn publish_one(options: &Publish, namespace: &Namespace, data: &str) -> Result<(
 }
 
 fn publish_lines(options: &Publish, template: Option<LineEvent<'static>>) -> Result<(), Failure> {
-    let url = options.target.at("publish", &Namespace::root())?;
+    let url = options.target.endpoint("publish", &Namespace::root())?;
     let url = url.trim_end_matches('/');
     let early_response = EarlyResponse::default();
     let agent = Agent::with_parts(
@@ -161,7 +164,7 @@ fn config(url: &str) -> Result<ureq::config::Config, Failure> {
         .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_per_read(Some(RESPONSE_TIMEOUT));
-    if target::is_loopback(&url) {
+    if url.is_loopback() {
         config = config.proxy(None);
     }
     Ok(config.build())
@@ -197,7 +200,10 @@ fn reply_of(mut response: Response<Body>) -> Result<PublishReply, String> {
     if status == 200 || reply.line.is_some() {
         return Ok(reply);
     }
-    let refusal = format!("the server answered {status}: {}", target::refusal(&text));
+    let refusal = format!(
+        "the server answered {status}: {}",
+        target::error_text(&text)
+    );
     if matches!(status, 401 | 403 | 404 | 405 | 415) {
         return Ok(PublishReply {
             error: Some(refusal),

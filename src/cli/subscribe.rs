@@ -106,7 +106,7 @@ fn copy(
             )),
             Next::Update(Update::Closed(mut error)) => {
                 if let Error::Status { body, .. } = &mut error {
-                    *body = target::refusal(body);
+                    *body = target::error_text(body);
                 }
                 return Err(Failure::Failed(format!("{url}: {error}")));
             }

@@ -1,108 +1,95 @@
-//! Where a command goes: a server's URL, and the namespaces in it.
+//! The server that a command addresses, and the URLs of its endpoints.
 
 use fanfare::Namespace;
+use fanfare::internals::Url;
 use serde::Deserialize;
-use ureq::http::uri::Authority;
-use ureq::http::{HeaderValue, Uri};
+use ureq::http::HeaderValue;
 
 use super::Failure;
 
-/// The server that a command talks to.
+/// The server that a command addresses.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Target {
-    /// The server's URL
+    /// URL of the server
     #[arg(long, env = "FANFARE_URL", default_value = "http://127.0.0.1:8001")]
     pub(super) url: String,
-    /// What to show it as `Authorization: Bearer TOKEN`
+    /// Token to send as `Authorization: Bearer TOKEN`
     #[arg(long, env = "FANFARE_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
 }
 
 impl Target {
-    /// The URL of an event stream: of these namespaces of the server, or the one that is given in full.
+    /// The URL of an event stream: the one given as a full URL, or one of these namespaces.
     pub(super) fn stream(&self, namespaces: &[String]) -> Result<String, Failure> {
         match namespaces {
             [url] if is_url(url) => Ok(url.clone()),
-            [one] => self.at("subscribe", &namespace(one)?),
+            [namespace] => self.endpoint("subscribe", &parse_namespace(namespace)?),
             several => {
-                let mut url = self.at("subscribe", &Namespace::root())?;
-                for (index, one) in several.iter().enumerate() {
+                let mut url = self.endpoint("subscribe", &Namespace::root())?;
+                for (index, namespace) in several.iter().enumerate() {
                     url.push_str(if index == 0 { "?ns=" } else { "&ns=" });
-                    url.push_str(&encode(namespace(one)?.as_str()));
+                    url.push_str(&percent_encode(parse_namespace(namespace)?.as_str()));
                 }
                 Ok(url)
             }
         }
     }
 
-    /// The URL of this endpoint for a namespace.
-    pub(super) fn at(&self, endpoint: &str, namespace: &Namespace) -> Result<String, Failure> {
+    /// The URL of an endpoint for a namespace, such as `publish` for `/pets`.
+    pub(super) fn endpoint(
+        &self,
+        endpoint: &str,
+        namespace: &Namespace,
+    ) -> Result<String, Failure> {
         parse_url(&self.url)?;
         let base = self.url.trim_end_matches('/');
-        Ok(format!("{base}/{endpoint}{}", encode(namespace.as_str())))
+        let path = percent_encode(namespace.as_str());
+        Ok(format!("{base}/{endpoint}{path}"))
     }
 
-    /// The token, if there is one and a header can carry it.
+    /// The token, if one is set.
+    ///
+    /// # Errors
+    /// If it is not a valid header value.
     pub(super) fn token(&self) -> Result<Option<&str>, Failure> {
         match &self.token {
             Some(token) if HeaderValue::from_str(token).is_err() => Err(Failure::Usage(
-                "the token has characters that no header can carry".into(),
+                "the token must consist of visible ASCII characters".into(),
             )),
             token => Ok(token.as_deref()),
         }
     }
 }
 
-pub(super) fn is_url(text: &str) -> bool {
+fn is_url(text: &str) -> bool {
     text.starts_with("http://") || text.starts_with("https://")
 }
 
-pub(super) fn namespace(text: &str) -> Result<Namespace, Failure> {
+pub(super) fn parse_namespace(text: &str) -> Result<Namespace, Failure> {
     if is_url(text) {
         return Err(Failure::Usage(format!(
-            "`{text}` is a URL, which has to stand alone"
+            "`{text}` is a URL, which must be the only argument"
         )));
     }
     Namespace::parse(text).map_err(|error| Failure::Usage(format!("`{text}`: {error}")))
 }
 
-/// The URL, if it can be one of a server.
-pub(super) fn parse_url(text: &str) -> Result<Uri, Failure> {
-    let wrong = || Failure::Usage(format!("`{text}` is no URL such as http://127.0.0.1:8001"));
-    let url: Uri = text.parse().map_err(|_| wrong())?;
-    let is_http = matches!(url.scheme_str(), Some("http" | "https"));
-    if !is_http || url.host().is_none_or(str::is_empty) {
-        return Err(wrong());
-    }
-    // A port that is none would otherwise be passed over for that of the scheme.
-    let authority = url.authority().map_or("", Authority::as_str);
-    if url.port().is_none() && !authority.ends_with(url.host().unwrap_or_default()) {
-        return Err(wrong());
-    }
-    Ok(url)
+pub(super) fn parse_url(text: &str) -> Result<Url, Failure> {
+    Url::parse(text).map_err(|error| Failure::Usage(format!("`{text}` {error}")))
 }
 
-/// What a refusal's body says: a fanfare server says it as JSON.
-pub(super) fn refusal(body: &str) -> String {
+/// The explanation in the body of an error response: the `error` of a JSON object, as fanfare
+/// sends it, or else the whole body.
+pub(super) fn error_text(body: &str) -> String {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct ErrorBody {
         error: String,
     }
-    serde_json::from_str(body).map_or_else(|_| body.trim().into(), |refusal: Refusal| refusal.error)
+    serde_json::from_str(body).map_or_else(|_| body.trim().into(), |body: ErrorBody| body.error)
 }
 
-/// Whether it is on this machine, where no proxy leads.
-pub(super) fn is_loopback(url: &Uri) -> bool {
-    let host = url.host().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address
-            .parse()
-            .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-}
-
-/// Percent-encodes a namespace, or a value of a query; slashes stay.
-pub(super) fn encode(text: &str) -> String {
+/// Percent-encodes a namespace or a query value. Slashes stay as they are.
+pub(super) fn percent_encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -120,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_have_urls() {
+    fn the_url_of_a_stream_has_the_encoded_namespaces() {
         let target = |url: &str| Target {
             url: url.into(),
             token: None,
@@ -157,22 +144,35 @@ mod tests {
     }
 
     #[test]
-    fn servers_have_urls() {
-        for url in ["http://a", "https://a:1/b", "http://[::1]:80/"] {
-            assert!(parse_url(url).is_ok(), "{url}");
+    fn invalid_urls_are_usage_errors_that_repeat_the_url() {
+        for url in ["", "a", "/a", "ftp://a", "http://a:65536"] {
+            let Err(Failure::Usage(message)) = parse_url(url) else {
+                panic!("`{url}` is accepted");
+            };
+            assert!(message.starts_with(&format!("`{url}` must ")), "{message}");
         }
-        for url in [
-            "",
-            "a",
-            "a:80",
-            "/a",
-            "ftp://a",
-            "http://",
-            "http://a b",
-            "http://a:65536",
-            "http://a:b",
+    }
+
+    #[test]
+    fn tokens_must_be_header_values() {
+        for (token, is_valid) in [("secret", true), ("a\nb", false), ("é\u{1}", false)] {
+            let target = Target {
+                url: "http://a".into(),
+                token: Some(token.into()),
+            };
+            assert_eq!(target.token().is_ok(), is_valid, "{token:?}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_an_error_is_found_in_json_and_in_plain_text() {
+        for (body, expected) in [
+            (r#"{"error":"no such path"}"#, "no such path"),
+            ("not you\n", "not you"),
+            (r#"{"message":"x"}"#, r#"{"message":"x"}"#),
+            ("", ""),
         ] {
-            assert!(parse_url(url).is_err(), "{url}");
+            assert_eq!(error_text(body), expected);
         }
     }
 }

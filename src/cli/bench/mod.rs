@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, bounded, select, tick};
 use fanfare::config::{ByteSize, Span};
 use indicatif::{ProgressBar, ProgressStyle};
-use ureq::http::Uri;
 
 use super::target::{Target, parse_url};
 use super::{Failure, interruption, print};
@@ -112,27 +111,25 @@ struct UrlTemplate {
 }
 
 impl UrlTemplate {
-    fn parse(url: &str) -> Result<Self, Failure> {
-        let uri: Uri = parse_url(url)?;
-        if uri.scheme_str() != Some("http") {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let url = parse_url(text)?;
+        if url.is_https() {
             return Err(Failure::Usage(format!(
-                "`{url}`: the load is for http alone"
+                "`{text}` must be an http URL: the load generator does not support TLS"
             )));
         }
-        let host = uri.host().unwrap_or_default();
-        let port = uri.port_u16().unwrap_or(80);
+        let (host, port) = (url.host(), url.port());
         let name = host.trim_start_matches('[').trim_end_matches(']');
         let mut addresses = (name, port)
             .to_socket_addrs()
-            .map_err(|error| Failure::Failed(format!("{host}: {error}")))?;
+            .map_err(|error| Failure::Failed(format!("cannot resolve {host}: {error}")))?;
         let address = addresses
             .next()
-            .ok_or_else(|| Failure::Failed(format!("{host} has no address")))?;
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+            .ok_or_else(|| Failure::Failed(format!("cannot resolve {host}: it has no address")))?;
         Ok(Self {
             address,
             host: format!("{host}:{port}"),
-            path: path.into(),
+            path: url.path_and_query(),
         })
     }
 

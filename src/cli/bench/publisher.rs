@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::super::target::refusal;
+use super::super::target::error_text;
 use super::Clock;
 use super::stream::write_data;
 
@@ -176,7 +176,7 @@ fn read_answer(reader: &mut impl BufRead) -> io::Result<()> {
         Some(status) if status.starts_with('2') => Ok(()),
         status => {
             let status = status.unwrap_or_default();
-            let problem = format!("the server answered {status}: {}", refusal(&body));
+            let problem = format!("the server answered {status}: {}", error_text(&body));
             Err(io::Error::other(problem))
         }
     }
