@@ -1,4 +1,4 @@
-//! `serve --demo`: the time each second, and pets now and then.
+//! `serve --demo`: publishes the time and a random pet once a second.
 
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,14 +19,15 @@ const PETS: [(&str, &str, &[&str]); 2] = [
     ),
 ];
 
-/// Publishes on a thread of its own until the server has ended.
+/// Starts a thread that publishes until `ended` is disconnected.
 pub(super) fn start(publisher: &Publisher, ended: &Receiver<()>) -> JoinHandle<()> {
     let (publisher, ended) = (publisher.clone(), ended.clone());
-    std::thread::spawn(move || while publish_a_second(&publisher, &ended).is_some() {})
+    std::thread::spawn(move || while publish_for_a_second(&publisher, &ended).is_some() {})
 }
 
-/// Waits for the next full second and publishes the time, and a pet at some point before it; `None` when it is over.
-fn publish_a_second(publisher: &Publisher, ended: &Receiver<()>) -> Option<()> {
+/// Publishes a pet at a random time before the next full second, and the time at that second.
+/// `None` when the server has ended.
+fn publish_for_a_second(publisher: &Publisher, ended: &Receiver<()>) -> Option<()> {
     let to_next_second =
         Duration::from_nanos(1_000_000_000 - u64::from(since_epoch().subsec_nanos()));
     let random = since_epoch().subsec_nanos() as usize / 1_000;
@@ -47,14 +48,14 @@ fn wait(ended: &Receiver<()>, time: Duration) -> Option<()> {
     (ended.recv_timeout(time) == Err(RecvTimeoutError::Timeout)).then_some(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the demo's clock")]
+#[expect(clippy::disallowed_methods, reason = "the demo publishes the time")]
 fn since_epoch() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
 }
 
-/// The time in UTC, as `6:07:17 pm`.
+/// The time of day in UTC, in the form `6:07:17 pm`.
 fn time_of_day(seconds: u64) -> String {
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     let half = if hour < 12 { "am" } else { "pm" };
@@ -66,7 +67,7 @@ mod tests {
     use super::time_of_day;
 
     #[test]
-    fn the_time_is_told_as_clocks_do() {
+    fn the_time_of_day_has_twelve_hours() {
         for (seconds, time) in [
             (0, "12:00:00 am"),
             (43_200, "12:00:00 pm"),

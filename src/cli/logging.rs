@@ -1,4 +1,4 @@
-//! Logs, to standard error. What came from outside is escaped.
+//! Logs to standard error. Field values are quoted, so that they cannot forge lines.
 
 use std::io::{self, IsTerminal};
 
@@ -6,7 +6,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::options::{LogFormat, LogLevel};
 
-/// Sets up logging for this process.
+/// Sets the logger of this process.
 pub(super) fn start(format: LogFormat, level: LogLevel) {
     let level = match level {
         LogLevel::Off => LevelFilter::OFF,
@@ -19,7 +19,7 @@ pub(super) fn start(format: LogFormat, level: LogLevel) {
         .with_writer(io::stderr)
         .with_max_level(level)
         .with_target(false)
-        // Told on standard error, a failure to write there would be a panic, and the end of the server.
+        // A failed write to standard error must not be reported there: that would panic.
         .log_internal_errors(false);
     match format {
         LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).init(),

@@ -1,4 +1,4 @@
-//! The command line: what it takes, and the one line that says what was wrong.
+//! The command line: commands, usage errors and exit codes.
 
 mod bench;
 mod demo;
@@ -25,7 +25,7 @@ use options::{Given, Options};
 use publish::Publish;
 use subscribe::Subscribe;
 
-/// A broadcast server for Server-Sent Events, and what to use with it.
+/// A broadcast server for Server-Sent Events, with a client and a load generator.
 #[derive(Parser)]
 #[command(name = "fanfare", version, disable_help_subcommand = true)]
 struct Cli {
@@ -35,30 +35,34 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve event streams, and take events over HTTP.
+    /// Serve event streams and accept events over HTTP.
     ///
-    /// Every option is a flag, a variable and a key of the file, in this order of precedence: `--max-lag 4MiB`,
-    /// `FANFARE_MAX_LAG=4MiB`, and `max-lag: 4MiB` in YAML or `max-lag = "4MiB"` in TOML. Durations are written `500ms`, `15s`, `5m`, `1h`;
-    /// sizes `64KiB`, `1MiB`, `1GiB`, or a number of bytes.
+    /// Each option is a flag, an environment variable and a key of the configuration file:
+    /// `--max-lag 4MiB`, `FANFARE_MAX_LAG=4MiB`, and `max-lag: 4MiB` in YAML or
+    /// `max-lag = "4MiB"` in TOML. A flag takes precedence over a variable, and a variable over the
+    /// file. Durations have a unit: `500ms`, `15s`, `5m` or `1h`. Sizes are `64KiB`, `1MiB`, `1GiB`
+    /// or a number of bytes.
     Serve(Box<Serve>),
-    /// Publish an event, or each line of standard input.
+    /// Publish one event, or one event per line of standard input.
     Publish(Publish),
-    /// Receive the events of namespaces, or of any event stream.
+    /// Print the events of namespaces, or of any event stream.
     ///
-    /// A lost connection is made again; what happens is told on standard error. Ends with 0 when it has all it was asked for or is
-    /// interrupted, and with 1 when the server refuses it.
+    /// Reconnects when the connection is lost and reports that on standard error. The exit code is
+    /// 0 when all requested events have arrived or on an interrupt, and 1 when the server rejects
+    /// the request.
     Subscribe(Subscribe),
-    /// Put a load of readers and publishers on a server and measure how it does.
+    /// Measure a server under a load of subscribers and publishers.
     ///
-    /// Every event carries its number, so that loss, doubles and disorder are seen, and the time at which it was due, so that a
-    /// server that makes publishers wait does not look faster for it. Ends with 1 unless every event came, once and in order.
+    /// Each event carries its number, so that lost, duplicated and reordered events are detected,
+    /// and the time at which it was due, so that a server that delays publishers does not appear
+    /// faster. The exit code is 1 unless every event arrived once and in order.
     Bench(Box<Bench>),
-    /// Say whether a configuration file is right, and if not, what is wrong with it.
+    /// Check a configuration file.
     CheckConfig {
-        /// A file that ends in .yaml, .yml or .toml
+        /// The file, which ends in .yaml, .yml or .toml
         file: PathBuf,
     },
-    /// Write a completion script for a shell to standard output.
+    /// Print a completion script for a shell.
     Completions {
         /// The shell
         shell: Shell,
@@ -67,43 +71,45 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Serve {
-    /// Read options from this file: .yaml, .yml or .toml
+    /// Configuration file, which ends in .yaml, .yml or .toml
     #[arg(long, env = "FANFARE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     options: Given,
 }
 
-/// What ends the program before its time: one line, and an exit code.
+/// Why a command failed: one line for standard error, and an exit code.
 #[derive(Debug)]
 enum Failure {
-    /// It was asked for what cannot be: exit code 2.
+    /// The command line or the configuration is invalid. Exit code 2.
     Usage(String),
-    /// What it was asked for did not work: exit code 1.
+    /// The command could not do what it was asked to do. Exit code 1.
     Failed(String),
 }
 
 /// Runs the program with the arguments of this process.
 pub(crate) fn run() -> ExitCode {
-    let (message, code) = match parse().and_then(carry_out) {
+    let (message, code) = match parse().and_then(execute) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(message)) => (message, 2),
         Err(Failure::Failed(message)) => (message, 1),
     };
-    tell(&message);
+    report(&message);
     ExitCode::from(code)
 }
 
-/// Says something on standard error: one line, whatever a name in it is made of. Nobody is left to tell when that is gone.
-fn tell(message: &str) {
+/// Prints one line on standard error, with control characters replaced. Ignores write errors, as
+/// they cannot be reported anywhere.
+fn report(message: &str) {
     let line = message.replace(char::is_control, "\u{fffd}");
     let _ = writeln!(io::stderr(), "fanfare: {line}");
 }
 
-/// Says once that the user wants the program to end; a second time ends it.
+/// Returns a channel that receives a message on the first SIGTERM or SIGINT. The second signal ends
+/// the program.
 fn interruption() -> Result<Receiver<()>, Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("cannot handle signals: {error}")))?;
     let (sender, interrupted) = bounded(1);
     std::thread::spawn(move || {
         for _ in signals.forever() {
@@ -124,7 +130,8 @@ fn parse() -> Result<Command, Failure> {
         }
         Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             Err(Failure::Usage(
-                "a command is missing: serve, publish, subscribe, bench, check-config or completions; --help tells more"
+                "a command is required: serve, publish, subscribe, bench, check-config or completions; \
+                 see --help"
                     .into(),
             ))
         }
@@ -132,7 +139,7 @@ fn parse() -> Result<Command, Failure> {
     }
 }
 
-/// The first sentence of an error, and where the wrong value came from if no flag was given.
+/// The first sentence of an error, with the environment variable if the value came from one.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
@@ -145,17 +152,15 @@ fn one_line(error: &clap::Error) -> String {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return line;
     };
-    let option = argument.split_whitespace().next();
-    match option
-        .and_then(|flag| flag.strip_prefix("--"))
-        .and_then(variable_of)
-    {
+    let flag = argument.split_whitespace().next();
+    let option = flag.and_then(|flag| flag.strip_prefix("--"));
+    match option.and_then(variable_of) {
         Some(variable) => format!("{line} (from {variable})"),
         None => line,
     }
 }
 
-/// The variable that an option has its value from: none if a flag gave it, or no variable is set.
+/// The environment variable that set an option. `None` if a flag or the file set it.
 fn variable_of(option: &str) -> Option<String> {
     let flag = format!("--{option}");
     let given = std::env::args_os().any(|argument| {
@@ -168,7 +173,7 @@ fn variable_of(option: &str) -> Option<String> {
     (!given && std::env::var_os(&variable).is_some()).then_some(variable)
 }
 
-/// A variable with a slip in its name would otherwise be a setting that silently is not made.
+/// Rejects unknown variables that start with `FANFARE_`, so that a misspelt one is not ignored.
 fn refuse_unknown_variables() -> Result<(), Failure> {
     let mut command = Cli::command();
     command.build();
@@ -192,8 +197,9 @@ fn refuse_unknown_variables() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a variable is one that Kubernetes sets in every container for a service called `fanfare`, or `fanfare-…`:
-/// `FANFARE_SERVICE_HOST`, `FANFARE_PORT=tcp://…`, `FANFARE_PORT_8001_TCP_ADDR` and their like.
+/// Whether Kubernetes sets this variable in containers for a service named `fanfare` or
+/// `fanfare-…`, as in `FANFARE_SERVICE_HOST`, `FANFARE_PORT=tcp://…` and
+/// `FANFARE_PORT_8001_TCP_ADDR`.
 fn is_service_link(name: &str, value: &str) -> bool {
     let of_one_port = name
         .split("_PORT_")
@@ -205,7 +211,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
         || name.ends_with("_PORT") && value.contains("://")
 }
 
-fn carry_out(command: Command) -> Result<(), Failure> {
+fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => {
             refuse_unknown_variables()?;
@@ -228,7 +234,7 @@ fn carry_out(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Writes to standard output. Whoever closed it wants no more, which is no failure.
+/// Writes to standard output. A closed pipe is not an error: the reader wants no more.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -236,5 +242,30 @@ fn print(text: &str) -> Result<(), Failure> {
             "cannot write to standard output: {error}"
         ))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn service_links_of_kubernetes_are_recognized() {
+        for (name, value, expected) in [
+            ("FANFARE_SERVICE_HOST", "10.0.0.1", true),
+            ("FANFARE_WEB_SERVICE_PORT_HTTP", "8001", true),
+            ("FANFARE_PORT", "tcp://10.0.0.1:8001", true),
+            ("FANFARE_PORT_8001_TCP_ADDR", "10.0.0.1", true),
+            ("FANFARE_PORT", "8001", false),
+            ("FANFARE_PORT_NAME", "x", false),
+            ("FANFARE_MAX_LAGG", "7", false),
+        ] {
+            assert_eq!(is_service_link(name, value), expected, "{name}={value}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use fanfare::config::Span;
 use serde::Serialize;
 
 use super::target::{self, Target};
-use super::{Failure, interruption, tell};
+use super::{Failure, interruption, report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Subscribe {
@@ -95,12 +95,12 @@ fn copy(
                 }
                 written += 1;
             }
-            Next::Update(Update::Open) => tell(&format!("connected to {url}")),
+            Next::Update(Update::Open) => report(&format!("connected to {url}")),
             Next::Update(Update::Lost { error, wait }) => {
                 let seconds = wait.as_secs_f64();
-                tell(&format!("{url}: {error}; again in {seconds:.1} s"));
+                report(&format!("{url}: {error}; again in {seconds:.1} s"));
             }
-            Next::Update(Update::Gap(gap)) => tell(&format!(
+            Next::Update(Update::Gap(gap)) => report(&format!(
                 "events after {} may be missing: {}",
                 gap.last_event_id, gap.reason
             )),

@@ -46,7 +46,7 @@ fn what_is_wrong_is_said_in_one_line() {
     let total = file(folder.path(), "total.yaml", "history-total: 1MiB\n");
     let ini = file(folder.path(), "a.ini", "");
     let rows: &[(&[&str], i32, &[&str])] = &[
-        (&[], 2, &["a command is missing"]),
+        (&[], 2, &["a command is required"]),
         (&["sevre"], 2, &["sevre"]),
         (&["serve", "--max-lagg", "3"], 2, &["--max-lagg"]),
         (
