@@ -1,4 +1,4 @@
-//! `fanfare serve`.
+//! `fanfare serve`: runs the server, logs what it does, and ends it on signals.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,10 +15,10 @@ use signal_hook::iterator::Signals;
 use super::options::Options;
 use super::{Failure, demo, logging, print};
 
-/// How long a server may take to end at once before the program ends without it.
-const AT_ONCE: Duration = Duration::from_secs(1);
+/// How long the program waits for the server after a second signal.
+const FORCED_END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends the program.
 pub(super) fn serve(options: &Options) -> Result<(), Failure> {
     let config = &options.config;
     logging::start(options.log_format, options.log_level);
@@ -53,34 +53,37 @@ pub(super) fn serve(options: &Options) -> Result<(), Failure> {
     print(&format!("fanfare listening on http://{address}\n"))?;
     if demo.is_some() {
         tracing::info!(
-            "publishing a demo: curl -N http://{address}/subscribe/time or http://{address}/subscribe/pets"
+            "publishing demo events; try curl -N http://{address}/subscribe/time or \
+             http://{address}/subscribe/pets"
         );
     }
     let run = server.run();
     drop::<Sender<()>>(ended);
-    tracing::info!("ended");
+    tracing::info!("the server has ended");
     run.map_err(|error| Failure::Failed(format!("the event loop failed: {error}")))
 }
 
-/// Connections are descriptors; the limit that programs start with is low for the sake of very old ones.
+/// Raises the descriptor limit to the maximum. Each connection takes a descriptor, and the default
+/// limit is low.
 pub(super) fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!("the descriptor limit stays as it is: {error}");
+        tracing::debug!("cannot raise the descriptor limit: {error}");
     }
 }
 
 fn log_access(config: &Config, address: &SocketAddr) {
     match config.publish_access(address) {
-        PublishAccess::Token => tracing::info!("publishing over HTTP needs the publish token"),
+        PublishAccess::Token => tracing::info!("publishing over HTTP requires the publish token"),
         PublishAccess::Open => tracing::warn!(
             "publishing over HTTP is open to everyone on this machine: no publish token is set"
         ),
         PublishAccess::Closed => {
             tracing::warn!(
-                "publishing over HTTP is closed: {address} is no loopback address and no publish token is set"
+                "publishing over HTTP is closed: {address} is not a loopback address \
+                 and no publish token is set"
             );
         }
     }
@@ -88,17 +91,19 @@ fn log_access(config: &Config, address: &SocketAddr) {
 
 fn log_admin_access(config: &Config, address: &SocketAddr, own: Option<SocketAddr>) {
     match config.admin_access(address) {
-        AdminAccess::Off => tracing::info!("the status page and the metrics are turned off"),
+        AdminAccess::Off => tracing::info!("the status page and the metrics are disabled"),
         AdminAccess::Token => {
-            tracing::info!("the status page and the metrics need the admin token")
+            tracing::info!("the status page and the metrics require the admin token")
         }
         AdminAccess::Open => tracing::warn!(
-            "the status page and the metrics are open to everyone on this machine: no admin token is set"
+            "the status page and the metrics are open to everyone on this machine: \
+             no admin token is set"
         ),
         AdminAccess::Closed => {
             let address = own.unwrap_or(*address);
             tracing::warn!(
-                "the status page and the metrics are closed: {address} is no loopback address and no admin token is set"
+                "the status page and the metrics are closed: {address} is not a loopback address \
+                 and no admin token is set"
             );
         }
     }
@@ -114,7 +119,7 @@ fn log_connect(info: &ConnectionInfo) {
         id = info.id,
         peer = peer(info),
         namespaces,
-        "event stream began"
+        "event stream started"
     );
 }
 
@@ -141,13 +146,14 @@ fn log_disconnect(info: &ConnectionInfo, reason: DisconnectReason) {
 fn peer(info: &ConnectionInfo) -> String {
     match info.peer {
         None => "this process".into(),
-        // That of a client behind a proxy, or a masked one.
+        // The address of a client of a proxy, or a masked address, has no port.
         Some(peer) if peer.port() == 0 => peer.ip().to_string(),
         Some(peer) => peer.to_string(),
     }
 }
 
-/// Namespaces have no control characters; both formats of the log quote what else there is.
+/// The namespaces, separated by spaces. They have no control characters, and both log formats quote
+/// the rest.
 fn names(info: &ConnectionInfo) -> String {
     info.namespaces
         .iter()
@@ -156,23 +162,24 @@ fn names(info: &ConnectionInfo) -> String {
         .join(" ")
 }
 
-/// The first signal drains, the second ends the server at once, and if that is in vain, the program.
+/// Drains the server on the first signal. The second signal ends the server at once, and the
+/// program even if the server does not end.
 fn end_on_signals(handle: Handle, grace: Duration, has_ended: Receiver<()>) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("cannot handle signals: {error}")))?;
     std::thread::spawn(move || {
         let mut grace = Some(grace);
         for _ in signals.forever() {
             match grace.take() {
                 Some(grace) => {
                     tracing::info!(
-                        "draining for {grace:?} at the most; a second signal ends it at once"
+                        "draining for at most {grace:?}; a second signal ends the server at once"
                     );
                     handle.shutdown(grace);
                 }
                 None => {
                     handle.shutdown(Duration::ZERO);
-                    let _ = has_ended.recv_timeout(AT_ONCE);
+                    let _ = has_ended.recv_timeout(FORCED_END_TIMEOUT);
                     let _ = std::io::stderr().flush();
                     std::process::exit(0);
                 }

@@ -1,4 +1,4 @@
-//! `fanfare subscribe`.
+//! `fanfare subscribe`: prints the events of a stream.
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
@@ -12,44 +12,44 @@ use super::{Failure, interruption, report};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Subscribe {
-    /// Namespaces of the server, or the full URL of any event stream
+    /// Namespaces of the server, or the URL of one event stream
     #[arg(required = true, value_name = "NAMESPACE")]
     namespaces: Vec<String>,
     #[command(flatten)]
     target: Target,
-    /// How events are written
+    /// How to print events
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
-    /// Begin after the event with this ID
+    /// Start after the event with this ID
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
-    /// End after this many events
+    /// Stop after this many events
     #[arg(long, value_name = "COUNT")]
     count: Option<u64>,
-    /// End after this time, such as 500ms, 30s or 5m; a failure if there is a count that was not reached
+    /// Stop after this time, such as 500ms, 30s or 5m; the exit code is 1 if --count is not reached
     #[arg(long, value_name = "DURATION")]
     timeout: Option<Span>,
 }
 
-/// How events are written.
+/// How events are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// The data alone
+    /// Only the data
     Text,
-    /// A JSON object a line: {"id":…,"event":…,"data":…}
+    /// One JSON object per line: {"id":…,"event":…,"data":…}
     Json,
-    /// An event stream, as a server would send it
+    /// An event stream, as a server sends it
     Raw,
 }
 
-/// What comes next.
+/// What the command handles next.
 enum Next {
     Update(Update),
-    TimeIsUp,
+    Timeout,
     Interrupted,
 }
 
-/// Writes events as they come, and tells on standard error what else happens.
+/// Prints events as they arrive, and reports everything else on standard error.
 pub(super) fn subscribe(options: &Subscribe) -> Result<(), Failure> {
     let url = options.target.stream(&options.namespaces)?;
     let mut source = EventSource::builder(&url);
@@ -62,59 +62,46 @@ pub(super) fn subscribe(options: &Subscribe) -> Result<(), Failure> {
     let source = source
         .spawn()
         .map_err(|error| Failure::Usage(error.to_string()))?;
-    let mut out = Out::new(options.format);
+    let mut out = Printer::new(options.format);
     let result = copy(options, &url, source.receiver(), &mut out);
     match out.writer.flush() {
         Ok(()) => result,
-        Err(error) => unwritten(&error).and(result),
+        Err(error) => write_failure(&error).and(result),
     }
 }
 
+/// Prints events until the count or the time is reached, or the stream or the program ends.
 fn copy(
     options: &Subscribe,
     url: &str,
     updates: &Receiver<Update>,
-    out: &mut Out,
+    out: &mut Printer,
 ) -> Result<(), Failure> {
     let interrupted = interruption()?;
     let timeout = options.timeout.map_or_else(never, |span| after(span.0));
-    let mut written = 0;
-    while options.count.is_none_or(|count| written < count) {
-        let next = match next_at_once(updates, &interrupted, &timeout) {
+    let mut printed = 0;
+    while options.count.is_none_or(|count| printed < count) {
+        let next = match try_next(updates, &interrupted, &timeout) {
             Some(next) => next,
-            // Nothing more for now: what was written so far must not wait.
+            // There is nothing to handle now, so what was printed must not wait.
             None => match out.writer.flush() {
-                Ok(()) => next(updates, &interrupted, &timeout),
-                Err(error) => return unwritten(&error),
+                Ok(()) => wait_for_next(updates, &interrupted, &timeout),
+                Err(error) => return write_failure(&error),
             },
         };
         match next {
             Next::Update(Update::Event(event)) => {
                 if let Err(error) = out.event(&event) {
-                    return unwritten(&error);
+                    return write_failure(&error);
                 }
-                written += 1;
+                printed += 1;
             }
-            Next::Update(Update::Open) => report(&format!("connected to {url}")),
-            Next::Update(Update::Lost { error, wait }) => {
-                let seconds = wait.as_secs_f64();
-                report(&format!("{url}: {error}; again in {seconds:.1} s"));
-            }
-            Next::Update(Update::Gap(gap)) => report(&format!(
-                "events after {} may be missing: {}",
-                gap.last_event_id, gap.reason
-            )),
-            Next::Update(Update::Closed(mut error)) => {
-                if let Error::Status { body, .. } = &mut error {
-                    *body = target::error_text(body);
-                }
-                return Err(Failure::Failed(format!("{url}: {error}")));
-            }
-            Next::Update(_) => {}
+            Next::Update(Update::Closed(error)) => return Err(closed(url, error)),
+            Next::Update(update) => report_update(url, &update),
             Next::Interrupted => return Ok(()),
-            Next::TimeIsUp => {
+            Next::Timeout => {
                 return options.count.map_or(Ok(()), |count| {
-                    let problem = format!("{written} of {count} events came in time");
+                    let problem = format!("only {printed} of {count} events arrived in time");
                     Err(Failure::Failed(problem))
                 });
             }
@@ -123,7 +110,30 @@ fn copy(
     Ok(())
 }
 
-fn next_at_once<T>(
+fn report_update(url: &str, update: &Update) {
+    match update {
+        Update::Open => report(&format!("connected to {url}")),
+        Update::Lost { error, wait } => {
+            let seconds = wait.as_secs_f64();
+            report(&format!("{url}: {error}; reconnecting in {seconds:.1} s"));
+        }
+        Update::Gap(gap) => report(&format!(
+            "events after {} may be missing: {}",
+            gap.last_event_id, gap.reason
+        )),
+        _ => {}
+    }
+}
+
+fn closed(url: &str, mut error: Error) -> Failure {
+    if let Error::Status { body, .. } = &mut error {
+        *body = target::error_text(body);
+    }
+    Failure::Failed(format!("{url}: {error}"))
+}
+
+/// What can be handled without waiting. Interrupts and the timeout take precedence over updates.
+fn try_next<T>(
     updates: &Receiver<Update>,
     interrupted: &Receiver<()>,
     timeout: &Receiver<T>,
@@ -131,22 +141,26 @@ fn next_at_once<T>(
     if interrupted.try_recv().is_ok() {
         Some(Next::Interrupted)
     } else if timeout.try_recv().is_ok() {
-        Some(Next::TimeIsUp)
+        Some(Next::Timeout)
     } else {
         updates.try_recv().ok().map(Next::Update)
     }
 }
 
-fn next<T>(updates: &Receiver<Update>, interrupted: &Receiver<()>, timeout: &Receiver<T>) -> Next {
+fn wait_for_next<T>(
+    updates: &Receiver<Update>,
+    interrupted: &Receiver<()>,
+    timeout: &Receiver<T>,
+) -> Next {
     select! {
         recv(updates) -> update => update.map_or(Next::Interrupted, Next::Update),
         recv(interrupted) -> _ => Next::Interrupted,
-        recv(timeout) -> _ => Next::TimeIsUp,
+        recv(timeout) -> _ => Next::Timeout,
     }
 }
 
-/// Whoever closed standard output wants no more, which is no failure.
-fn unwritten(error: &io::Error) -> Result<(), Failure> {
+/// The result of a failed write. A closed pipe is not an error: the reader wants no more.
+fn write_failure(error: &io::Error) -> Result<(), Failure> {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Ok(());
     }
@@ -155,10 +169,10 @@ fn unwritten(error: &io::Error) -> Result<(), Failure> {
     )))
 }
 
-struct Out {
+struct Printer {
     writer: BufWriter<StdoutLock<'static>>,
     format: Format,
-    /// What comes from outside must not command a terminal.
+    /// Control characters in data are replaced on a terminal, as they could control it.
     is_terminal: bool,
 }
 
@@ -169,7 +183,7 @@ struct Json<'a> {
     data: &'a str,
 }
 
-impl Out {
+impl Printer {
     fn new(format: Format) -> Self {
         Self {
             writer: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
@@ -187,8 +201,12 @@ impl Out {
                 self.writer.write_all(b"\n")
             }
             Format::Text if self.is_terminal => {
-                let commands = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-                writeln!(self.writer, "{}", event.data.replace(commands, "\u{fffd}"))
+                let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+                writeln!(
+                    self.writer,
+                    "{}",
+                    event.data.replace(is_control, "\u{fffd}")
+                )
             }
             Format::Text => {
                 self.writer.write_all(event.data.as_bytes())?;
@@ -209,7 +227,8 @@ impl Out {
         }
     }
 
-    /// One line of an event stream. A reader strips one space after the colon, so a value that begins with one needs another.
+    /// Prints one line of an event stream. Readers strip one space after the colon, so a value that
+    /// starts with a space gets another.
     fn line(&mut self, field: &str, value: &str) -> io::Result<()> {
         let space = if value.starts_with(' ') { " " } else { "" };
         writeln!(self.writer, "{field}:{space}{value}")

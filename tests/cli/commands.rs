@@ -375,7 +375,7 @@ fn time_runs_out() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
     assert!(
-        stderr.ends_with("fanfare: 0 of 3 events came in time\n"),
+        stderr.ends_with("fanfare: only 0 of 3 events arrived in time\n"),
         "{stderr}"
     );
 }
@@ -418,7 +418,7 @@ fn it_comes_back_to_a_server_that_was_killed() {
     Process::start(&mut server.publish(&["/a", "before"])).output();
     assert_eq!(subscribed.line(), "before\n");
     drop(server);
-    let told = read_until(&mut subscribed.stderr, "again in");
+    let told = read_until(&mut subscribed.stderr, "reconnecting in");
     assert!(told.contains("fanfare: http://"), "{told}");
     let server = serve(&["--addr", &address]);
     read_until(&mut subscribed.stderr, "connected to");
@@ -454,7 +454,7 @@ fn nothing_is_lost_when_either_side_is_killed() {
         }
         if round % 2 == 0 {
             drop(server);
-            read_until(&mut subscribed.stderr, "again in");
+            read_until(&mut subscribed.stderr, "reconnecting in");
             server = start(&address);
             read_until(&mut subscribed.stderr, "connected to");
         } else {
