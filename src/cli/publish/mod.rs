@@ -1,53 +1,54 @@
-//! `fanfare publish`.
+//! `fanfare publish`: publishes one event, or one event per line of standard input.
 
-use std::io::{self, BufRead, BufReader, Read, Stdin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+mod early_response;
+mod lines;
+
 use std::time::Duration;
 
 use fanfare::Namespace;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use ureq::config::Config;
 use ureq::http::{Request, Response};
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
-};
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, AsSendBody, Body, SendBody};
 
 use super::target::{self, Target};
 use super::{Failure, print};
+use early_response::EarlyResponse;
+use lines::{LineTemplate, Lines};
 
-/// How long the server may take for its answer.
+/// How long the server may take to respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to look for an answer that comes before all is sent.
-const EARLY_RESPONSE_POLL: Duration = Duration::from_millis(1);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Publish {
-    /// The namespace; with --ndjson each line names its own
+    /// Namespace to publish to; with --ndjson, each line has its own
     #[arg(required_unless_present = "ndjson", conflicts_with = "ndjson")]
     namespace: Option<String>,
-    /// The data, empty by default; - reads standard input, one event a line
+    /// Data of the event, empty by default; - reads one event per line from standard input
     #[arg(allow_negative_numbers = true, conflicts_with = "ndjson")]
     data: Option<String>,
     #[command(flatten)]
     target: Target,
-    /// The event type
+    /// Event type
     #[arg(long, value_name = "TYPE", conflicts_with = "ndjson")]
     event: Option<String>,
-    /// The event's ID
+    /// Event ID
     #[arg(long, value_name = "ID", conflicts_with = "ndjson")]
     id: Option<String>,
-    /// The reconnection time of those who receive it, in milliseconds
+    /// Reconnection time for the subscribers that receive the event, in milliseconds
     #[arg(long, value_name = "MS", conflicts_with = "ndjson")]
     retry: Option<u64>,
-    /// Read standard input, one event a line, as JSON: {"namespace":…,"data":…,"event":…,"id":…,"retry":…}
+    /// Read one event per line from standard input, each a JSON object:
+    /// {"namespace":…,"data":…,"event":…,"id":…,"retry":…}
     #[arg(long)]
     ndjson: bool,
 }
 
-/// What the server says of events that it was sent.
+/// The body of a response to `POST /publish`. A single event sets `id` and `subscribers`, a request
+/// of several lines `published`, an error `error` and perhaps `line`.
 #[derive(Debug, Default, Deserialize)]
 struct PublishReply {
     id: Option<String>,
@@ -57,19 +58,18 @@ struct PublishReply {
     published: Option<u64>,
 }
 
-/// Publishes one event, or all that come on standard input.
+/// Publishes one event, or all events of standard input.
 pub(super) fn publish(options: &Publish) -> Result<(), Failure> {
     match (&options.namespace, options.data.as_deref()) {
         (Some(namespace), Some("-")) => {
             if options.id.is_some() {
-                let problem = "an ID is one event's: --id does not go with -";
+                let problem = "--id cannot be used with -, as no two events may have the same ID";
                 return Err(Failure::Usage(problem.into()));
             }
-            let template = LineEvent {
+            let template = LineTemplate {
                 namespace: target::parse_namespace(namespace)?.as_str().into(),
                 event: options.event.clone(),
                 retry: options.retry,
-                data: "",
             };
             publish_lines(options, Some(template))
         }
@@ -84,33 +84,37 @@ pub(super) fn publish(options: &Publish) -> Result<(), Failure> {
 
 fn publish_one(options: &Publish, namespace: &Namespace, data: &str) -> Result<(), Failure> {
     let mut url = options.target.endpoint("publish", namespace)?;
+    url.push_str(&query(options));
+    let agent = Agent::new_with_config(config(&url)?);
+    let reply = post(&agent, &options.target, &url, "text/plain", data)?;
+    if let Some(error) = reply.error {
+        return Err(Failure::Failed(format!("{url}: {error}")));
+    }
+    let id = reply.id.map_or_else(String::new, |id| format!(" as {id}"));
+    let subscribers = count(reply.subscribers.unwrap_or(0), "subscriber");
+    print(&format!("published{id} to {subscribers}\n"))
+}
+
+/// The query of a request that publishes one event, with its `?` if it is not empty.
+fn query(options: &Publish) -> String {
     let retry = options.retry.map(|ms| ms.to_string());
-    let query = [
+    let parameters = [
         ("event", &options.event),
         ("id", &options.id),
         ("retry", &retry),
     ];
-    let set = query
-        .iter()
-        .filter_map(|(name, value)| Some((name, value.as_ref()?)));
-    for (index, (name, value)) in set.enumerate() {
-        let separator = if index == 0 { '?' } else { '&' };
-        url.push_str(&format!(
-            "{separator}{name}={}",
-            target::percent_encode(value)
-        ));
+    let mut query = String::new();
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            let separator = if query.is_empty() { '?' } else { '&' };
+            let value = target::percent_encode(value);
+            query.push_str(&format!("{separator}{name}={value}"));
+        }
     }
-    let agent = Agent::new_with_config(config(&url)?);
-    let reply = post(&agent, &options.target, &url, "text/plain", data)?;
-    if let Some(refusal) = reply.error {
-        return Err(Failure::Failed(format!("{url}: {refusal}")));
-    }
-    let id = reply.id.map_or_else(String::new, |id| format!(" as {id}"));
-    let subscribers = counted(reply.subscribers.unwrap_or(0), "subscriber");
-    print(&format!("published{id} to {subscribers}\n"))
+    query
 }
 
-fn publish_lines(options: &Publish, template: Option<LineEvent<'static>>) -> Result<(), Failure> {
+fn publish_lines(options: &Publish, template: Option<LineTemplate>) -> Result<(), Failure> {
     let url = options.target.endpoint("publish", &Namespace::root())?;
     let url = url.trim_end_matches('/');
     let early_response = EarlyResponse::default();
@@ -119,30 +123,30 @@ fn publish_lines(options: &Publish, template: Option<LineEvent<'static>>) -> Res
         DefaultConnector::new().chain(early_response.clone()),
         DefaultResolver::default(),
     );
-    let mut lines = Lines {
-        input: BufReader::with_capacity(64 << 10, io::stdin()),
-        template,
-        early_response,
-        encoded: Vec::new(),
-        count: 0,
-        problem: None,
-    };
+    let mut lines = Lines::new(template, early_response);
     let body = SendBody::from_reader(&mut lines);
-    let reply = match post(&agent, &options.target, url, "application/x-ndjson", body) {
-        Err(Failure::Failed(problem)) if lines.count > 0 => {
-            let sent = counted(lines.count, "line");
-            let problem = format!("{problem}; how much was published of {sent} is not known");
+    let reply = post(&agent, &options.target, url, "application/x-ndjson", body);
+    let (sent, problem) = lines.finish();
+    let reply = match reply {
+        Err(Failure::Failed(error)) if sent > 0 => {
+            let sent = count(sent, "line");
+            let problem = format!("{error}; it is unknown how many of {sent} were published");
             return Err(Failure::Failed(problem));
         }
         reply => reply?,
     };
-    let published = counted(reply.published.unwrap_or(0), "event");
-    match (reply.error, reply.line, lines.problem) {
+    lines_result(url, reply, problem)
+}
+
+/// The result of a request of several lines. `problem` is why reading standard input ended early.
+fn lines_result(url: &str, reply: PublishReply, problem: Option<String>) -> Result<(), Failure> {
+    let published = count(reply.published.unwrap_or(0), "event");
+    match (reply.error, reply.line, problem) {
         (Some(error), Some(line), _) => Err(Failure::Failed(format!(
             "line {line} was refused: {error}; published {published} before it, and none after"
         ))),
-        (Some(refusal), None, _) => Err(Failure::Failed(format!(
-            "{url}: {refusal}; nothing was published"
+        (Some(error), None, _) => Err(Failure::Failed(format!(
+            "{url}: {error}; nothing was published"
         ))),
         (_, _, Some(problem)) => Err(Failure::Failed(format!(
             "{problem}; published {published} before it, and none after"
@@ -151,12 +155,13 @@ fn publish_lines(options: &Publish, template: Option<LineEvent<'static>>) -> Res
     }
 }
 
-fn counted(count: u64, what: &str) -> String {
+/// A number with its noun, such as `2 events`.
+fn count(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
+    format!("{count} {noun}{plural}")
 }
 
-fn config(url: &str) -> Result<ureq::config::Config, Failure> {
+fn config(url: &str) -> Result<Config, Failure> {
     let url = target::parse_url(url)?;
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
@@ -185,198 +190,78 @@ fn post(
         .body(body)
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let reply = match agent.run(request) {
-        Ok(response) => reply_of(response),
+        Ok(mut response) => read_reply(&mut response),
+        // Without the prefix `io: ` of `ureq`.
         Err(ureq::Error::Io(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     reply.map_err(|problem| Failure::Failed(format!("{url}: {problem}")))
 }
 
-/// The server's answer. A refusal of a line, or of the request before any, is an answer too; any other refusal is a failure.
-fn reply_of(mut response: Response<Body>) -> Result<PublishReply, String> {
+/// Reads the reply to a request.
+///
+/// # Errors
+/// If the status leaves open whether events were published. An error that names a line, or a status
+/// that refuses the whole request, is a reply.
+fn read_reply(response: &mut Response<Body>) -> Result<PublishReply, String> {
     let status = response.status().as_u16();
     let text = response.body_mut().read_to_string().unwrap_or_default();
     let reply: PublishReply = serde_json::from_str(&text).unwrap_or_default();
     if status == 200 || reply.line.is_some() {
         return Ok(reply);
     }
-    let refusal = format!(
-        "the server answered {status}: {}",
-        target::error_text(&text)
-    );
+    let text = target::error_text(&text);
+    let error = format!("the server answered {status}: {text}");
     if matches!(status, 401 | 403 | 404 | 405 | 415) {
         return Ok(PublishReply {
-            error: Some(refusal),
+            error: Some(error),
             ..PublishReply::default()
         });
     }
-    Err(refusal)
+    Err(error)
 }
 
-/// The JSON form of a line.
-#[derive(Debug, Serialize)]
-struct LineEvent<'a> {
-    namespace: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry: Option<u64>,
-    data: &'a str,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Standard input as a body of NDJSON, as it comes.
-struct Lines {
-    input: BufReader<Stdin>,
-    /// What each line is the data of; without one, lines are events as they are.
-    template: Option<LineEvent<'static>>,
-    early_response: EarlyResponse,
-    /// Bytes of the body that are yet to be sent.
-    encoded: Vec<u8>,
-    /// Lines read.
-    count: u64,
-    /// Why reading ended before the end.
-    problem: Option<String>,
-}
-
-impl Lines {
-    /// Reads and encodes a line; `false` if there is none.
-    fn take_line(&mut self) -> io::Result<bool> {
-        let mut line = Vec::new();
-        match self.input.read_until(b'\n', &mut line) {
-            Ok(0) => return Ok(false),
-            Ok(_) => {}
-            Err(error) => {
-                self.problem = Some(format!("cannot read standard input: {error}"));
-                return Ok(false);
-            }
+    #[test]
+    fn a_number_has_its_noun_in_singular_or_plural() {
+        for (number, expected) in [(0, "0 events"), (1, "1 event"), (2, "2 events")] {
+            assert_eq!(count(number, "event"), expected);
         }
-        self.count += 1;
-        let Some(template) = &self.template else {
-            self.encoded.append(&mut line);
-            if !self.encoded.ends_with(b"\n") {
-                self.encoded.push(b'\n');
-            }
-            return Ok(true);
+    }
+
+    #[test]
+    fn an_error_says_how_much_was_published() {
+        let reply = |error: Option<&str>, line| PublishReply {
+            error: error.map(Into::into),
+            line,
+            published: line.map(|line| line - 1),
+            ..PublishReply::default()
         };
-        let line = line.strip_suffix(b"\n").unwrap_or(&line);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Ok(data) = str::from_utf8(line) else {
-            self.problem = Some(format!("line {} is not UTF-8", self.count));
-            return Ok(false);
-        };
-        let event = LineEvent {
-            namespace: template.namespace.clone(),
-            event: template.event.clone(),
-            retry: template.retry,
-            data,
-        };
-        serde_json::to_writer(&mut self.encoded, &event)?;
-        self.encoded.push(b'\n');
-        Ok(true)
-    }
-}
-
-impl Read for Lines {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.early_response.is_set() {
-            return Ok(0);
-        }
-        // All lines that are there already go together; none waits for one that is yet to come.
-        while self.problem.is_none()
-            && self.encoded.len() < buffer.len()
-            && (self.encoded.is_empty() || self.input.buffer().contains(&b'\n'))
-        {
-            if !self.take_line()? {
-                break;
-            }
-        }
-        let count = self.encoded.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&self.encoded[..count]);
-        self.encoded.drain(..count);
-        Ok(count)
-    }
-}
-
-/// Set once the server has answered, though all is not yet sent: it refused a line, and takes no more.
-///
-/// As a link in the chain of connectors, it looks for an answer before each write, and passes over writes that are in vain, so that
-/// the answer is read rather than lost to a failed write.
-#[derive(Debug, Clone, Default)]
-struct EarlyResponse(Arc<AtomicBool>);
-
-impl EarlyResponse {
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl<In: Transport> Connector<In> for EarlyResponse {
-    type Out = EarlyResponseTransport<In>;
-
-    fn connect(
-        &self,
-        _: &ConnectionDetails<'_>,
-        chained: Option<In>,
-    ) -> Result<Option<Self::Out>, ureq::Error> {
-        let early_response = self.clone();
-        Ok(chained.map(|inner| EarlyResponseTransport {
-            inner,
-            early_response,
-        }))
-    }
-}
-
-#[derive(Debug)]
-struct EarlyResponseTransport<In> {
-    inner: In,
-    early_response: EarlyResponse,
-}
-
-impl<In: Transport> Transport for EarlyResponseTransport<In> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.inner.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        let brief = NextTimeout {
-            after: EARLY_RESPONSE_POLL.into(),
-            ..timeout
-        };
-        if !self.early_response.is_set() && matches!(self.inner.await_input(brief), Ok(true)) {
-            self.early_response.set();
-        }
-        if self.early_response.is_set() {
-            return Ok(());
-        }
-        match self.inner.transmit_output(amount, timeout) {
-            Err(ureq::Error::Io(error)) if is_cut(&error) => {
-                self.early_response.set();
-                Ok(())
-            }
-            result => result,
+        for (reply, problem, expected) in [
+            (
+                reply(Some("bad"), Some(3)),
+                None,
+                "line 3 was refused: bad; published 2 events before it, and none after",
+            ),
+            (
+                reply(Some("bad"), None),
+                None,
+                "http://a: bad; nothing was published",
+            ),
+            (
+                reply(None, Some(2)),
+                Some("line 2 is not UTF-8"),
+                "line 2 is not UTF-8; published 1 event before it, and none after",
+            ),
+        ] {
+            let result = lines_result("http://a", reply, problem.map(Into::into));
+            assert!(
+                matches!(&result, Err(Failure::Failed(text)) if text == expected),
+                "{result:?}"
+            );
         }
     }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        self.inner.await_input(timeout)
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.inner.is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        self.inner.is_tls()
-    }
-}
-
-fn is_cut(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-    )
 }
