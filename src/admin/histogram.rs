@@ -1,9 +1,9 @@
-//! Histograms whose bounds are powers of two: counting is a shift and two additions.
+//! Histograms whose bounds are powers of two, so that counting is a shift and two additions.
 
-/// Bounds: 0, 1, 2, 4 and so on up to 16,384.
+/// Number of bounds: 0, 1, 2, 4 and so on up to 16,384.
 const BOUNDS: usize = 16;
 
-/// How often what was counted was in which range.
+/// Counts values by range. Each range ends at a bound, which it includes; the last has no end.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Histogram {
     counts: [u64; BOUNDS + 1],
@@ -21,17 +21,17 @@ impl Histogram {
         self.sum += value;
     }
 
-    /// All values together.
+    /// The sum of all values.
     pub(crate) fn sum(&self) -> u64 {
         self.sum
     }
 
-    /// How many values.
+    /// The number of all values.
     pub(crate) fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The ranges: the largest value in each, `None` for the last, and how many values are in it and in none before.
+    /// The bound of each range, `None` for the last, and the number of values in that range alone.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
         let bound = |index: usize| match index {
             0 => Some(0),
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_counted_at_the_least_bound_that_is_not_below_it() {
+    fn a_value_is_counted_at_the_lowest_bound_that_is_not_below_it() {
         for (value, bound) in [
             (0, Some(0)),
             (1, Some(1)),

@@ -1,10 +1,12 @@
-//! What is shown of a server, its connections and its namespaces, as JSON.
+//! The JSON of the server, its connections and its namespaces.
+//!
+//! `admin-ui/openapi.yaml` describes the fields. Times without a unit in their name are Unix seconds.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The server: what `status.json` and the page's own events begin with.
+/// The server's counters: the data of the page's events, and the first part of `status.json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusJson<'a> {
     pub(crate) node: &'a str,
@@ -34,7 +36,7 @@ pub(crate) struct StatusJson<'a> {
     pub(crate) turns: LoopJson,
 }
 
-/// The event loop.
+/// The load of the event loop.
 #[derive(Debug, Serialize)]
 pub(crate) struct LoopJson {
     pub(crate) busy_ms: u64,
@@ -71,7 +73,7 @@ pub(crate) struct NamespaceJson<'a> {
     pub(crate) children: usize,
 }
 
-/// What the page has to know before it shows anything.
+/// What the page needs to know before it can show anything: `session.json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct SessionJson {
     pub(crate) login: bool,
@@ -81,5 +83,5 @@ pub(crate) struct SessionJson {
 
 /// The JSON of a value of this module.
 pub(crate) fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("these values have no keys other than text")
+    serde_json::to_string(value).expect("the maps of this module have text as keys")
 }

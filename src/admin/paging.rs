@@ -1,4 +1,4 @@
-//! Pages of long lists: which rows a request wants, and finding them without sorting all there are.
+//! Pages of long lists: the query of a request, and finding its rows without sorting the whole list.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -7,56 +7,40 @@ use crate::http::Reject;
 use crate::http::request::decimal;
 use crate::http::route::{decode_form, query_pairs};
 
-/// Rows that one answer has at the most.
-const LIMIT_MOST: usize = 1_000;
+/// Maximum number of rows in one response.
+const MAX_LIMIT: usize = 1_000;
 
-/// The rows that a request asks for, and their order.
+/// The query of a list: which rows to return, and their order. `S` names a column.
 #[derive(Debug)]
 pub(crate) struct ListQuery<S> {
     pub(crate) limit: usize,
     pub(crate) offset: usize,
     pub(crate) sort: S,
     pub(crate) descending: bool,
-    /// In lower case; empty for all rows.
+    /// Text to search for, in lower case; empty for all rows.
     pub(crate) filter: String,
 }
 
 impl<S: Copy> ListQuery<S> {
-    /// Reads a query. `sorts` are the columns there are, by name; the first is the order by default.
+    /// Parses the query of a URL. `columns` are the columns to sort by, with their names; the first
+    /// is the default. Unknown parameters are ignored.
     ///
     /// # Errors
-    /// 400 for what is no number, and for a column that is none.
-    pub(crate) fn parse(query: &str, sorts: &[(&str, S)]) -> Result<Self, Reject> {
+    /// 400 for an invalid number or column.
+    pub(crate) fn parse(query: &str, columns: &[(&str, S)]) -> Result<Self, Reject> {
         let mut parsed = Self {
             limit: 100,
             offset: 0,
-            sort: sorts[0].1,
+            sort: columns[0].1,
             descending: false,
             filter: String::new(),
         };
         for pair in query_pairs(query) {
             let (key, value) = pair?;
             match key.as_str() {
-                "limit" => {
-                    parsed.limit = number(value)
-                        .filter(|&limit| limit <= LIMIT_MOST)
-                        .ok_or_else(|| {
-                            Reject::bad(format!("limit is no number up to {LIMIT_MOST}"))
-                        })?;
-                }
-                "offset" => {
-                    parsed.offset =
-                        number(value).ok_or_else(|| Reject::bad("offset is no number"))?;
-                }
-                "sort" => {
-                    let value = decode_form(value)?;
-                    let name = value.strip_prefix('-').unwrap_or(&value);
-                    parsed.descending = name.len() < value.len();
-                    let found = sorts.iter().find(|(sort, _)| *sort == name);
-                    parsed.sort = found
-                        .ok_or_else(|| Reject::bad("there is no such column to sort by"))?
-                        .1;
-                }
+                "limit" => parsed.limit = limit(value)?,
+                "offset" => parsed.offset = offset(value)?,
+                "sort" => (parsed.sort, parsed.descending) = sort(&decode_form(value)?, columns)?,
                 "filter" => parsed.filter = decode_form(value)?.to_lowercase(),
                 _ => {}
             }
@@ -64,17 +48,17 @@ impl<S: Copy> ListQuery<S> {
         Ok(parsed)
     }
 
-    /// Whether one of these texts has what is looked for, in whatever case.
+    /// Whether one of these texts contains the filter, in upper or lower case.
     pub(crate) fn matches<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> bool {
         let has = |text: &str| text.to_lowercase().contains(&self.filter);
         self.filter.is_empty() || texts.into_iter().any(has)
     }
 
-    /// Takes the rows of the page out of as many as are offered.
+    /// An empty page for this query.
     pub(crate) fn page<T>(&self) -> Page<T> {
         Page {
             first: BinaryHeap::new(),
-            most: self.offset.saturating_add(self.limit),
+            capacity: self.offset.saturating_add(self.limit),
             offset: self.offset,
             descending: self.descending,
             matched: 0,
@@ -82,31 +66,53 @@ impl<S: Copy> ListQuery<S> {
     }
 }
 
-fn number(value: &str) -> Option<usize> {
+fn limit(value: &str) -> Result<usize, Reject> {
+    integer(value)
+        .filter(|&limit| limit <= MAX_LIMIT)
+        .ok_or_else(|| Reject::bad(format!("limit must be an integer from 0 to {MAX_LIMIT}")))
+}
+
+fn offset(value: &str) -> Result<usize, Reject> {
+    integer(value).ok_or_else(|| Reject::bad("offset must be an integer of at least 0"))
+}
+
+fn integer(value: &str) -> Option<usize> {
     decimal(value.as_bytes()).and_then(|number| usize::try_from(number).ok())
 }
 
-/// What rows are sorted by; in one list all of the same kind.
+/// The column of this name, and whether `-` in front asks for descending order.
+fn sort<S: Copy>(value: &str, columns: &[(&str, S)]) -> Result<(S, bool), Reject> {
+    let name = value.strip_prefix('-').unwrap_or(value);
+    let found = columns.iter().find(|(column, _)| *column == name);
+    let (_, column) = found.ok_or_else(|| {
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        Reject::bad(format!("sort must be one of {}", names.join(", ")))
+    })?;
+    Ok((*column, name.len() < value.len()))
+}
+
+/// The value a row is sorted by. All rows of a list have the same variant.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SortKey {
     Number(u64),
     Text(Box<str>),
 }
 
-/// The first rows of those that were offered, up to the end of the page.
+/// A page under construction: the first rows of those offered so far, up to the end of the page.
 ///
-/// A heap with the last of them on top: a row costs a comparison, or a few if it is among the first so far, and in the end only the page itself
-/// is put in order. So a list of any length can be gone through in small steps.
+/// A heap keeps the last of these rows on top. A row costs one comparison, or a few if it belongs to
+/// the first rows so far, and only the page itself is sorted. This allows a list of any length to be
+/// walked in small steps.
 #[derive(Debug)]
 pub(crate) struct Page<T> {
     first: BinaryHeap<Row<T>>,
-    most: usize,
+    capacity: usize,
     offset: usize,
     descending: bool,
     pub(crate) matched: usize,
 }
 
-/// A row, in the order of the query; rows that are alike come by number.
+/// A row, compared in the order of the query. Rows with equal sort keys are ordered by number.
 #[derive(Debug)]
 struct Row<T> {
     sort_key: SortKey,
@@ -142,7 +148,7 @@ impl<T> PartialEq for Row<T> {
 impl<T> Eq for Row<T> {}
 
 impl<T> Page<T> {
-    /// Offers a row; no two have the same number.
+    /// Offers a row. No two rows may have the same number.
     pub(crate) fn offer(&mut self, sort_key: SortKey, number: u64, row: T) {
         self.matched += 1;
         let row = Row {
@@ -151,7 +157,7 @@ impl<T> Page<T> {
             descending: self.descending,
             row,
         };
-        if self.first.len() < self.most {
+        if self.first.len() < self.capacity {
             self.first.push(row);
         } else if let Some(mut last) = self.first.peek_mut()
             && row < *last
@@ -160,7 +166,7 @@ impl<T> Page<T> {
         }
     }
 
-    /// The rows of the page with their numbers, the last one first.
+    /// The rows of the page with their numbers, last row first.
     pub(crate) fn into_rows(mut self) -> Vec<(u64, T)> {
         let count = self.first.len().saturating_sub(self.offset);
         let rows = std::iter::from_fn(|| self.first.pop()).take(count);
@@ -172,7 +178,7 @@ impl<T> Page<T> {
 mod tests {
     use super::*;
 
-    /// Every page of lists with many equal sort keys, beside sorting the whole.
+    /// Compares pages of a list with many equal sort keys with parts of the sorted list.
     #[test]
     fn a_page_is_a_part_of_the_sorted_list() {
         for descending in [false, true] {
@@ -223,7 +229,22 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_read_or_refused() {
+    fn a_filter_matches_part_of_a_text_in_any_case() {
+        for (filter, texts, expected) in [
+            ("", [].as_slice(), true),
+            ("a", &[], false),
+            ("agent", &["1", "An Agent"], true),
+            ("ü", &["Ü"], true),
+            ("agents", &["agent", "s"], false),
+        ] {
+            let query = ListQuery::parse(&format!("filter={filter}"), &[("id", ())]).unwrap();
+            let found = query.matches(texts.iter().copied());
+            assert_eq!(found, expected, "{filter} in {texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_parsed_or_refused() {
         let sorts = [("id", 1), ("lag", 2)];
         let parse = |query| ListQuery::parse(query, &sorts);
         let query = parse("limit=5&offset=7&sort=-lag&filter=A+%C3%9C&other=%zz").unwrap();
@@ -232,17 +253,22 @@ mod tests {
         let query = parse("").unwrap();
         assert_eq!((query.limit, query.offset, query.sort), (100, 0, 1));
         assert!(query.matches([]) && !query.descending);
-        for query in [
-            "limit=1001",
-            "limit=-1",
-            "limit=",
-            "offset=x",
-            "sort=",
-            "sort=--lag",
-            "sort=Id",
-            "filter=%ff",
+        let limit = "limit must be an integer from 0 to 1000";
+        let offset = "offset must be an integer of at least 0";
+        let sort = "sort must be one of id, lag";
+        for (query, message) in [
+            ("limit=1001", limit),
+            ("limit=-1", limit),
+            ("limit=", limit),
+            ("offset=x", offset),
+            ("offset=99999999999999999999", offset),
+            ("sort=", sort),
+            ("sort=--lag", sort),
+            ("sort=Id", sort),
         ] {
-            assert_eq!(parse(query).map(|_| ()).unwrap_err().status, 400, "{query}");
+            let error = parse(query).map(|_| ()).unwrap_err();
+            assert_eq!((error.status, &*error.message), (400, message), "{query}");
         }
+        assert_eq!(parse("filter=%ff").map(|_| ()).unwrap_err().status, 400);
     }
 }

@@ -263,7 +263,7 @@ impl Engine {
             Endpoint::Redirect => Response::empty(308).header("Location", "admin/"),
             Endpoint::Asset => {
                 let name = head.path().strip_prefix("/admin/");
-                let answer = name.and_then(|name| assets::answer(name, head));
+                let answer = name.and_then(|name| assets::asset(name, head));
                 answer.unwrap_or_else(|| Reject::not_found().into())
             }
             Endpoint::Session => self.session(head),
