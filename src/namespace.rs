@@ -53,6 +53,7 @@ pub struct NamespaceRef<'a>(&'a str);
 
 /// How long and how deep a namespace may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NamespaceLimits {
     /// Segments in one path; 16 by default.
     pub segments: usize,

@@ -86,6 +86,7 @@ fn log_access(config: &Config, address: &SocketAddr) {
                  and no publish token is set"
             );
         }
+        access => tracing::info!("publishing over HTTP: {access:?}"),
     }
 }
 
@@ -106,6 +107,7 @@ fn log_admin_access(config: &Config, address: &SocketAddr, own: Option<SocketAdd
                  and no admin token is set"
             );
         }
+        access => tracing::info!("the status page and the metrics: {access:?}"),
     }
     if config.admin != Admin::Off {
         let address = own.unwrap_or(*address);

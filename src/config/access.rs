@@ -1,4 +1,5 @@
-//! Who may publish and who may see the status: values made once at the start from the options and the bound addresses.
+//! Access to publishing and to the status page. It follows from the options and the addresses that the
+//! server is bound to, and is computed once at the start.
 
 use core::net::SocketAddr;
 
@@ -7,47 +8,50 @@ use super::Admin;
 use super::Config;
 use crate::loopback::is_loopback_address;
 
-/// Who may publish over HTTP.
+/// Which clients may publish over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PublishAccess {
-    /// Whoever shows the token.
+    /// Clients that send the token.
     Token,
-    /// Whoever reaches the server, which is bound to a loopback address.
+    /// All clients: there is no token, and the server is bound to loopback addresses only.
     Open,
-    /// Nobody: there is no token, and the server is bound to an address that others can reach.
+    /// No client: there is no token, and the server is bound to an address that is not loopback.
     Closed,
 }
 
-/// Who may see the status and the metrics, and disconnect.
+/// Which clients may see the status and the metrics, and disconnect subscribers.
 #[cfg(feature = "admin")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AdminAccess {
-    /// Whoever shows the token.
+    /// Clients that send the token.
     Token,
-    /// Whoever reaches the server, which is bound to a loopback address.
+    /// All clients: there is no token, and the status page is served on loopback addresses only.
     Open,
-    /// Nobody: there is no token, and the server is bound to an address that others can reach.
+    /// No client: there is no token, and the status page is served on an address that is not loopback.
     Closed,
-    /// Nobody: it is turned off.
+    /// No client: the option `admin` is `off`.
     Off,
 }
 
-/// What requests are checked against.
+/// The access that requests are checked against.
 #[derive(Debug, Clone, Copy)]
 pub struct Access {
-    /// Who may publish.
+    /// Which clients may publish.
     pub publish: PublishAccess,
-    /// Every address that the server is bound to is a loopback address.
+    /// Whether the server is bound to loopback addresses only.
     pub loopback: bool,
 }
 
 impl Config {
-    /// Who may publish over HTTP on a server that is bound to an address.
+    /// Which clients may publish over HTTP to a server that is bound to this address.
     pub fn publish_access(&self, bound: &SocketAddr) -> PublishAccess {
         self.access(std::slice::from_ref(bound)).publish
     }
 
-    /// Who may see the status and the metrics of a server that is bound to an address, or that serves them on one of their own.
+    /// Which clients may see the status and the metrics of a server that is bound to this address. With
+    /// [`Admin::At`], that address counts instead.
     #[cfg(feature = "admin")]
     pub fn admin_access(&self, bound: &SocketAddr) -> AdminAccess {
         let bound = match &self.admin {
@@ -62,7 +66,7 @@ impl Config {
         }
     }
 
-    /// What requests are checked against on a server that is bound to these addresses.
+    /// The access to a server that is bound to these addresses.
     pub(crate) fn access(&self, bound: &[SocketAddr]) -> Access {
         let loopback = bound.iter().all(is_loopback);
         let publish = match (&self.publish_token, loopback) {

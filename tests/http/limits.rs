@@ -89,11 +89,10 @@ fn a_stream_has_a_hundred_and_twenty_eight_namespaces() {
 
 #[test]
 fn a_namespace_has_its_segments_and_bytes() {
-    let configured = NamespaceLimits {
-        segments: 2,
-        segment_bytes: 3,
-        path_bytes: 6,
-    };
+    let mut configured = NamespaceLimits::default();
+    configured.segments = 2;
+    configured.segment_bytes = 3;
+    configured.path_bytes = 6;
     let usual = start(builder());
     let strict = start(builder().namespace_limits(configured));
     let long = "s".repeat(128);
