@@ -1,4 +1,4 @@
-//! What is set before a server runs: its options and its hooks.
+//! The builder of a server: its options, its hooks and its store.
 
 use std::fmt;
 #[cfg(feature = "disk")]
@@ -20,7 +20,13 @@ use crate::store::Fsync;
 use super::Server;
 use super::hooks::Hooks;
 
-/// Sets a server's options and hooks.
+/// Builds a [`Server`] with options and hooks.
+///
+/// Each option of [`Config`] has a setter of the same name. Options are checked by [`Builder::build`].
+///
+/// # Hooks
+/// Hooks run on the thread of the event loop, so every connection waits while one runs: a hook must not
+/// block. A hook that panics ends the server.
 ///
 /// ```
 /// use std::time::Duration;
@@ -30,6 +36,7 @@ use super::hooks::Hooks;
 /// # Ok::<(), fanfare::ConfigError>(())
 /// ```
 #[derive(Default)]
+#[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     config: Config,
     hooks: Hooks,
@@ -44,13 +51,13 @@ impl fmt::Debug for Builder {
 }
 
 impl Server {
-    /// A server to be configured first.
+    /// A builder for a server with other options than the defaults, or with hooks.
     pub fn builder() -> Builder {
         Builder::default()
     }
 }
 
-/// The setter of one option. What it takes depends on the kind of the option.
+/// Declares the setter of an option. Its argument depends on the kind of the option.
 macro_rules! setter {
     (OptionalCount $option:ident $_:ty) => {
         setter! { $option(value: usize) Some(value) }
@@ -94,6 +101,7 @@ macro_rules! setter {
     };
 }
 
+/// Declares the setters of all options.
 macro_rules! declare_setters {
     ($(
         $(#[doc = $doc:literal])*
@@ -111,7 +119,7 @@ macro_rules! declare_setters {
 with_options!(declare_setters);
 
 impl Builder {
-    /// Sets every option at once.
+    /// Replaces all options, also those that were set before.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
@@ -125,8 +133,8 @@ impl Builder {
         self
     }
 
-    /// Is asked what each request is for, before the server's own routes and whatever the method, `OPTIONS` aside. It runs on the event
-    /// loop's thread, so it must not wait: a response is one that is there already, or made in microseconds.
+    /// Sets the hook that decides about requests. It is called for every request but `OPTIONS`, before the
+    /// server's own routes.
     ///
     /// ```
     /// use fanfare::{Namespace, Routing, Server};
@@ -145,13 +153,14 @@ impl Builder {
         self
     }
 
-    /// Is told of each event stream that begins. It runs on the event loop's thread, so it must not wait.
+    /// Sets the hook that is called at the start of each event stream.
     pub fn on_connect(mut self, hook: impl FnMut(&ConnectionInfo) + Send + 'static) -> Self {
         self.hooks.on_connect = Some(Box::new(hook));
         self
     }
 
-    /// Is told of each connection that ended, event stream or not, and why. It runs on the event loop's thread, so it must not wait.
+    /// Sets the hook that is called at the end of each connection, with the reason. The connection need not
+    /// have been an event stream; see [`ConnectionInfo::is_stream`].
     pub fn on_disconnect(
         mut self,
         hook: impl FnMut(&ConnectionInfo, DisconnectReason) + Send + 'static,
@@ -160,22 +169,23 @@ impl Builder {
         self
     }
 
-    /// Keeps events in a store of the application's own, beyond the end of the process; see [`EventStore`]. `data_dir` is for the server's own.
+    /// Sets the store that keeps events across restarts. It replaces the server's own store, which is in the
+    /// directory `data_dir`.
     pub fn event_store(mut self, event_store: impl EventStore + 'static) -> Self {
         self.hooks.event_store = Some(Box::new(event_store));
         self
     }
 
-    /// Is told what an operator should know, such as that descriptors have run out. It runs on the event loop's thread.
+    /// Sets the hook that is called with messages for the operator, for example when no descriptors are left.
     pub fn on_warning(mut self, hook: impl FnMut(&str) + Send + 'static) -> Self {
         self.hooks.on_warning = Some(Box::new(hook));
         self
     }
 
-    /// Makes the server.
+    /// Checks the options and makes the server.
     ///
     /// # Errors
-    /// The first option that may not be as it is, by name.
+    /// The first invalid option; see [`Config::check`].
     pub fn build(self) -> Result<Server, ConfigError> {
         self.config.check()?;
         Ok(Server::with(self.config, self.hooks))

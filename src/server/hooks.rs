@@ -1,4 +1,4 @@
-//! The application's hooks and its own store.
+//! The parts of an application that the server calls: its hooks and its store of events.
 
 use crate::engine::RouteHook;
 use crate::status::{ConnectionInfo, DisconnectReason};
@@ -8,7 +8,7 @@ type ConnectHook = Box<dyn FnMut(&ConnectionInfo) + Send>;
 type DisconnectHook = Box<dyn FnMut(&ConnectionInfo, DisconnectReason) + Send>;
 type WarningHook = Box<dyn FnMut(&str) + Send>;
 
-/// What the application wants to be told, and asked.
+/// The hooks and the store of an application; each is optional.
 #[derive(Default)]
 pub(crate) struct Hooks {
     pub(crate) route: Option<RouteHook>,
@@ -19,6 +19,7 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
+    /// Passes a message to the warning hook.
     pub(crate) fn warn(&mut self, message: &str) {
         if let Some(hook) = &mut self.on_warning {
             hook(message);
