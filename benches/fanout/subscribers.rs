@@ -32,16 +32,26 @@ pub(crate) fn prepare_process() -> Result<()> {
     Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
-/// Runs a row once.
+/// Runs a row once, with its writer and its subscribers on a core each.
 pub(crate) fn run(row: &Row) -> Result<Measurement> {
+    let mut core = rustix::thread::CpuSet::new();
+    core.set(READER_CORE);
+    rustix::thread::sched_setaffinity(None, &core)?;
+    run_beside(row, Some(WRITER_CORE))
+}
+
+/// Runs a row once, shortened.
+pub(crate) fn run_short(row: &Row) -> Result<()> {
+    run_beside(&row.shortened(), None).map(drop)
+}
+
+/// Runs a row whose writer is on this core, or on any if the row is shortened.
+fn run_beside(row: &Row, writer_core: Option<usize>) -> Result<Measurement> {
     let index = ROWS
         .iter()
         .position(|other| other.name == row.name)
         .ok_or("no such row")?;
-    let mut writer = WriterProcess::start(index, WRITER_CORE)?;
-    let mut core = rustix::thread::CpuSet::new();
-    core.set(READER_CORE);
-    rustix::thread::sched_setaffinity(None, &core)?;
+    let mut writer = WriterProcess::start(index, writer_core)?;
     let bare = row.writer == Writer::Bare;
     // A bare loop hears no orders before all are connected.
     let before = if bare { None } else { Some(writer.usage()?) };

@@ -1,5 +1,7 @@
 //! The rows of the table: who writes what to whom.
 
+use std::time::Duration;
+
 use crate::frame::EventSubset;
 
 /// Who writes.
@@ -38,7 +40,7 @@ pub(crate) struct Row {
     pub(crate) frame: usize,
     /// Events a second; `None` is as many as go, 0 none.
     pub(crate) rate: Option<u32>,
-    pub(crate) seconds: u32,
+    pub(crate) duration: Duration,
     /// `write_budget`, or what the bare loop writes at once.
     pub(crate) budget: usize,
     pub(crate) queue_bytes: usize,
@@ -55,6 +57,17 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// The same with few subscribers and for a moment: to see that it runs.
+    pub(crate) fn shortened(&self) -> Self {
+        Self {
+            subscribers: self.subscribers.min(20),
+            duration: self.duration.min(Duration::from_millis(50)),
+            slow: self.slow.min(2),
+            history: self.history.min(100),
+            ..*self
+        }
+    }
+
     pub(crate) fn workload(&self) -> &str {
         self.name.split('/').next().unwrap_or_default()
     }
@@ -126,7 +139,7 @@ const SATURATED: Row = Row {
     layout: Layout::One,
     frame: 108,
     rate: None,
-    seconds: 2,
+    duration: Duration::from_secs(2),
     budget: 16 << 10,
     queue_bytes: 1 << 20,
     coalesce_ms: 0,
@@ -147,7 +160,7 @@ const MANY: Row = Row {
 };
 const STEADY: Row = Row {
     rate: Some(100),
-    seconds: 3,
+    duration: Duration::from_secs(3),
     ..SATURATED
 };
 const BUSY: Row = Row {
@@ -158,7 +171,7 @@ const LONE: Row = Row {
     subscribers: 10_000,
     rate: Some(1),
     // A few events decide, so there are more of them than elsewhere.
-    seconds: 10,
+    duration: Duration::from_secs(10),
     ..SATURATED
 };
 const LARGE: Row = Row {
@@ -170,7 +183,7 @@ const LARGE: Row = Row {
 const IDLE: Row = Row {
     subscribers: 15_000,
     rate: Some(0),
-    seconds: 0,
+    duration: Duration::ZERO,
     ..SATURATED
 };
 

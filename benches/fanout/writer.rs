@@ -85,7 +85,7 @@ impl Pacer {
         let start_ns = now_ns();
         Self {
             start_ns,
-            end_ns: start_ns + u64::from(row.seconds) * 1_000_000_000,
+            end_ns: start_ns + row.duration.as_nanos() as u64,
             period_ns: row.rate.map(|rate| 1_000_000_000 / u64::from(rate)),
             number: 0,
             most: row.count().unwrap_or(u64::MAX),
@@ -235,12 +235,23 @@ pub(crate) struct Usage {
 }
 
 impl WriterProcess {
-    /// Starts the writer of a row on a core.
-    pub(crate) fn start(row: usize, core: usize) -> Result<Self> {
-        let mut child = std::process::Command::new("taskset")
-            .args(["-c", &core.to_string()])
-            .arg(std::env::current_exe()?)
-            .args(["--writer", &row.to_string()])
+    /// Starts the writer of a row on a core, or on any with the row shortened.
+    pub(crate) fn start(row: usize, core: Option<usize>) -> Result<Self> {
+        let program = std::env::current_exe()?;
+        let mut command = match core {
+            Some(core) => {
+                let mut command = std::process::Command::new("taskset");
+                command.args(["-c", &core.to_string()]).arg(program);
+                command.args(["--writer", &row.to_string()]);
+                command
+            }
+            None => {
+                let mut command = std::process::Command::new(program);
+                command.args(["--writer", &row.to_string(), "--short"]);
+                command
+            }
+        };
+        let mut child = command
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .spawn()?;
