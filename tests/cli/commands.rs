@@ -581,7 +581,7 @@ fn a_load_on_any_server_sees_what_is_lost() {
     let (code, out, err) = feed(&mut command, b"");
     assert_eq!(code, Some(1), "{err}");
     assert!(
-        err.ends_with("fanfare: not every event came, once and in order\n"),
+        err.ends_with("fanfare: not every event arrived once and in order\n"),
         "{err}"
     );
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();

@@ -1,4 +1,4 @@
-//! Throughput and latency over time, as a picture.
+//! Draws throughput and latency over time.
 
 use std::error::Error;
 use std::fs::File;
@@ -8,28 +8,29 @@ use plotters::prelude::*;
 
 use super::results::{Sample, short, time};
 
+/// Width and height in pixels.
 const SIZE: (u32, u32) = (960, 640);
 
-/// A line of a chart: its name, its colour and what it shows of a sample.
+/// A line of a chart: its name, its colour, and the value of a sample.
 type Line = (&'static str, RGBColor, fn(&Sample) -> f64);
 
-const CALM_BLUE: RGBColor = RGBColor(31, 119, 180);
+const BLUE: RGBColor = RGBColor(31, 119, 180);
 const ORANGE: RGBColor = RGBColor(240, 140, 20);
-const CALM_RED: RGBColor = RGBColor(200, 40, 50);
+const RED: RGBColor = RGBColor(200, 40, 50);
 const GRID: RGBColor = RGBColor(224, 224, 224);
 
-const THROUGHPUT: [Line; 1] = [("all", CALM_BLUE, |sample| sample.per_second)];
+const THROUGHPUT: [Line; 1] = [("all", BLUE, |sample| sample.per_second)];
 const LATENCY: [Line; 3] = [
-    ("p50", CALM_BLUE, |sample| sample.latency.p50 as f64),
+    ("p50", BLUE, |sample| sample.latency.p50 as f64),
     ("p99", ORANGE, |sample| sample.latency.p99 as f64),
-    ("max", CALM_RED, |sample| sample.latency.max as f64),
+    ("max", RED, |sample| sample.latency.max as f64),
 ];
 
 /// Draws both charts into an SVG file.
 pub(super) fn draw(mut file: &File, samples: &[Sample]) -> Result<(), Box<dyn Error>> {
-    let until = samples.last().map_or(1.0, |sample| sample.at);
-    // Where nothing came there is no latency, which is not a latency of nothing.
-    let heard: Vec<Sample> = samples
+    let end = samples.last().map_or(1.0, |sample| sample.seconds);
+    // An interval without events has no latency, which differs from a latency of zero.
+    let with_latency: Vec<Sample> = samples
         .iter()
         .copied()
         .filter(|sample| sample.latency.max > 0)
@@ -42,7 +43,7 @@ pub(super) fn draw(mut file: &File, samples: &[Sample]) -> Result<(), Box<dyn Er
         chart(
             &upper,
             "events received per second",
-            until,
+            end,
             samples,
             &THROUGHPUT,
             short,
@@ -50,8 +51,8 @@ pub(super) fn draw(mut file: &File, samples: &[Sample]) -> Result<(), Box<dyn Er
         chart(
             &lower,
             "latency, from due to received",
-            until,
-            &heard,
+            end,
+            &with_latency,
             &LATENCY,
             time,
         )?;
@@ -64,7 +65,7 @@ pub(super) fn draw(mut file: &File, samples: &[Sample]) -> Result<(), Box<dyn Er
 fn chart(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     title: &str,
-    until: f64,
+    end: f64,
     samples: &[Sample],
     lines: &[Line],
     label: fn(f64) -> String,
@@ -79,17 +80,17 @@ fn chart(
         .margin_right(24)
         .x_label_area_size(36)
         .y_label_area_size(72)
-        .build_cartesian_2d(0.0..until, 0.0..most)?;
+        .build_cartesian_2d(0.0..end, 0.0..most)?;
     chart
         .configure_mesh()
         .x_desc("seconds")
-        .y_label_formatter(&|value| round(&label(*value)))
+        .y_label_formatter(&|value| trim_zeros(&label(*value)))
         .axis_style(BLACK.mix(0.4))
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
         .draw()?;
     for (_, colour, value) in lines {
-        let line = samples.iter().map(|sample| (sample.at, value(sample)));
+        let line = samples.iter().map(|sample| (sample.seconds, value(sample)));
         chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
     }
     if lines.len() > 1 {
@@ -98,18 +99,18 @@ fn chart(
     Ok(())
 }
 
-/// A figure without digits that say nothing: 4.5 ms for 4.50 ms.
-fn round(figure: &str) -> String {
-    match figure.split_once(' ') {
+/// Removes trailing zeros: `4.5 ms` for `4.50 ms`.
+fn trim_zeros(label: &str) -> String {
+    match label.split_once(' ') {
         Some((number, unit)) if number.contains('.') => {
             let number = number.trim_end_matches('0').trim_end_matches('.');
             format!("{number} {unit}")
         }
-        _ => figure.into(),
+        _ => label.into(),
     }
 }
 
-/// Names the lines beside the title, where they hide nothing.
+/// Names the lines next to the title.
 fn legend(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
     lines: &[Line],
@@ -130,8 +131,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_as_short_as_they_can_be() {
-        for (figure, label) in [
+    fn labels_have_no_trailing_zeros() {
+        for (label, expected) in [
             ("4.50 ms", "4.5 ms"),
             ("0.00 ", "0 "),
             ("50.00 k", "50 k"),
@@ -139,7 +140,7 @@ mod tests {
             ("200 k", "200 k"),
             ("500 µs", "500 µs"),
         ] {
-            assert_eq!(round(figure), label);
+            assert_eq!(trim_zeros(label), expected);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! A thread that publishes at a rate, each event with the time at which it was due.
+//! A thread that publishes at a fixed rate, each event with the time at which it was due.
 //!
-//! That time counts, and not when the event could at last be sent: a server that makes publishers wait would otherwise look faster
-//! for it (coordinated omission). Flat out, an event is due when it is made.
+//! Latency is measured from that time and not from when the event was sent. Otherwise a server that
+//! delays publishers would appear faster ("coordinated omission"). Without a rate, an event is due
+//! when it is created.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,29 +11,30 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::super::target::error_text;
-use super::Clock;
+use super::clock::Clock;
 use super::stream::write_data;
 
-/// Bytes that are sent at once at the most.
-const BATCH: usize = 32 << 10;
-/// How long the server may take to answer, and to take more.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes that one write sends at most, one event more or less.
+const BATCH_BYTES: usize = 32 << 10;
+/// How long connecting, a write and a response may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What one publisher is to do.
+/// What one publisher sends.
 #[derive(Debug, Clone)]
 pub(super) struct PublisherConfig {
     pub(super) address: SocketAddr,
     pub(super) method: PublishMethod,
-    /// The path of the one request of NDJSON.
+    /// The path of the request for [`PublishMethod::Lines`].
     pub(super) path: String,
-    /// `Host` and further headers.
+    /// The header lines of each request, `Host` among them.
     pub(super) headers: String,
     /// Its number among all publishers.
     pub(super) number: usize,
-    /// Where the events go, one after the other in turn: a namespace, or the path of a URL.
+    /// Where events go in turn: namespaces for [`PublishMethod::Lines`], or else paths.
     pub(super) targets: Vec<String>,
-    pub(super) size: usize,
-    /// Events a second; zero is flat out.
+    /// Bytes of data of an event.
+    pub(super) data_bytes: usize,
+    /// Events per second; zero is as fast as the server accepts them.
     pub(super) rate: f64,
     pub(super) clock: Clock,
 }
@@ -40,24 +42,24 @@ pub(super) struct PublisherConfig {
 /// How events are published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PublishMethod {
-    /// As NDJSON, all in one request.
+    /// All events as NDJSON in one request.
     Lines,
-    /// Each as the body of a POST.
+    /// Each event as the body of a POST request.
     Posts,
 }
 
-/// Publishes until `stop` ends; returns how many events went to each target.
+/// Publishes until `stop` is disconnected. Returns the number of events sent to each target.
 pub(super) fn run(config: &PublisherConfig, stop: &Receiver<()>) -> io::Result<Vec<u64>> {
-    let stream = TcpStream::connect_timeout(&config.address, PATIENCE)?;
+    let stream = TcpStream::connect_timeout(&config.address, TIMEOUT)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     let mut reader = BufReader::new(&stream);
     let published = publish(config, stop, &stream, &mut reader);
     match published {
-        // A server that takes no more may have said why.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => match read_answer(&mut reader) {
-            Err(refusal) if refusal.kind() == ErrorKind::Other => Err(refusal),
+        // A server that closes the connection may have responded first.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => match read_response(&mut reader) {
+            Err(response) if response.kind() == ErrorKind::Other => Err(response),
             _ => Err(error),
         },
         published => published,
@@ -71,7 +73,7 @@ fn publish(
     reader: &mut impl BufRead,
 ) -> io::Result<Vec<u64>> {
     let mut sent = vec![0_u64; config.targets.len()];
-    let mut batch = Vec::with_capacity(2 * BATCH);
+    let mut batch = Vec::with_capacity(2 * BATCH_BYTES);
     let mut count = 0_u64;
     if config.method == PublishMethod::Lines {
         let PublisherConfig { path, headers, .. } = config;
@@ -84,7 +86,7 @@ fn publish(
     while wait_until(config, start_us, count, stop) {
         let now_us = config.clock.now_us();
         batch.clear();
-        while batch.len() < BATCH && due_us(config, start_us, count, now_us) <= now_us {
+        while batch.len() < BATCH_BYTES && due_us(config, start_us, count, now_us) <= now_us {
             let due = due_us(config, start_us, count, now_us);
             let target = (count % config.targets.len() as u64) as usize;
             add(config, &mut batch, target, sent[target], due);
@@ -102,18 +104,18 @@ fn publish(
             }
             PublishMethod::Posts => {
                 writer.write_all(&batch)?;
-                read_answer(reader)?;
+                read_response(reader)?;
             }
         }
     }
     if config.method == PublishMethod::Lines {
         writer.write_all(b"0\r\n\r\n")?;
-        read_answer(reader)?;
+        read_response(reader)?;
     }
     Ok(sent)
 }
 
-/// When an event is due.
+/// The time at which an event is due.
 fn due_us(config: &PublisherConfig, start_us: u64, count: u64, now_us: u64) -> u64 {
     if config.rate == 0.0 {
         return now_us;
@@ -121,7 +123,7 @@ fn due_us(config: &PublisherConfig, start_us: u64, count: u64, now_us: u64) -> u
     start_us + (count as f64 * 1e6 / config.rate) as u64
 }
 
-/// Waits for the next event to be due; `false` when it is over.
+/// Waits until the next event is due. `false` if the load has ended.
 fn wait_until(config: &PublisherConfig, start_us: u64, count: u64, stop: &Receiver<()>) -> bool {
     let now_us = config.clock.now_us();
     let wait_us = due_us(config, start_us, count, now_us).saturating_sub(now_us);
@@ -136,12 +138,18 @@ fn add(config: &PublisherConfig, batch: &mut Vec<u8>, target: usize, sequence: u
             batch.extend_from_slice(b"{\"namespace\":\"");
             batch.extend_from_slice(name.as_bytes());
             batch.extend_from_slice(b"\",\"data\":\"");
-            write_data(batch, config.number, sequence, due_us, config.size);
+            write_data(batch, config.number, sequence, due_us, config.data_bytes);
             batch.extend_from_slice(b"\"}\n");
         }
         PublishMethod::Posts => {
-            let mut data = Vec::with_capacity(config.size);
-            write_data(&mut data, config.number, sequence, due_us, config.size);
+            let mut data = Vec::with_capacity(config.data_bytes);
+            write_data(
+                &mut data,
+                config.number,
+                sequence,
+                due_us,
+                config.data_bytes,
+            );
             let (headers, length) = (&config.headers, data.len());
             let head = format!(
                 "POST {name} HTTP/1.1\r\n{headers}Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
@@ -152,8 +160,11 @@ fn add(config: &PublisherConfig, batch: &mut Vec<u8>, target: usize, sequence: u
     }
 }
 
-/// Reads an answer, which must be one of success.
-fn read_answer(reader: &mut impl BufRead) -> io::Result<()> {
+/// Reads a response.
+///
+/// # Errors
+/// If its status does not mean success, an error of the kind [`ErrorKind::Other`].
+fn read_response(reader: &mut impl BufRead) -> io::Result<()> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if reader.read_line(&mut head)? == 0 {
@@ -201,23 +212,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_to_its_end_and_no_further() {
+    fn a_response_is_read_to_its_end_and_no_further() {
         let mut three: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc\
             HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nA;b=c\r\n0123\r\n\r\n89\r\n0\r\n\r\n\
             HTTP/1.1 204 No\r\n\r\n";
         for _ in 0..3 {
-            read_answer(&mut three).unwrap();
+            read_response(&mut three).unwrap();
         }
         assert!(three.is_empty());
         let mut refused: &[u8] = b"HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nwho?";
-        let error = read_answer(&mut refused).unwrap_err().to_string();
+        let error = read_response(&mut refused).unwrap_err().to_string();
         assert!(error.ends_with("401: who?"), "{error}");
         let mut cut: &[u8] = b"HTTP/1.1 200 OK\r\n";
-        assert!(read_answer(&mut cut).is_err());
+        assert!(read_response(&mut cut).is_err());
     }
 
     #[test]
-    fn events_are_due_at_even_times() {
+    fn events_are_due_at_regular_times() {
         let mut config = PublisherConfig {
             address: ([127, 0, 0, 1], 1).into(),
             method: PublishMethod::Posts,
@@ -225,7 +236,7 @@ mod tests {
             headers: String::new(),
             number: 0,
             targets: vec!["/a".into()],
-            size: 0,
+            data_bytes: 0,
             rate: 4.0,
             clock: Clock::start(),
         };

@@ -1,4 +1,4 @@
-//! What a load came to: as a table, as JSON, and over time.
+//! The results of a load: as a table, as JSON, and over time.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use super::worker::Interval;
 
-/// The figures of a load. Latency is from when an event was due to be published to when it was read.
+/// The results of a load. Latency is the time from when an event was due to when it was read.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Results {
     pub(super) connections: usize,
-    /// Connections that were not made, or ended before the load did; slow readers are not among them.
+    /// Connections that failed, or that the server ended before the load. Slow readers do not count.
     pub(super) disconnected: usize,
-    /// What the first of these failed of.
+    /// Why the first of these failed.
     pub(super) problem: Option<String>,
-    /// Slow readers that the server cut.
+    /// Slow readers that the server disconnected.
     pub(super) slow_cut: usize,
     pub(super) published: u64,
     pub(super) received: u64,
@@ -42,7 +42,7 @@ pub(super) struct Latency {
 }
 
 impl Latency {
-    pub(super) fn of(histogram: &Histogram<u64>) -> Self {
+    pub(super) fn new(histogram: &Histogram<u64>) -> Self {
         Self {
             min: histogram.min(),
             mean: (histogram.mean() * 10.0).round() / 10.0,
@@ -55,38 +55,38 @@ impl Latency {
     }
 }
 
-/// One interval of the load, for the plot.
+/// The results of one interval, for the plot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
-    /// The interval's end, in seconds from the start.
-    pub(super) at: f64,
+    /// The end of the interval, in seconds since publishing started.
+    pub(super) seconds: f64,
     pub(super) per_second: f64,
     pub(super) latency: Latency,
 }
 
 impl Sample {
-    pub(super) fn of(interval: &Interval, at: Duration, length: Duration) -> Self {
+    pub(super) fn new(interval: &Interval, end: Duration, length: Duration) -> Self {
         Self {
-            at: at.as_secs_f64(),
+            seconds: end.as_secs_f64(),
             per_second: interval.counters.events as f64 / length.as_secs_f64(),
-            latency: Latency::of(&interval.latency_us),
+            latency: Latency::new(&interval.latency_us),
         }
     }
 }
 
 impl Results {
-    /// Whether every reader that was to keep up got every event, once and in order.
+    /// Checks that every reader, slow ones aside, received every event once and in order.
     ///
     /// # Errors
-    /// What went wrong.
-    pub(super) fn verdict(&self) -> Result<(), String> {
+    /// The first problem.
+    pub(super) fn check(&self) -> Result<(), String> {
         if self.disconnected > 0 {
             let (count, all) = (self.disconnected, self.connections);
-            let problem = self.problem.as_deref().unwrap_or("no answer");
+            let problem = self.problem.as_deref().unwrap_or("no response");
             return Err(format!("{count} of {all} connections failed: {problem}"));
         }
         if self.lost + self.duplicated + self.out_of_order > 0 {
-            return Err("not every event came, once and in order".into());
+            return Err("not every event arrived once and in order".into());
         }
         Ok(())
     }
@@ -131,7 +131,7 @@ impl Results {
     }
 }
 
-/// A number with at most four digits and a unit.
+/// A number with three to five characters and the prefix of a unit, such as `1.23 k`.
 pub(super) fn short(number: f64) -> String {
     let (scaled, unit) = match number {
         n if n >= 1e9 => (n / 1e9, " G"),
@@ -145,7 +145,7 @@ pub(super) fn short(number: f64) -> String {
     }
 }
 
-/// A time given in microseconds.
+/// A time in microseconds with a unit, such as `1.50 ms`.
 pub(super) fn time(us: f64) -> String {
     match us {
         us if us >= 1e6 => format!("{:.2} s", us / 1e6),
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_short() {
+    fn numbers_and_times_have_units() {
         for (number, text) in [
             (0.0, "0.00 "),
             (12.345, "12.35 "),
@@ -176,9 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn one_event_too_few_or_too_many_is_not_clean() {
+    fn one_event_too_few_or_too_many_is_an_error() {
         let clean = Results::default();
-        assert_eq!(clean.verdict(), Ok(()));
+        assert_eq!(clean.check(), Ok(()));
         for spoil in [
             |results: &mut Results| results.lost = 1,
             |results: &mut Results| results.duplicated = 1,
@@ -187,7 +187,7 @@ mod tests {
         ] {
             let mut results = clean.clone();
             spoil(&mut results);
-            assert!(results.verdict().is_err());
+            assert!(results.check().is_err());
         }
     }
 }

@@ -1,17 +1,19 @@
-//! One event stream of the load: from the bytes of its response to the checks of what it carries.
+//! Checks one event stream of a load, from the bytes of the response on.
 //!
-//! Made for millions of events a second, so it decodes no more than it must: it finds the data lines that the load's publishers
-//! wrote, each `data:@<publisher> <sequence number> <time> …`, and counts empty lines that end an event for all others.
+//! It must keep up with millions of events per second, so it does not decode them. It looks for the
+//! data lines that the publishers of the load write, `data:@<publisher> <sequence> <time> …`, and
+//! counts all other events by the empty lines that end them.
 
 use std::mem;
 
 use memchr::memchr;
 
-/// Bytes that the head of a response, and a line that matters here, may have.
-const MAX_HEAD: usize = 64 << 10;
-const MARK: &[u8] = b"data:@";
+/// The maximum size of the head of a response. Of a longer line, only this much is kept.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+/// How a data line of a publisher of the load starts.
+const LOAD_PREFIX: &[u8] = b"data:@";
 
-/// What the streams of one worker have brought.
+/// Events by what the check found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) events: u64,
@@ -20,23 +22,32 @@ pub(super) struct Counters {
     pub(super) out_of_order: u64,
 }
 
-/// Where in its response a stream is.
+impl Counters {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.out_of_order += other.out_of_order;
+    }
+}
+
+/// How much of the response has arrived, and how its body is framed.
 #[derive(Debug)]
 enum Body {
-    /// Its head has not come in full.
+    /// The head so far, which is not complete.
     Head(Vec<u8>),
     Plain,
     Chunked(Chunk),
 }
 
-/// Where in the framing of chunks.
+/// The position in a chunked body (RFC 9112, section 7.1).
 #[derive(Debug)]
 enum Chunk {
-    /// In a chunk's size, which so far is this.
+    /// In the size of a chunk; the size so far.
     Size(usize),
-    /// In the rest of a size's line.
+    /// In the rest of the line with the size.
     Extension(usize),
-    /// In its data, of which this is yet to come.
+    /// In the data; the number of bytes that are missing.
     Data(usize),
     /// In the line end after the data.
     LineEnd,
@@ -45,12 +56,12 @@ enum Chunk {
 #[derive(Debug)]
 pub(super) struct StreamChecker {
     body: Body,
-    /// The beginning of a line whose end has not come.
+    /// The start of a line that is not complete.
     line: Vec<u8>,
-    /// The event at hand has a data line, and it was the load's.
+    /// Whether the current event has a data line.
     has_data: bool,
-    /// The sequence number that is due next, for each publisher.
-    due: Vec<u64>,
+    /// The next sequence number of each publisher.
+    next: Vec<u64>,
 }
 
 impl StreamChecker {
@@ -59,27 +70,28 @@ impl StreamChecker {
             body: Body::Head(Vec::new()),
             line: Vec::new(),
             has_data: false,
-            due: vec![0; publishers],
+            next: vec![0; publishers],
         }
     }
 
-    /// Whether its head has come, and it is an event stream.
+    /// Whether the head is complete. If so, it is that of an event stream.
     pub(super) fn is_open(&self) -> bool {
         !matches!(self.body, Body::Head(_))
     }
 
-    /// Takes what came; `latency` is told the time that each of the load's events carries.
+    /// Checks the next bytes of the response. Calls `on_event` with the time that each event of the
+    /// load carries.
     ///
     /// # Errors
-    /// Why the response is no event stream.
+    /// Why the response is not an event stream.
     pub(super) fn take(
         &mut self,
         bytes: &[u8],
         counters: &mut Counters,
-        latency: &mut impl FnMut(u64),
+        on_event: &mut impl FnMut(u64),
     ) -> Result<(), String> {
         let Body::Head(head) = &mut self.body else {
-            return self.take_body(bytes, counters, latency);
+            return self.take_body(bytes, counters, on_event);
         };
         head.extend_from_slice(bytes);
         let Some((body, length)) = parse_head(head)? else {
@@ -87,19 +99,19 @@ impl StreamChecker {
         };
         let rest = head.split_off(length);
         self.body = body;
-        self.take_body(&rest, counters, latency)
+        self.take_body(&rest, counters, on_event)
     }
 
     fn take_body(
         &mut self,
         mut bytes: &[u8],
         counters: &mut Counters,
-        latency: &mut impl FnMut(u64),
+        on_event: &mut impl FnMut(u64),
     ) -> Result<(), String> {
         let mut chunk = match &mut self.body {
             Body::Chunked(chunk) => mem::replace(chunk, Chunk::LineEnd),
             _ => {
-                self.take_lines(bytes, counters, latency);
+                self.take_lines(bytes, counters, on_event);
                 return Ok(());
             }
         };
@@ -110,15 +122,15 @@ impl StreamChecker {
                 (Chunk::Size(size), digit) => {
                     let digit = char::from(digit)
                         .to_digit(16)
-                        .ok_or("its chunks are broken")?;
-                    let size = size.checked_mul(16).ok_or("a chunk is too large")?;
+                        .ok_or("a chunk size is not hexadecimal")?;
+                    let size = size.checked_mul(16).ok_or("a chunk size is too large")?;
                     Chunk::Size(size + digit as usize)
                 }
                 (Chunk::Extension(size), b'\n') => Chunk::Data(size),
                 (Chunk::Extension(size), _) => Chunk::Extension(size),
                 (Chunk::Data(left), _) => {
                     used = left.min(bytes.len());
-                    self.take_lines(&bytes[..used], counters, latency);
+                    self.take_lines(&bytes[..used], counters, on_event);
                     match left - used {
                         0 => Chunk::LineEnd,
                         left => Chunk::Data(left),
@@ -137,72 +149,72 @@ impl StreamChecker {
         &mut self,
         mut bytes: &[u8],
         counters: &mut Counters,
-        latency: &mut impl FnMut(u64),
+        on_event: &mut impl FnMut(u64),
     ) {
         while let Some(end) = memchr(b'\n', bytes) {
             if self.line.is_empty() {
-                self.take_line(&bytes[..end], counters, latency);
+                self.take_line(&bytes[..end], counters, on_event);
             } else {
                 let mut line = mem::take(&mut self.line);
                 line.extend_from_slice(&bytes[..end]);
-                self.take_line(&line, counters, latency);
+                self.take_line(&line, counters, on_event);
                 line.clear();
                 self.line = line;
             }
             bytes = &bytes[end + 1..];
         }
-        // All that matters is at a line's beginning.
-        let room = MAX_HEAD.saturating_sub(self.line.len());
+        // The rest of a very long line does not matter.
+        let room = MAX_HEAD_BYTES.saturating_sub(self.line.len());
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn take_line(&mut self, line: &[u8], counters: &mut Counters, latency: &mut impl FnMut(u64)) {
+    fn take_line(&mut self, line: &[u8], counters: &mut Counters, on_event: &mut impl FnMut(u64)) {
         if line.is_empty() || line == b"\r" {
             counters.events += u64::from(mem::take(&mut self.has_data));
             return;
         }
         self.has_data |= line.starts_with(b"data");
         let line = line
-            .strip_prefix(MARK)
+            .strip_prefix(LOAD_PREFIX)
             .or_else(|| line.strip_prefix(b"data: @"));
         let Some([publisher, sequence, time]) = line.and_then(numbers) else {
             return;
         };
-        let Some(due) = usize::try_from(publisher)
+        let Some(next) = usize::try_from(publisher)
             .ok()
-            .and_then(|publisher| self.due.get_mut(publisher))
+            .and_then(|publisher| self.next.get_mut(publisher))
         else {
             return;
         };
-        if sequence >= *due {
-            counters.lost += sequence - *due;
-            *due = sequence + 1;
-        } else if sequence + 1 == *due {
+        if sequence >= *next {
+            counters.lost += sequence - *next;
+            *next = sequence + 1;
+        } else if sequence + 1 == *next {
             counters.duplicated += 1;
         } else {
             counters.out_of_order += 1;
         }
-        latency(time);
+        on_event(time);
     }
 
-    /// Events that are missing at the end, when so many were published by each publisher.
+    /// The number of events missing at the end, given the number of events of each publisher.
     pub(super) fn missing(&self, published: &[u64]) -> u64 {
-        let pairs = published.iter().zip(&self.due);
+        let pairs = published.iter().zip(&self.next);
         pairs
-            .map(|(published, due)| published.saturating_sub(*due))
+            .map(|(published, next)| published.saturating_sub(*next))
             .sum()
     }
 }
 
-/// The body that a head announces and the head's length; `None` while it is not complete.
+/// The framing of the body and the length of the head. `None` while the head is not complete.
 fn parse_head(head: &[u8]) -> Result<Option<(Body, usize)>, String> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let length = match response.parse(head) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if head.len() <= MAX_HEAD => return Ok(None),
-        Ok(httparse::Status::Partial) => return Err("the head of the answer is too large".into()),
-        Err(error) => return Err(format!("the answer is no HTTP: {error}")),
+        Ok(httparse::Status::Partial) if head.len() <= MAX_HEAD_BYTES => return Ok(None),
+        Ok(httparse::Status::Partial) => return Err("the head of the response is too large".into()),
+        Err(error) => return Err(format!("the response is not HTTP: {error}")),
     };
     let status = response.code.unwrap_or_default();
     if status != 200 {
@@ -216,7 +228,7 @@ fn parse_head(head: &[u8]) -> Result<Option<(Body, usize)>, String> {
     let content_type = value("content-type").unwrap_or_default();
     if !content_type.starts_with("text/event-stream") {
         return Err(format!(
-            "the answer is no event stream but {content_type:?}"
+            "the response must have the content type text/event-stream, not {content_type:?}"
         ));
     }
     let chunked = value("transfer-encoding").is_some_and(|coding| coding.contains("chunked"));
@@ -228,7 +240,7 @@ fn parse_head(head: &[u8]) -> Result<Option<(Body, usize)>, String> {
     Ok(Some((body, length)))
 }
 
-/// The first three numbers of a line, with a space after each.
+/// The first three numbers of a line, each followed by a space.
 fn numbers(line: &[u8]) -> Option<[u64; 3]> {
     let mut numbers = [0_u64; 3];
     let mut at = 0;
@@ -248,7 +260,7 @@ fn numbers(line: &[u8]) -> Option<[u64; 3]> {
     Some(numbers)
 }
 
-/// The data of one of the load's events, as long as asked for if that is long enough.
+/// Appends the data of an event of the load: `size` bytes, or more if its numbers need more.
 pub(super) fn write_data(
     out: &mut Vec<u8>,
     publisher: usize,
@@ -268,7 +280,7 @@ mod tests {
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 
-    /// What a stream of two publishers makes of pieces: its counters, and the times told.
+    /// Checks the pieces of a stream of two publishers. Returns its counters and the times of events.
     fn take(pieces: &[&[u8]]) -> Result<(Counters, Vec<u64>, StreamChecker), String> {
         let mut stream = StreamChecker::new(2);
         let (mut counters, mut times) = (Counters::default(), Vec::new());
@@ -316,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_read_in_any_framing_and_any_pieces() {
+    fn streams_are_read_with_any_framing_and_in_any_pieces() {
         let events = format!(
             "retry:5\n:\n\nid:1\n{}data: @1 0 9 x\r\n\r\ndata:other\n\nevent:x\n\n",
             event(0, 0)
@@ -350,8 +362,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stream_says_why() {
-        let endless = "x".repeat(MAX_HEAD + 1);
+    fn a_response_that_is_not_a_stream_is_an_error() {
+        let endless = "x".repeat(MAX_HEAD_BYTES + 1);
         let endless = format!("HTTP/1.1 200 OK\r\nX: {endless}");
         for (answer, why) in [
             ("HTTP/1.1 503 No\r\n\r\n", "answered 503"),
@@ -359,7 +371,7 @@ mod tests {
                 "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n",
                 "text/html",
             ),
-            ("SSH-2.0\r\n\r\n", "no HTTP"),
+            ("SSH-2.0\r\n\r\n", "not HTTP"),
             (&endless, "too large"),
         ] {
             let error = take(&[answer.as_bytes()]).unwrap_err();
