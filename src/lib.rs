@@ -98,7 +98,7 @@ pub use server::{Server, ServerThread};
 pub use status::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 #[cfg(feature = "disk")]
 pub use store::Fsync;
-pub use store::{EventStore, LastEvents, Record, Recovered};
+pub use store::{EventStore, LastEvents, Record, Recovered, Restore};
 
 /// Parts that the program, the simulator and the benchmarks use. They are not part of the public interface.
 #[doc(hidden)]

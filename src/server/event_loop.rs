@@ -21,12 +21,12 @@ use crate::engine::{ConnId, Engine, ReadInterest};
 use crate::loopback::is_loopback_address;
 use crate::namespace::Namespaces;
 use crate::queue::QueueReader;
-use crate::server::Startup;
 use crate::server::command::{Command, Disconnect, SubscribeError};
 use crate::server::handle::Run;
 use crate::server::hooks::Hooks;
 use crate::server::pipe::Pipe;
 use crate::server::socket::{Peer, Peers, Remote};
+use crate::server::startup::Startup;
 use crate::server::store_thread::{Batch, Reply, StoreThread};
 use crate::status::{DisconnectReason, State, Status, StoreState};
 

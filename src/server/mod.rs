@@ -9,32 +9,28 @@ pub(crate) mod pipe;
 #[cfg(target_os = "linux")]
 pub(crate) mod sendfile;
 pub(crate) mod socket;
+mod startup;
 pub(crate) mod store_thread;
 pub(crate) mod subscription;
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
 
 use crate::config::Config;
-use crate::engine::Engine;
 use crate::publisher::Publisher;
 use crate::queue::{self, QueueReader};
 use crate::status::Status;
-use crate::store::EventStore;
-#[cfg(feature = "disk")]
-use crate::store::disk::Disk;
 
 use command::{Command, Control};
 use event_loop::{EventLoop, Listeners};
 use handle::{Handle, Run};
 use hooks::Hooks;
+use startup::Startup;
 
 /// A broadcast server for event streams.
 ///
@@ -62,12 +58,6 @@ pub struct Server {
     handle: Handle,
     commands: Receiver<Command>,
     startup: Option<Startup>,
-}
-
-/// What a server begins with: its engine, and the store of its events, if there is one.
-struct Startup {
-    engine: Engine,
-    event_store: Option<Box<dyn EventStore>>,
 }
 
 impl fmt::Debug for Server {
@@ -120,59 +110,16 @@ impl Server {
         }
     }
 
-    /// Opens the store of events, if there is one, and takes in what it retains. [`Server::run`] does that if it was not done before; it may
-    /// take a second for each million of events.
+    /// Opens the event store, if there is one, and restores the events that it keeps. [`Server::run`] calls it, unless it
+    /// was called before. It takes about a second per million events.
     ///
     /// # Errors
-    /// The store cannot be used: `data_dir` cannot be made, written or read, or another process has it; or whatever the application's own
-    /// [`EventStore`] says.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the ages of events are counted from now on"
-    )]
+    /// `data_dir` cannot be created, read or written, or another process uses it; or the error of the application's
+    /// own [`EventStore::open`](crate::EventStore::open).
     pub fn recover(&mut self) -> io::Result<()> {
-        if self.startup.is_some() {
-            return Ok(());
+        if self.startup.is_none() {
+            self.startup = Some(Startup::new(&self.config, &mut self.hooks)?);
         }
-        let random = RandomState::new();
-        // Eight digits in base 36: no two starts have the same.
-        let epoch = random.hash_one(1) >> 23;
-        let most = self.config.max_connections;
-        let mut engine = Engine::new(
-            self.config.clone(),
-            self.config.access(&[]),
-            most.unwrap_or_else(socket::connection_limit),
-            self.hooks.route.take(),
-            random.hash_one(0),
-            epoch,
-            Instant::now(),
-        );
-        let mut event_store = self.hooks.event_store.take();
-        #[cfg(feature = "disk")]
-        if event_store.is_none() {
-            let open = |path: &std::path::PathBuf| {
-                Disk::open(path, self.config.fsync, Disk::SEGMENT_BYTES)
-            };
-            let disk = self.config.data_dir.as_ref().map(open).transpose()?;
-            event_store = disk.map(|disk| Box::new(disk) as Box<dyn EventStore>);
-        }
-        if let Some(event_store) = &mut event_store {
-            let now = SystemTime::now();
-            engine.set_epoch(event_store.epoch(epoch)?);
-            engine.set_last_events(event_store.last_events()?);
-            let recovered = event_store.recover(&mut |record, at| {
-                engine.restore(&record, now.duration_since(at).unwrap_or_default());
-            })?;
-            engine.use_store(recovered.next, Instant::now());
-            if let Some(dropped) = recovered.dropped {
-                let warning = format!("history could not be recovered in full: {dropped}");
-                self.hooks.warn(&warning);
-            }
-        }
-        self.startup = Some(Startup {
-            engine,
-            event_store,
-        });
         Ok(())
     }
 

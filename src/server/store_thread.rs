@@ -216,7 +216,7 @@ impl<W: Fn()> Worker<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Recovered;
+    use crate::store::{Recovered, Restore};
     use crossbeam_channel::never;
 
     /// What a store was asked, and what it answers.
@@ -227,12 +227,8 @@ mod tests {
     }
 
     impl EventStore for Scripted {
-        fn epoch(&mut self, _: u64) -> io::Result<u64> {
-            unreachable!("the thread starts with a store that was recovered")
-        }
-
-        fn recover(&mut self, _: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
-            unreachable!("the thread starts with a store that was recovered")
+        fn open(&mut self, _: u64, _: &mut dyn Restore) -> io::Result<Recovered> {
+            unreachable!("the thread starts with a store that is open")
         }
 
         fn append(&mut self, records: &[Record], _: SystemTime) -> io::Result<()> {

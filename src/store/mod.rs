@@ -1,7 +1,7 @@
-//! What keeps events beyond the end of the process: what it is given, and what it must hold to.
+//! What an event store must do to keep events beyond the end of the process.
 //!
-//! Owns the words between the engine's memory and a store. Knows neither files nor threads: a driver calls an [`EventStore`] on a thread of
-//! its own, so that a store may take its time.
+//! Owns the trait [`EventStore`] and the values that pass between the engine and a store. Knows neither threads nor,
+//! with the exception of the store in `disk`, files: a driver calls a store on a thread of its own, so a store may block.
 
 #[cfg(feature = "disk")]
 pub(crate) mod disk;
@@ -21,7 +21,7 @@ use crate::namespace::Namespace;
 pub use fsync::Fsync;
 pub use last_events::LastEvents;
 
-/// One event as a store keeps it: its number in the total order, where it was published, and its bytes.
+/// An event as a store keeps it: its number in the total order, its namespaces and its encoded bytes.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub(crate) seq: u64,
@@ -29,9 +29,10 @@ pub struct Record {
 }
 
 impl Record {
-    /// Makes a record of what [`seq`](Self::seq), [`namespaces`](Self::namespaces) and [`bytes`](Self::bytes) told.
+    /// Makes a record from the values of [`seq`](Self::seq), [`namespaces`](Self::namespaces) and
+    /// [`bytes`](Self::bytes) of a record that was appended before.
     ///
-    /// The bytes go to subscribers as they are, so they must be those that the store was given.
+    /// `bytes` go to subscribers unchecked, so they must be exactly those that [`EventStore::append`] was given.
     pub fn new(seq: u64, mut namespaces: Vec<Namespace>, bytes: impl Into<Bytes>) -> Self {
         let target = match namespaces.len() {
             0 => Target::Everyone,
@@ -49,12 +50,14 @@ impl Record {
         }
     }
 
-    /// The event's number in the total order, from 1.
+    /// Returns the event's number in the total order, which starts at 1.
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// The namespaces that it was published to; none if it was broadcast to all.
+    /// Returns the namespaces the event was published to; empty for an event that was broadcast.
+    ///
+    /// Namespaces above them are not listed.
     pub fn namespaces(&self) -> &[Namespace] {
         match &self.frame.target {
             Target::One(namespace) => std::slice::from_ref(namespace),
@@ -63,70 +66,140 @@ impl Record {
         }
     }
 
-    /// The whole event as it goes over the wire: UTF-8.
+    /// Returns the event as it goes over the wire: UTF-8, one whole event with its blank line.
+    ///
+    /// There is an `id` field only if the publisher gave the event an ID.
     pub fn bytes(&self) -> &Bytes {
         &self.frame.bytes
     }
 }
 
-/// What a store knows beside its events.
+/// How a store was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Recovered {
-    /// The number of the next event: larger than any that anybody may have seen in this epoch, whether or not that event is still there.
-    pub next: u64,
-    /// What could not be read and was left out, in words for the log; `None` if nothing was.
-    pub dropped: Option<String>,
+    /// The number of the next event.
+    ///
+    /// It must exceed the number of every event of this epoch that a subscriber may have received, including events
+    /// that are no longer stored and events that could not be stored.
+    pub next_seq: u64,
+    /// What could not be read and was left out, as text for the log; `None` if the store is intact.
+    pub damage: Option<String>,
+}
+
+impl Recovered {
+    /// Makes the result of opening an intact store.
+    pub fn new(next_seq: u64) -> Self {
+        Self {
+            next_seq,
+            damage: None,
+        }
+    }
+}
+
+/// Receives the content of an event store while it is opened: [`begin`](Self::begin) once, then
+/// [`event`](Self::event) for each stored event.
+///
+/// The server implements it. A server whose store calls the methods in another order does not start.
+pub trait Restore {
+    /// Sets the epoch of the stored events, and the last events of namespaces before the first stored event.
+    ///
+    /// A store that does not keep `last_events` passes `LastEvents::default()`. Then no stored event is lost, but after
+    /// a restart a client that resumes from an event before the first stored one is told of a gap, even if it missed
+    /// nothing.
+    fn begin(&mut self, epoch: u64, last_events: LastEvents);
+
+    /// Restores an event with the time it was appended at.
+    ///
+    /// Events come in ascending order of their numbers, after those that `last_events` covers. Numbers may be missing;
+    /// the events with these numbers count as lost.
+    fn event(&mut self, record: Record, at: SystemTime);
 }
 
 /// A store of events: history that outlives the process.
 ///
-/// It is called on a thread of its own, one call at a time, and may block. An event is delivered to subscribers only after
-/// [`append`](Self::append) returned `Ok` for it. The store's end is its [`Drop`]; before that comes a last [`sync`](Self::sync).
+/// [`Builder::event_store`](crate::Builder::event_store) makes a server use one. An event is delivered to subscribers
+/// only after [`append`](Self::append) returned `Ok` for it.
+///
+/// # Threads
+/// [`open`](Self::open) is called on the thread that starts the server. All other calls come from a thread of their own,
+/// one at a time, and may block; events gather meanwhile, up to about 1 MiB, and then publishers wait. At shutdown the
+/// store gets a last `sync` and `prune`, if events were appended since the previous ones, and is dropped.
+///
+/// A store that panics fails its batch and all that follow, as if each `append` returned an error.
+///
+/// # Example
+/// A store in memory, as a test may use it. The repository's `examples/event_store.rs` keeps events in a file.
+///
+/// ```
+/// use std::io;
+/// use std::time::SystemTime;
+///
+/// use fanfare::{EventStore, LastEvents, Record, Recovered, Restore, Server};
+///
+/// #[derive(Default)]
+/// struct Memory(Vec<Record>);
+///
+/// impl EventStore for Memory {
+///     fn open(&mut self, fresh_epoch: u64, restore: &mut dyn Restore) -> io::Result<Recovered> {
+///         restore.begin(fresh_epoch, LastEvents::default());
+///         Ok(Recovered::new(1))
+///     }
+///
+///     fn append(&mut self, records: &[Record], _at: SystemTime) -> io::Result<()> {
+///         self.0.extend_from_slice(records);
+///         Ok(())
+///     }
+///
+///     fn prune(&mut self, before: u64) -> io::Result<()> {
+///         self.0.retain(|record| record.seq() >= before);
+///         Ok(())
+///     }
+/// }
+///
+/// let server = Server::builder().event_store(Memory::default()).build()?;
+/// # Ok::<(), fanfare::ConfigError>(())
+/// ```
 pub trait EventStore: Send {
-    /// The epoch of its events' ids: `fresh` if it is empty. Called once, before everything else.
+    /// Opens the store and hands its content to `restore`. Called once, before all other methods.
+    ///
+    /// An empty store adopts `fresh_epoch`, and keeps it with its first events: an epoch identifies the history that
+    /// event IDs belong to, and must stay the same as long as numbers continue.
     ///
     /// # Errors
-    /// Whatever keeps the store from being read or used. The server does not start then.
-    fn epoch(&mut self, fresh: u64) -> io::Result<u64>;
+    /// The store cannot be read or written. The server does not start.
+    fn open(&mut self, fresh_epoch: u64, restore: &mut dyn Restore) -> io::Result<Recovered>;
 
-    /// What is known of the events before the first that it still has, as far as that goes. Called once, after [`epoch`](Self::epoch). A store that does
-    /// not know costs nobody an event; but whoever comes back after a restart with an event from before the first is told of a gap, even if nothing
-    /// was missed since.
+    /// Appends events in ascending order of their numbers. `records` may be empty. After `Ok` the events must survive
+    /// the end of the process, a crash included.
+    ///
+    /// `at` is the time of the call, and becomes the age of the events when they are restored.
     ///
     /// # Errors
-    /// As those of [`epoch`](Self::epoch).
-    fn last_events(&mut self) -> io::Result<LastEvents> {
-        Ok(LastEvents::default())
-    }
-
-    /// Hands out the events that it has, in the order of their numbers, each with the time when it was appended. Called once, after
-    /// [`last_events`](Self::forgotten). Numbers may be missing between them.
-    ///
-    /// # Errors
-    /// As those of [`epoch`](Self::epoch).
-    fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered>;
-
-    /// Appends events in the order of their numbers, perhaps none; on `Ok`, they survive the end of this process.
-    ///
-    /// # Errors
-    /// Whatever went wrong. None of the events counts then: those from requests are refused, and those from publishers in the process go on
-    /// without being stored, under these numbers. So until an append works again, somebody may have seen numbers that the store has not.
+    /// None of the events may then be restored later. Events that were published over HTTP are refused with 507.
+    /// Events from publishers in this process are delivered under their numbers without being stored, so the
+    /// store must allow for that in [`Recovered::next_seq`] until an append succeeds.
     fn append(&mut self, records: &[Record], at: SystemTime) -> io::Result<()>;
 
-    /// Makes what was appended survive a power cut, if the store does not do that at once or leaves it to others. Called some 100 ms
-    /// after an append, whether that worked or not.
+    /// Makes appended events survive a power cut. Called about 100 ms after an append, even if that failed.
+    ///
+    /// The default does nothing: it suits a store that syncs in `append`, or one that leaves it to the operating system.
     ///
     /// # Errors
-    /// Whatever went wrong; what was appended counts nevertheless. It is called again until it works.
+    /// Appended events stay valid, and publishing over HTTP is refused with 507. The call is repeated every second until
+    /// it succeeds.
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// The events before this number are no longer wanted; the store may delete them when it likes. Called after each
+    /// Allows the store to delete the events before the number `before`, now or later. Called after each
     /// [`sync`](Self::sync).
     ///
+    /// Deleted events should be added to the [`LastEvents`] that [`open`](Self::open) passes on. The default does
+    /// nothing, so the store grows without bound.
+    ///
     /// # Errors
-    /// Whatever went wrong. It is called again until it works.
+    /// Handled as those of [`sync`](Self::sync).
     fn prune(&mut self, before: u64) -> io::Result<()> {
         let _ = before;
         Ok(())

@@ -7,7 +7,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use fanfare::{DisconnectReason, Event, EventStore, Record, Recovered, Server, Status, StoreState};
+use fanfare::{
+    DisconnectReason, Event, EventStore, LastEvents, Record, Recovered, Restore, Server, Status,
+    StoreState,
+};
 
 use crate::support;
 use crate::support::{Client, Running, body, header, request, start, status};
@@ -583,20 +586,15 @@ struct Moody {
 }
 
 impl EventStore for Moody {
-    fn epoch(&mut self, _: u64) -> io::Result<u64> {
-        Ok(35)
-    }
-
-    fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
+    fn open(&mut self, _: u64, restore: &mut dyn Restore) -> io::Result<Recovered> {
+        restore.begin(35, LastEvents::default());
         let stored = self.stored.lock().unwrap();
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000_000_000);
         for (seq, event) in &*stored {
             let namespace = fanfare::Namespace::parse("/a").unwrap();
-            each(Record::new(*seq, vec![namespace], event.clone()), at);
+            restore.event(Record::new(*seq, vec![namespace], event.clone()), at);
         }
-        let next = stored.last().map_or(1, |(seq, _)| seq + 1);
-        let dropped = None;
-        Ok(Recovered { next, dropped })
+        Ok(Recovered::new(stored.last().map_or(1, |(seq, _)| seq + 1)))
     }
 
     fn append(&mut self, records: &[Record], _: SystemTime) -> io::Result<()> {
@@ -727,13 +725,9 @@ fn empty() -> (Empty, Sender<()>, Receiver<u64>) {
 }
 
 impl EventStore for Empty {
-    fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
-        Ok(fresh)
-    }
-
-    fn recover(&mut self, _: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
-        let (next, dropped) = (1, None);
-        Ok(Recovered { next, dropped })
+    fn open(&mut self, fresh_epoch: u64, restore: &mut dyn Restore) -> io::Result<Recovered> {
+        restore.begin(fresh_epoch, LastEvents::default());
+        Ok(Recovered::new(1))
     }
 
     fn append(&mut self, _: &[Record], _: SystemTime) -> io::Result<()> {

@@ -1,8 +1,9 @@
-//! Stores of events: the one in files, and the example of one.
+//! Event stores: the one in files, and the example.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 #[cfg(feature = "disk")]
 mod disk;
-mod journal;
+mod example;
+mod restored;

@@ -39,7 +39,7 @@ pub use files::{Files, Folder};
 use format::{Durability, Header, HeaderError, Mark};
 
 use crate::store::LastEvents;
-use crate::store::{EventStore, Fsync, Record, Recovered};
+use crate::store::{EventStore, Fsync, Record, Recovered, Restore};
 
 /// How far numbers go on after a power cut that may have taken the last ones: more than are published between two syncs.
 pub const SKIP: u64 = 1 << 32;
@@ -257,6 +257,52 @@ impl<F: Files> Disk<F> {
         Ok(SegmentContent::Corrupt(what))
     }
 
+    /// The oldest segment tells.
+    fn read_last_events(&mut self) -> io::Result<()> {
+        let oldest = self
+            .segments
+            .iter()
+            .find(|it| it.header == HeaderState::Valid);
+        if let Some(oldest) = oldest {
+            let bytes = self.files.read(&segment_name(oldest.ordinal), u64::MAX)?;
+            let content = bytes.get(Header::BYTES..).map(format::decode_content);
+            if let Some(Ok((Some(before), _))) = content {
+                self.last_events = before;
+            }
+        }
+        Ok(())
+    }
+
+    fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
+        let mut dropped = Vec::new();
+        let tail_complete = self.replay(&mut dropped, each)?;
+        let fresh = self.mark.is_none()
+            && !self
+                .segments
+                .iter()
+                .any(|it| it.header == HeaderState::Valid);
+        let mark = self.own_mark();
+        self.next = self.next.max(mark.map_or(1, |mark| mark.next));
+        if !fresh && !mark.is_some_and(|mark| self.is_reliable(&mark, tail_complete)) {
+            self.next = self.next.saturating_add(SKIP);
+        }
+        // From here on a power cut finds that this run did not end.
+        self.set_mark(self.durability())?;
+        self.files.sync_mark()?;
+        self.files.sync_names()?;
+        self.recovered = true;
+        match self.create_segment() {
+            // What is there can be read; appending fails until there is room.
+            Err(error) if has_no_room(&error) => {}
+            created => created?,
+        }
+        self.prune(0)?;
+        Ok(Recovered {
+            next_seq: self.next,
+            damage: (!dropped.is_empty()).then(|| dropped.join("; ")),
+        })
+    }
+
     /// What the last owner left, if it is about what is here.
     fn own_mark(&self) -> Option<Mark> {
         self.mark.filter(|mark| mark.epoch == self.epoch)
@@ -437,57 +483,13 @@ impl<F: Files> Disk<F> {
 }
 
 impl<F: Files> EventStore for Disk<F> {
-    fn epoch(&mut self, fresh: u64) -> io::Result<u64> {
+    fn open(&mut self, fresh_epoch: u64, restore: &mut dyn Restore) -> io::Result<Recovered> {
         self.mark = Mark::decode(&self.files.mark()?);
         let epoch = self.scan()?.or(self.mark.map(|mark| mark.epoch));
-        self.epoch = epoch.unwrap_or(fresh);
-        Ok(self.epoch)
-    }
-
-    /// The oldest segment tells.
-    fn last_events(&mut self) -> io::Result<LastEvents> {
-        let oldest = self
-            .segments
-            .iter()
-            .find(|it| it.header == HeaderState::Valid);
-        if let Some(oldest) = oldest {
-            let bytes = self.files.read(&segment_name(oldest.ordinal), u64::MAX)?;
-            let content = bytes.get(Header::BYTES..).map(format::decode_content);
-            if let Some(Ok((Some(before), _))) = content {
-                self.last_events = before;
-            }
-        }
-        Ok(self.last_events.clone())
-    }
-
-    fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
-        let mut dropped = Vec::new();
-        let tail_complete = self.replay(&mut dropped, each)?;
-        let fresh = self.mark.is_none()
-            && !self
-                .segments
-                .iter()
-                .any(|it| it.header == HeaderState::Valid);
-        let mark = self.own_mark();
-        self.next = self.next.max(mark.map_or(1, |mark| mark.next));
-        if !fresh && !mark.is_some_and(|mark| self.is_reliable(&mark, tail_complete)) {
-            self.next = self.next.saturating_add(SKIP);
-        }
-        // From here on a power cut finds that this run did not end.
-        self.set_mark(self.durability())?;
-        self.files.sync_mark()?;
-        self.files.sync_names()?;
-        self.recovered = true;
-        match self.create_segment() {
-            // What is there can be read; appending fails until there is room.
-            Err(error) if has_no_room(&error) => {}
-            created => created?,
-        }
-        self.prune(0)?;
-        Ok(Recovered {
-            next: self.next,
-            dropped: (!dropped.is_empty()).then(|| dropped.join("; ")),
-        })
+        self.epoch = epoch.unwrap_or(fresh_epoch);
+        self.read_last_events()?;
+        restore.begin(self.epoch, self.last_events.clone());
+        self.recover(&mut |record, at| restore.event(record, at))
     }
 
     fn append(&mut self, records: &[Record], at: SystemTime) -> io::Result<()> {

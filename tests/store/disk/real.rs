@@ -11,11 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fanfare::internals::{Disk, SKIP};
 use fanfare::{EventStore, Fsync, Namespace, Record, Recovered};
 
+use crate::restored::Restored;
+
 /// What a child is to do, and where.
 const TASK: &str = "FANFARE_TEST_TASK";
 const FOLDER: &str = "FANFARE_TEST_FOLDER";
 /// Of a segment in these tests, so that there are several.
 const SEGMENT_BYTES: u64 = 64 << 10;
+const EPOCH: u64 = 77;
 /// What a segment begins with that nothing was forgotten before.
 const BEGINNING: usize = 28 + 12 + 16;
 
@@ -38,16 +41,14 @@ fn open(folder: &Path) -> io::Result<(Disk, Recovered, Vec<u64>)> {
         let _nobody_starts = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         Disk::open(folder, Fsync::Interval, SEGMENT_BYTES)?
     };
-    let mut numbers = Vec::new();
-    disk.epoch(77)?;
-    let recovered = disk.recover(&mut |record, at| {
+    let (restored, recovered) = Restored::from(&mut disk, EPOCH)?;
+    for (record, at) in &restored.events {
         let seq = record.seq();
         assert_eq!(record.bytes(), event(seq).bytes());
         assert_eq!(record.namespaces(), event(seq).namespaces());
-        assert_eq!(at, time(seq));
-        numbers.push(seq);
-    })?;
-    Ok((disk, recovered, numbers))
+        assert_eq!(*at, time(seq));
+    }
+    Ok((disk, recovered, restored.numbers()))
 }
 
 fn append(disk: &mut Disk, seq: u64) -> io::Result<()> {
@@ -58,11 +59,7 @@ fn append(disk: &mut Disk, seq: u64) -> io::Result<()> {
 fn ten_events() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
-    let fresh = Recovered {
-        next: 1,
-        dropped: None,
-    };
-    assert_eq!((recovered, numbers), (fresh, vec![]));
+    assert_eq!((recovered, numbers), (Recovered::new(1), vec![]));
     for seq in 1..=10 {
         append(&mut disk, seq).unwrap();
     }
@@ -156,11 +153,7 @@ fn a_run_goes_on_where_the_last_one_ended() {
     let folder = ten_events();
     let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=10).collect::<Vec<u64>>());
-    let again = Recovered {
-        next: 11,
-        dropped: None,
-    };
-    assert_eq!(recovered, again);
+    assert_eq!(recovered, Recovered::new(11));
     append(&mut disk, 11).unwrap();
     drop(disk);
     let (mut disk, _, numbers) = open(folder.path()).unwrap();
@@ -170,7 +163,7 @@ fn a_run_goes_on_where_the_last_one_ended() {
     // Nothing is left but the count; and runs in which nothing happens leave no files behind.
     for _ in 0..3 {
         let (_, recovered, numbers) = open(folder.path()).unwrap();
-        assert_eq!((recovered.next, numbers), (12, vec![]));
+        assert_eq!((recovered.next_seq, numbers), (12, vec![]));
     }
     assert_eq!(
         fs::read_dir(folder.path()).unwrap().count(),
@@ -192,8 +185,8 @@ fn a_cut_tail_is_told_and_its_numbers_are_not_used_again() {
         .unwrap();
     let (_disk, recovered, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=9).collect::<Vec<u64>>());
-    assert_eq!(recovered.next, 11);
-    let told = recovered.dropped.unwrap();
+    assert_eq!(recovered.next_seq, 11);
+    let told = recovered.damage.unwrap();
     let record = (length as usize - BEGINNING) / 10;
     let what = format!(
         "0000000001.log: {} bytes from byte {} on",
@@ -213,8 +206,8 @@ fn a_flipped_byte_ends_its_segment_and_is_told() {
     fs::write(&path, bytes).unwrap();
     let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=5).collect::<Vec<u64>>());
-    assert_eq!(recovered.next, 11);
-    assert!(recovered.dropped.is_some());
+    assert_eq!(recovered.next_seq, 11);
+    assert!(recovered.damage.is_some());
     append(&mut disk, 11).unwrap();
     drop(disk);
     let (_, _, numbers) = open(folder.path()).unwrap();
@@ -232,7 +225,8 @@ fn the_epoch_stays_while_there_is_anything() {
             }
         }
         let mut disk = Disk::open(folder.path(), Fsync::Never, SEGMENT_BYTES).unwrap();
-        assert_eq!(disk.epoch(99).unwrap(), 77, "{leave}");
+        let (restored, _) = Restored::from(&mut disk, 99).unwrap();
+        assert_eq!(restored.epoch, Some(EPOCH), "{leave}");
     }
 }
 
@@ -244,9 +238,9 @@ fn a_damaged_segment_stays_until_it_is_forgotten() {
     file.write_all_at(b"F", 0).unwrap();
     for _ in 0..2 {
         let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
-        let told = recovered.dropped.unwrap();
+        let told = recovered.damage.unwrap();
         assert!(told.starts_with("0000000001.log: all of it"), "{told}");
-        assert_eq!((recovered.next, numbers), (11, vec![]));
+        assert_eq!((recovered.next_seq, numbers), (11, vec![]));
         disk.prune(10).unwrap();
         assert!(path.exists());
     }
@@ -259,7 +253,7 @@ fn without_the_mark_numbers_go_on_far_away() {
     let folder = ten_events();
     fs::remove_file(folder.path().join("lock")).unwrap();
     let (_disk, recovered, numbers) = open(folder.path()).unwrap();
-    assert_eq!(recovered.next, 11 + SKIP);
+    assert_eq!(recovered.next_seq, 11 + SKIP);
     assert_eq!(numbers.len(), 10);
 }
 
@@ -350,8 +344,8 @@ fn fill(folder: &Path) {
         let (reopened, recovered, numbers) = open(folder).unwrap();
         assert!(numbers.is_sorted() && numbers.last() == Some(&(next - 1)));
         // The last ones were refused, and may have been seen under their numbers all the same.
-        assert!(recovered.next > next + SKIP / 2);
-        (disk, next) = (reopened, recovered.next);
+        assert!(recovered.next_seq > next + SKIP / 2);
+        (disk, next) = (reopened, recovered.next_seq);
         disk.prune(numbers[numbers.len() / 2]).unwrap();
     }
     disk.prune(next).unwrap();
@@ -379,7 +373,7 @@ fn what_counted_survives_kill_9() {
         let last = *numbers.last().unwrap();
         assert!(last >= counted, "{counted} counted, {last} is there");
         assert_eq!(numbers, (1..=last).collect::<Vec<u64>>());
-        assert_eq!(recovered.next, last + 1);
+        assert_eq!(recovered.next_seq, last + 1);
         next = last + 1;
     }
 }
@@ -388,7 +382,7 @@ fn what_counted_survives_kill_9() {
 #[expect(clippy::print_stdout, reason = "the parent reads it")]
 fn append_until_killed(folder: &Path) {
     let (mut disk, recovered, _) = open(folder).unwrap();
-    let mut next = recovered.next;
+    let mut next = recovered.next_seq;
     loop {
         append(&mut disk, next).unwrap();
         println!("{next}");

@@ -8,6 +8,7 @@ use fanfare::internals::{Disk, SKIP};
 use fanfare::{EventStore, Fsync, LastEvents, Namespace, Record, Recovered};
 
 use super::machine::Machine;
+use crate::restored::Restored;
 use crate::support::dice::Dice;
 
 type Outcome = Result<(), String>;
@@ -247,28 +248,24 @@ impl World {
 
     /// Begins a run; returns whether that worked, as it must if nothing fails.
     fn recover(&mut self, disk: &mut Disk<Machine>, fresh: u64) -> Result<bool, String> {
-        let mut records = Vec::new();
-        let mut each = |record, at| records.push((record, at));
-        let begun = disk
-            .epoch(fresh)
-            .and_then(|epoch| Ok((epoch, disk.last_events()?, disk.recover(&mut each)?)));
-        let (epoch, last_events, recovered) = match begun {
-            Ok(begun) => begun,
+        let (restored, recovered) = match Restored::from(disk, fresh) {
+            Ok(opened) => opened,
             Err(_) if self.machine.state().is_rough() => return Ok(false),
             Err(error) => return Err(format!("nothing fails, but recovery does: {error}")),
         };
-        if !self.seen.is_empty() && self.epoch != Some(epoch) {
-            return Err(format!("epoch {:?} became {epoch}", self.epoch));
+        let epoch = restored.epoch;
+        if !self.seen.is_empty() && self.epoch != epoch {
+            return Err(format!("epoch {:?} became {epoch:?}", self.epoch));
         }
-        self.epoch = Some(epoch);
-        self.check_records(&records)?;
-        let found: BTreeSet<u64> = records.iter().map(|(record, _)| record.seq()).collect();
+        self.epoch = epoch;
+        self.check_records(&restored.events)?;
+        let found: BTreeSet<u64> = restored.numbers().into_iter().collect();
         // A power cut may bring back what was refused and could not be cut off, under numbers that others got.
         self.unstored.retain(|seq, _| !found.contains(seq));
         self.check_lost(&found, &recovered)?;
         self.check_next(&found, &recovered)?;
-        self.check_last_events(&found, &last_events, recovered.next)?;
-        for (record, _) in &records {
+        self.check_last_events(&found, &restored.last_events, recovered.next_seq)?;
+        for (record, _) in &restored.events {
             self.seen.insert(record.seq(), record.clone());
         }
         self.gone = self
@@ -283,7 +280,7 @@ impl World {
             // It came from the disk.
             self.durable.extend(found);
         }
-        self.next = recovered.next;
+        self.next = recovered.next_seq;
         self.past = Past::default();
         Ok(true)
     }
@@ -327,7 +324,7 @@ impl World {
                 .filter(|seq| !self.gone.contains(seq))
                 .find(lost)
         };
-        let told = &recovered.dropped;
+        let told = &recovered.damage;
         if let Some(seq) = lost
             && !(past.flipped && told.is_some() || past.cut)
         {
@@ -376,11 +373,11 @@ impl World {
     fn check_next(&self, found: &BTreeSet<u64>, recovered: &Recovered) -> Outcome {
         let seen = self.seen.keys().chain(self.unstored.keys());
         let last = seen.chain(found).max().copied().unwrap_or(0);
-        let next = recovered.next;
+        let next = recovered.next_seq;
         let past = self.past;
         // Behind a refused event, when the mark was set though it was said not to be.
         let exact = next == self.next.max(last + 1) || self.refused.contains_key(&(next - 1));
-        let sure = past.sure || past.sure_if_whole && recovered.dropped.is_none();
+        let sure = past.sure || past.sure_if_whole && recovered.damage.is_none();
         if next <= last || !exact && (sure || next < SKIP) {
             return Err(format!(
                 "the next number is {next}, behind {last}, {past:?}"

@@ -1,0 +1,246 @@
+//! Starting a server: its engine, and the event store from which the engine continues.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind};
+use std::time::{Instant, SystemTime};
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::store::{EventStore, LastEvents, Record, Restore};
+
+use super::hooks::Hooks;
+use super::socket;
+
+/// What the event loop starts with.
+pub(super) struct Startup {
+    pub(super) engine: Engine,
+    /// Opened, if there is one.
+    pub(super) event_store: Option<Box<dyn EventStore>>,
+}
+
+impl Startup {
+    /// Makes the engine, and restores the events that the store keeps.
+    ///
+    /// # Errors
+    /// The store cannot be opened.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the ages of restored events count from here"
+    )]
+    pub(super) fn new(config: &Config, hooks: &mut Hooks) -> io::Result<Self> {
+        let random = RandomState::new();
+        // 41 bits, which are eight digits in base 36: practically no two starts have the same epoch.
+        let fresh_epoch = random.hash_one(1) >> 23;
+        let max_connections = config.max_connections;
+        let mut engine = Engine::new(
+            config.clone(),
+            config.access(&[]),
+            max_connections.unwrap_or_else(socket::connection_limit),
+            hooks.route.take(),
+            random.hash_one(0),
+            fresh_epoch,
+            Instant::now(),
+        );
+        let mut event_store = event_store(config, hooks)?;
+        if let Some(store) = &mut event_store {
+            let now = SystemTime::now();
+            let damage = restore(&mut engine, store.as_mut(), fresh_epoch, now)?;
+            if let Some(damage) = damage {
+                hooks.warn(&format!("some stored events could not be read: {damage}"));
+            }
+        }
+        Ok(Self {
+            engine,
+            event_store,
+        })
+    }
+}
+
+/// Returns the application's store, or else the one in `data_dir`.
+fn event_store(config: &Config, hooks: &mut Hooks) -> io::Result<Option<Box<dyn EventStore>>> {
+    let store = hooks.event_store.take();
+    #[cfg(feature = "disk")]
+    if store.is_none()
+        && let Some(path) = &config.data_dir
+    {
+        use crate::store::disk::Disk;
+        let disk = Disk::open(path, config.fsync, Disk::SEGMENT_BYTES)?;
+        return Ok(Some(Box::new(disk)));
+    }
+    #[cfg(not(feature = "disk"))]
+    let _ = config;
+    Ok(store)
+}
+
+/// Opens a store and restores its events; returns what could not be read.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the engine continues at the time when all events are restored"
+)]
+fn restore(
+    engine: &mut Engine,
+    store: &mut dyn EventStore,
+    fresh_epoch: u64,
+    now: SystemTime,
+) -> io::Result<Option<String>> {
+    let mut restore = EngineRestore {
+        engine,
+        now,
+        last_seq: None,
+        misuse: None,
+    };
+    let recovered = store.open(fresh_epoch, &mut restore)?;
+    restore.check()?;
+    engine.use_store(recovered.next_seq, Instant::now());
+    Ok(recovered.damage)
+}
+
+/// Passes the content of a store on to the engine, in the order that the engine relies on.
+struct EngineRestore<'a> {
+    engine: &'a mut Engine,
+    now: SystemTime,
+    /// The number of the last event restored or known to be gone; `None` before `begin`.
+    last_seq: Option<u64>,
+    /// The first call that was out of order. From there on nothing is restored.
+    misuse: Option<String>,
+}
+
+impl EngineRestore<'_> {
+    fn check(self) -> io::Result<()> {
+        let missing = || "it must call `Restore::begin`".to_owned();
+        match self
+            .misuse
+            .or_else(|| self.last_seq.is_none().then(missing))
+        {
+            Some(misuse) => Err(io::Error::new(
+                ErrorKind::InvalidData,
+                format!("invalid event store: {misuse}"),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Restore for EngineRestore<'_> {
+    fn begin(&mut self, epoch: u64, last_events: LastEvents) {
+        if self.last_seq.is_some() {
+            let misuse = || "it must call `Restore::begin` only once".into();
+            self.misuse.get_or_insert_with(misuse);
+            return;
+        }
+        self.last_seq = Some(last_events.last_seq());
+        self.engine.set_epoch(epoch);
+        self.engine.set_last_events(last_events);
+    }
+
+    fn event(&mut self, record: Record, at: SystemTime) {
+        if self.misuse.is_some() {
+            return;
+        }
+        let seq = record.seq();
+        self.misuse = match self.last_seq {
+            None => Some("it must call `Restore::begin` before it restores events".into()),
+            Some(last_seq) if seq <= last_seq => {
+                Some(format!("the number of event {seq} must exceed {last_seq}"))
+            }
+            Some(_) => None,
+        };
+        if self.misuse.is_none() {
+            self.last_seq = Some(seq);
+            let age = self.now.duration_since(at).unwrap_or_default();
+            self.engine.restore(&record, age);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Server;
+    use crate::store::Recovered;
+
+    type Script = fn(&mut dyn Restore);
+
+    /// A store that restores events as a test says.
+    struct Scripted(Script);
+
+    impl EventStore for Scripted {
+        fn open(&mut self, _: u64, restore: &mut dyn Restore) -> io::Result<Recovered> {
+            (self.0)(restore);
+            Ok(Recovered::new(10))
+        }
+
+        fn append(&mut self, _: &[Record], _: SystemTime) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn start(script: Script) -> Result<(), String> {
+        let store = Scripted(script);
+        let mut server = Server::builder().event_store(store).build().unwrap();
+        server.recover().map_err(|error| error.to_string())
+    }
+
+    fn event(restore: &mut dyn Restore, seq: u64) {
+        let record = Record::new(seq, vec![], &b"data\n\n"[..]);
+        restore.event(record, SystemTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn a_store_may_leave_numbers_out() {
+        let started = start(|restore| {
+            restore.begin(5, LastEvents::default());
+            event(restore, 2);
+            event(restore, 9);
+        });
+        assert_eq!(started, Ok(()));
+    }
+
+    #[test]
+    fn a_store_that_restores_in_another_order_is_refused() {
+        let scripts: [(Script, &str); 6] = [
+            (|_| {}, "it must call `Restore::begin`"),
+            (
+                |restore| {
+                    event(restore, 1);
+                    restore.begin(5, LastEvents::default());
+                },
+                "it must call `Restore::begin` before it restores events",
+            ),
+            (
+                |restore| {
+                    restore.begin(5, LastEvents::default());
+                    restore.begin(5, LastEvents::default());
+                },
+                "it must call `Restore::begin` only once",
+            ),
+            (
+                |restore| {
+                    restore.begin(5, LastEvents::default());
+                    event(restore, 0);
+                },
+                "the number of event 0 must exceed 0",
+            ),
+            (
+                |restore| {
+                    restore.begin(5, LastEvents::default());
+                    event(restore, 2);
+                    event(restore, 2);
+                },
+                "the number of event 2 must exceed 2",
+            ),
+            (
+                |restore| {
+                    let mut last_events = LastEvents::default();
+                    last_events.raise_watermark(3);
+                    restore.begin(5, last_events);
+                    event(restore, 3);
+                },
+                "the number of event 3 must exceed 3",
+            ),
+        ];
+        for (script, misuse) in scripts {
+            assert_eq!(start(script), Err(format!("invalid event store: {misuse}")));
+        }
+    }
+}
