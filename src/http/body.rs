@@ -1,41 +1,43 @@
-//! Request bodies: from bytes as they arrive to the data in them.
+//! Request bodies: from bytes as they arrive to the data in them (RFC 9112, sections 6 and 7).
 //!
-//! Owns the framing, a length or chunks, and its limits. Holds no data: what it reads is lent from the input, so a body of
-//! any length passes through. Must not know how much data a request may carry or what it means.
+//! Owns the framing, a length or chunks, and its limits. It holds no data: a piece borrows from the
+//! input, so a body of any length passes through. It must not know how much data a request may
+//! carry or what the data means.
 
 use crate::http::Reject;
 use crate::http::request::{BodyLength, is_text};
 
-/// Bytes a chunk's size and extensions may have together, line end excepted.
+/// The limit of bytes in a chunk's size and extensions together, without the line end.
 pub const MAX_CHUNK_LINE_BYTES: usize = 256;
 
-/// Hexadecimal digits a chunk's size may have, as many as 64 bits hold.
+/// The limit of hexadecimal digits in a chunk's size: 64 bits.
 const MAX_SIZE_DIGITS: usize = 16;
 
-/// Bytes that the trailers of a chunked body may have, with the empty line that ends them.
+/// The limit of bytes in the trailer section of a chunked body, with the empty line that ends it.
 pub const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
-/// What one read found.
+/// The result of one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// Bytes of the input that are dealt with, at least one unless the input is empty or the body done.
+    /// Bytes of the input that the reader consumed: at least one, unless the input is empty or the
+    /// body is complete.
     pub consumed: usize,
-    /// The data among them; may be empty.
+    /// The data among these bytes; may be empty.
     pub data: &'a [u8],
 }
 
-/// A place in a body.
+/// The position of a reader in the framing of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// In a body of known length, so many bytes before its end; never 0.
+enum Framing {
+    /// In a body of known length, `left` bytes before its end; never 0.
     Fixed { left: u64 },
     /// In a chunk's size.
     Size { size: u64, digits: usize },
-    /// In a chunk's extensions, which mean nothing here.
+    /// In a chunk's extensions, which are ignored (RFC 9112, section 7.1.1).
     Extension { size: u64, line_bytes: usize },
     /// After the CR of a chunk's first line.
     SizeLf { size: u64 },
-    /// In a chunk's data, so many bytes before its end; never 0.
+    /// In a chunk's data, `left` bytes before its end; never 0.
     Data { left: u64 },
     /// After a chunk's data, before the CR.
     DataCr,
@@ -45,7 +47,7 @@ enum State {
     TrailerStart,
     /// In a trailer.
     Trailer,
-    /// After a trailer's CR; `empty` if nothing came before that.
+    /// After a trailer's CR; `empty` if the line has no other byte.
     TrailerLf { empty: bool },
     /// After the body.
     Done,
@@ -54,46 +56,48 @@ enum State {
 /// Reads one body, a piece at a time.
 #[derive(Debug)]
 pub struct BodyReader {
-    state: State,
+    framing: Framing,
     trailer_bytes: usize,
 }
 
 impl BodyReader {
-    /// A reader for a body of this length; it is done at once if there is none.
+    /// Creates a reader for a body of this length. If there is no body, the reader is done at once.
     pub fn new(length: BodyLength) -> Self {
-        let state = match length {
-            BodyLength::Empty | BodyLength::Fixed(0) => State::Done,
-            BodyLength::Fixed(left) => State::Fixed { left },
-            BodyLength::Chunked => State::Size { size: 0, digits: 0 },
+        let framing = match length {
+            BodyLength::Empty | BodyLength::Fixed(0) => Framing::Done,
+            BodyLength::Fixed(left) => Framing::Fixed { left },
+            BodyLength::Chunked => Framing::Size { size: 0, digits: 0 },
         };
         Self {
-            state,
+            framing,
             trailer_bytes: 0,
         }
     }
 
-    /// Whether the body is read to its end; what follows belongs to the next request.
+    /// Whether the body is complete. Further bytes belong to the next request.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.framing == Framing::Done
     }
 
-    /// Reads up to the end of the next piece of data, of the body, or of `input`, whichever comes first.
+    /// Reads up to the end of the next piece of data, of the body, or of `input`, whichever comes
+    /// first.
     ///
     /// # Errors
-    /// The reason why these are no chunks; the connection has to end, for where the next request starts is unknown.
+    /// A [`Reject`] if the chunks are malformed. Then the connection has to end, since the start of
+    /// the next request is unknown.
     pub fn read<'a>(&mut self, input: &'a [u8]) -> Result<Piece<'a>, Reject> {
         for (at, &byte) in input.iter().enumerate() {
-            match self.state {
-                State::Fixed { left } | State::Data { left } => {
+            match self.framing {
+                Framing::Fixed { left } | Framing::Data { left } => {
                     return Ok(self.take_data(input, at, left));
                 }
-                State::Done => {
+                Framing::Done => {
                     return Ok(Piece {
                         consumed: at,
                         data: &[],
                     });
                 }
-                framing => self.state = self.step(framing, byte)?,
+                framing => self.framing = self.step(framing, byte)?,
             }
         }
         Ok(Piece {
@@ -106,11 +110,11 @@ impl BodyReader {
         let data = &input[at..];
         let data = &data[..usize::try_from(left).map_or(data.len(), |left| left.min(data.len()))];
         let left = left - data.len() as u64;
-        self.state = match self.state {
-            State::Fixed { .. } if left == 0 => State::Done,
-            State::Fixed { .. } => State::Fixed { left },
-            _ if left == 0 => State::DataCr,
-            _ => State::Data { left },
+        self.framing = match self.framing {
+            Framing::Fixed { .. } if left == 0 => Framing::Done,
+            Framing::Fixed { .. } => Framing::Fixed { left },
+            _ if left == 0 => Framing::DataCr,
+            _ => Framing::Data { left },
         };
         Piece {
             consumed: at + data.len(),
@@ -118,52 +122,59 @@ impl BodyReader {
         }
     }
 
-    /// One byte of framing. Lone CRs and LFs are refused: a lenient peer and a strict one would see different bodies.
-    fn step(&mut self, state: State, byte: u8) -> Result<State, Reject> {
-        let next = match (state, byte) {
-            (State::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+    /// Takes one byte of framing.
+    ///
+    /// A lone CR or LF is refused. RFC 9112, section 2.2 lets a recipient accept a lone LF, but
+    /// then this server and a strict proxy could see different bodies.
+    fn step(&mut self, framing: Framing, byte: u8) -> Result<Framing, Reject> {
+        let next = match (framing, byte) {
+            (Framing::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 if digits == MAX_SIZE_DIGITS {
-                    return Err(Reject::bad("chunk size is too large"));
+                    return Err(Reject::bad(format!(
+                        "chunk size has more than {MAX_SIZE_DIGITS} digits"
+                    )));
                 }
-                State::Size {
+                Framing::Size {
                     size: size << 4 | u64::from(hex_value(byte)),
                     digits: digits + 1,
                 }
             }
-            (State::Size { size, digits: 1.. }, b'\r') => State::SizeLf { size },
+            (Framing::Size { size, digits: 1.. }, b'\r') => Framing::SizeLf { size },
             (
-                State::Size {
+                Framing::Size {
                     size,
                     digits: digits @ 1..,
                 },
                 b';',
-            ) => State::Extension {
+            ) => Framing::Extension {
                 size,
                 line_bytes: digits + 1,
             },
-            (State::Extension { size, .. }, b'\r') => State::SizeLf { size },
-            (State::Extension { size, line_bytes }, byte) if is_text(byte) => {
+            (Framing::Extension { size, .. }, b'\r') => Framing::SizeLf { size },
+            (Framing::Extension { size, line_bytes }, byte) if is_text(byte) => {
                 if line_bytes == MAX_CHUNK_LINE_BYTES {
-                    return Err(Reject::bad("chunk extension is too long"));
+                    return Err(Reject::bad(format!(
+                        "chunk line is longer than {MAX_CHUNK_LINE_BYTES} bytes"
+                    )));
                 }
-                State::Extension {
+                Framing::Extension {
                     size,
                     line_bytes: line_bytes + 1,
                 }
             }
-            (State::SizeLf { size: 0 }, b'\n') => State::TrailerStart,
-            (State::SizeLf { size }, b'\n') => State::Data { left: size },
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size { size: 0, digits: 0 },
-            (State::TrailerStart | State::Trailer | State::TrailerLf { .. }, _) => {
-                self.step_trailer(state, byte)?
+            (Framing::SizeLf { size: 0 }, b'\n') => Framing::TrailerStart,
+            (Framing::SizeLf { size }, b'\n') => Framing::Data { left: size },
+            (Framing::DataCr, b'\r') => Framing::DataLf,
+            (Framing::DataLf, b'\n') => Framing::Size { size: 0, digits: 0 },
+            (Framing::TrailerStart | Framing::Trailer | Framing::TrailerLf { .. }, _) => {
+                self.step_trailer(framing, byte)?
             }
             _ => return Err(Reject::bad("malformed chunk")),
         };
         Ok(next)
     }
 
-    fn step_trailer(&mut self, state: State, byte: u8) -> Result<State, Reject> {
+    fn step_trailer(&mut self, framing: Framing, byte: u8) -> Result<Framing, Reject> {
         if self.trailer_bytes == MAX_TRAILER_BYTES {
             return Err(Reject::new(
                 431,
@@ -171,12 +182,14 @@ impl BodyReader {
             ));
         }
         self.trailer_bytes += 1;
-        match (state, byte) {
-            (State::TrailerStart, b'\r') => Ok(State::TrailerLf { empty: true }),
-            (State::Trailer, b'\r') => Ok(State::TrailerLf { empty: false }),
-            (State::TrailerLf { empty: true }, b'\n') => Ok(State::Done),
-            (State::TrailerLf { empty: false }, b'\n') => Ok(State::TrailerStart),
-            (State::TrailerStart | State::Trailer, byte) if is_text(byte) => Ok(State::Trailer),
+        match (framing, byte) {
+            (Framing::TrailerStart, b'\r') => Ok(Framing::TrailerLf { empty: true }),
+            (Framing::Trailer, b'\r') => Ok(Framing::TrailerLf { empty: false }),
+            (Framing::TrailerLf { empty: true }, b'\n') => Ok(Framing::Done),
+            (Framing::TrailerLf { empty: false }, b'\n') => Ok(Framing::TrailerStart),
+            (Framing::TrailerStart | Framing::Trailer, byte) if is_text(byte) => {
+                Ok(Framing::Trailer)
+            }
             _ => Err(Reject::bad("malformed trailer")),
         }
     }
@@ -194,10 +207,11 @@ fn hex_value(digit: u8) -> u8 {
 mod tests {
     use super::*;
 
-    /// What came of a body: its data and what was left behind it, `None` if it was not done, or the status.
-    type Outcome = Result<Option<(Vec<u8>, Vec<u8>)>, u16>;
+    /// The data of a body and the bytes after it, `None` if the body is incomplete, or the status
+    /// of a refusal.
+    type Parsed = Result<Option<(Vec<u8>, Vec<u8>)>, u16>;
 
-    fn feed(length: BodyLength, parts: &[&[u8]]) -> Outcome {
+    fn feed(length: BodyLength, parts: &[&[u8]]) -> Parsed {
         let mut reader = BodyReader::new(length);
         let (mut data, mut rest) = (Vec::new(), Vec::new());
         for part in parts {
@@ -213,8 +227,9 @@ mod tests {
         Ok(reader.is_done().then_some((data, rest)))
     }
 
-    /// Feeds `bytes` cut in two at every place, and byte by byte; every way must give the same.
-    fn read(length: BodyLength, bytes: &[u8]) -> Outcome {
+    /// Feeds `bytes` whole, cut in two at every offset, and byte by byte; all must give the same
+    /// result.
+    fn read(length: BodyLength, bytes: &[u8]) -> Parsed {
         let whole = feed(length, &[bytes]);
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
         let cuts = (0..=bytes.len()).map(|cut| vec![&bytes[..cut], &bytes[cut..]]);
@@ -225,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_body_ends_where_it_says() {
+    fn a_fixed_body_ends_after_its_length() {
         for (length, bytes, expected) in [
             (BodyLength::Empty, "next", Some(("", "next"))),
             (BodyLength::Fixed(0), "next", Some(("", "next"))),
@@ -240,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_come_together() {
+    fn chunks_are_joined() {
         for (bytes, expected) in [
             ("0\r\n\r\nnext", Some(("", "next"))),
             ("3\r\nabc\r\n0\r\n\r\n", Some(("abc", ""))),
@@ -270,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_chunk_is_refused() {
+    fn malformed_chunks_are_refused() {
         for bytes in [
             "\r\n",
             ";x\r\n",
@@ -294,8 +309,8 @@ mod tests {
             "0\r\nA: b\rC",
             "0\r\nA: \0\r\n",
         ] {
-            let outcome = read(BodyLength::Chunked, bytes.as_bytes());
-            assert_eq!(outcome, Err(400), "{bytes:?}");
+            let parsed = read(BodyLength::Chunked, bytes.as_bytes());
+            assert_eq!(parsed, Err(400), "{bytes:?}");
         }
     }
 
@@ -313,8 +328,8 @@ mod tests {
                 Err(431),
             ),
         ] {
-            let outcome = feed(BodyLength::Chunked, &[body.as_bytes()]);
-            let done = outcome.map(|outcome| assert_eq!(outcome, Some((vec![], vec![]))));
+            let parsed = feed(BodyLength::Chunked, &[body.as_bytes()]);
+            let done = parsed.map(|parsed| assert_eq!(parsed, Some((vec![], vec![]))));
             assert_eq!(done, expected);
         }
     }

@@ -1,4 +1,4 @@
-//! The JSON form of an event: what the body of `POST /publish` and each line of an NDJSON body say.
+//! The JSON form of an event: the body of `POST /publish`, and each line of an NDJSON body.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,14 +8,15 @@ use serde_json::value::RawValue;
 
 use crate::event::Event;
 
-/// Bytes that a JSON form may have beside the data of the largest event: names, namespaces, type and id.
-const BESIDE_DATA: usize = 64 << 10;
+/// Bytes that the JSON form may have in addition to the data: names, namespaces, type and ID.
+const OTHER_FIELDS_BYTES: usize = 64 << 10;
 
-/// The bytes that the JSON form of the largest event may take: each byte of its data may be escaped as six.
+/// The limit of bytes in the JSON form of an event with `max_event` bytes of data. Each byte of
+/// data may be escaped as six.
 pub(crate) fn max_json_bytes(max_event: usize) -> usize {
     max_event
         .saturating_mul("\\u0000".len())
-        .saturating_add(BESIDE_DATA)
+        .saturating_add(OTHER_FIELDS_BYTES)
 }
 
 #[derive(Deserialize)]
@@ -30,7 +31,7 @@ struct EventJson<'a> {
     retry: Option<u64>,
 }
 
-/// `null` is data too, and not the absence of it.
+/// Makes `null` a value: unlike a missing field, it is data.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawValue>, D::Error> {
     Deserialize::deserialize(json).map(Some)
 }
@@ -38,15 +39,21 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Option<&'a RawV
 /// Reads the JSON form of an event.
 ///
 /// # Errors
-/// What is wrong with it and where, in one sentence.
+/// The problem and its position, in one sentence.
 pub(crate) fn parse_event(json: &[u8]) -> Result<Event, String> {
     let form: EventJson<'_> = serde_json::from_slice(json)
-        .map_err(|error| format!("not the JSON form of an event: {}", told(&error)))?;
+        .map_err(|error| format!("invalid JSON form of an event: {}", describe(&error)))?;
     let mut namespaces = match (form.namespace, form.namespaces) {
         (Some(namespace), None) => vec![namespace],
         (None, Some(namespaces)) if !namespaces.is_empty() => namespaces,
-        (Some(_), Some(_)) => return Err("has both `namespace` and `namespaces`".into()),
-        _ => return Err("has no `namespace`".into()),
+        (Some(_), Some(_)) => {
+            return Err("the event must have either `namespace` or `namespaces`, not both".into());
+        }
+        _ => {
+            return Err(
+                "the event must have a `namespace`, or at least one of `namespaces`".into(),
+            );
+        }
     }
     .into_iter();
     let data = form.data.map_or(Ok(Cow::Borrowed("")), data_text)?;
@@ -60,24 +67,24 @@ pub(crate) fn parse_event(json: &[u8]) -> Result<Event, String> {
     Ok(event)
 }
 
-/// What is wrong and where. In one line that is a column: a line of NDJSON has a number of its own.
-fn told(error: &serde_json::Error) -> String {
+/// The problem and its position. The position within one line is a column: an NDJSON error names
+/// its line separately.
+fn describe(error: &serde_json::Error) -> String {
     error.to_string().replace("at line 1 column", "at column")
 }
 
-/// A string is the data itself; any other value is sent as compact JSON.
+/// The data of an event: the text of a JSON string, and any other JSON value in compact form.
 fn data_text(raw: &RawValue) -> Result<Cow<'_, str>, String> {
-    let describe =
-        |error: serde_json::Error| format!("has `data` that cannot be read: {}", told(&error));
     if raw.get().starts_with('"') {
         return serde_json::from_str::<String>(raw.get())
             .map(Cow::Owned)
-            .map_err(describe);
+            .map_err(|error| format!("invalid `data`: {}", describe(&error)));
     }
     Ok(Cow::Owned(compact(raw.get())))
 }
 
-/// Valid JSON without the white space between its tokens; numbers stay as they were written, which parsing would not keep.
+/// Removes the white space between the tokens of valid JSON. Numbers keep their spelling, which
+/// parsing would lose.
 fn compact(json: &str) -> String {
     let mut compact = String::with_capacity(json.len());
     let (mut in_string, mut escaped) = (false, false);
@@ -99,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_is_an_event_or_says_why_not() {
+    fn the_json_form_is_parsed_or_refused_with_the_reason() {
         let event = |json: &str| parse_event(json.as_bytes());
         for (json, expected) in [
             (
@@ -130,15 +137,15 @@ mod tests {
             assert_eq!(event(json), Ok(expected), "{json}");
         }
         for (json, why) in [
-            ("", "not the JSON form"),
-            ("[]", "not the JSON form"),
+            ("", "invalid JSON form"),
+            ("[]", "invalid JSON form"),
             (r#"{"namespace":"/a",}"#, "trailing comma at column 19"),
-            (r#"{"data":"x"}"#, "no `namespace`"),
-            (r#"{"namespaces":[],"data":"x"}"#, "no `namespace`"),
-            (r#"{"namespace":"/a","namespaces":["/b"]}"#, "both"),
+            (r#"{"data":"x"}"#, "must have a `namespace`"),
+            (r#"{"namespaces":[],"data":"x"}"#, "must have a `namespace`"),
+            (r#"{"namespace":"/a","namespaces":["/b"]}"#, "not both"),
             (r#"{"namespace":"/a","dta":"x"}"#, "dta"),
-            (r#"{"namespace":"/a","retry":-1}"#, "not the JSON form"),
-            (r#"{"namespace":"/a","data":"\ud800"}"#, "cannot be read"),
+            (r#"{"namespace":"/a","retry":-1}"#, "invalid JSON form"),
+            (r#"{"namespace":"/a","data":"\ud800"}"#, "invalid `data`"),
             (r#"{"namespace":"/a"} x"#, "trailing"),
         ] {
             let error = event(json).unwrap_err();

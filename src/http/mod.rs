@@ -1,9 +1,8 @@
-//! HTTP/1.1 and 1.0 as bytes: reading a request's head and body, writing a response, and naming what a request asks
-//! for.
+//! HTTP/1.1 and 1.0 as bytes: request heads and bodies, routes, and responses.
 //!
-//! Owns the strictness: what is ambiguous between two implementations is refused here, so nothing behind this module
-//! meets a request that a proxy may have read differently. Knows no socket, no clock and no engine; a test can be the
-//! network.
+//! Owns the strictness. A request that two implementations could read differently is refused here,
+//! so the rest of the server never sees a request that a proxy may have read in another way
+//! (RFC 9112, section 11.2). Knows no socket, no clock and no engine, so a test can be the network.
 
 #[cfg(feature = "publish")]
 pub(crate) mod access;
@@ -18,30 +17,30 @@ pub mod route;
 
 use std::borrow::Cow;
 
-/// How far a reader is: "not yet" is no error.
+/// How far a reader has come. Incomplete input is not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress<T> {
-    /// More bytes are needed.
+    /// The reader needs more bytes.
     Incomplete,
-    /// It is all there.
+    /// The reader has read it all.
     Complete(T),
 }
 
 /// A refused request: the status, the message and at most one header of the error response.
 ///
-/// If the request could not be read to its end, the connection ends with the response.
+/// If the server could not read the request to its end, the connection ends with the response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
     /// The HTTP status of the response.
     pub status: u16,
-    /// What was wrong; the text of the response's `error`.
+    /// The problem, which the response has as `error`.
     pub message: String,
-    /// What else the response has to say, such as `Allow` with 405.
+    /// A header of the response, for example `Allow` with 405.
     pub header: Option<(&'static str, Cow<'static, str>)>,
 }
 
 impl Reject {
-    /// A refusal with this status and message.
+    /// Creates a refusal with this status and message.
     pub fn new(status: u16, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -55,12 +54,12 @@ impl Reject {
         Self::new(400, message)
     }
 
-    /// 404: nothing has this path.
+    /// 404: the server has no such path.
     pub fn not_found() -> Self {
         Self::new(404, "unknown path")
     }
 
-    /// 405: the path takes other methods, which `allow` lists.
+    /// 405: the path takes only the methods in `allow`.
     pub fn method_not_allowed(allow: &'static str) -> Self {
         Self::new(405, format!("this path takes {allow}")).with_header("Allow", allow)
     }

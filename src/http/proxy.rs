@@ -1,24 +1,30 @@
-//! Who is behind a proxy: what `Forwarded`, `X-Forwarded-For` and `X-Real-IP` say, as far as they are to be believed.
+//! Client addresses from `Forwarded` (RFC 7239), `X-Forwarded-For` and `X-Real-IP`.
 //!
-//! Anybody can send these headers, so they count only on connections from a proxy that is listed, and of the addresses in them only
-//! those that listed proxies have added: the last one that is none of theirs.
+//! Any client can send these headers, so they count only on connections from a trusted proxy. Each
+//! proxy appends the address of its peer. The client is therefore the right-most address that is
+//! not itself a trusted proxy.
 
 use core::net::{IpAddr, SocketAddr};
 
 use crate::cidr::Cidr;
 use crate::http::request::RequestHead;
 
-/// The address of the client that sent this, on a connection from `peer`.
+/// The address of the client that sent a request on a connection from `peer`.
+///
+/// It is `peer` itself unless that is one of the `trusted` proxies. If `Forwarded` and
+/// `X-Forwarded-For` disagree, it is `peer` too: a proxy writes one of them and passes the other on
+/// unchanged, so either may come from the client.
 pub(crate) fn client_address(head: &RequestHead, peer: IpAddr, trusted: &[Cidr]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = peer.to_canonical();
     if !is_trusted(peer) {
         return peer;
     }
-    let last_unknown = |chain: Vec<Option<IpAddr>>| {
+    let last_untrusted = |chain: Vec<Option<IpAddr>>| {
         let mut client = peer;
         for address in chain.into_iter().rev() {
-            // What comes before an address that cannot be read was added by nobody known.
+            // The proxy that sent an unreadable address is unknown, so addresses before it do not
+            // count.
             let Some(address) = address else { break };
             client = address;
             if !is_trusted(address) {
@@ -27,24 +33,24 @@ pub(crate) fn client_address(head: &RequestHead, peer: IpAddr, trusted: &[Cidr])
         }
         client
     };
-    let forwarded = present(head, "forwarded").map(|text| {
+    let forwarded = joined(head, "forwarded").map(|text| {
         let elements = split_quoted(&text, ',');
-        last_unknown(elements.map(forwarded_for).collect())
+        last_untrusted(elements.map(forwarded_for).collect())
     });
-    let x_forwarded_for = present(head, "x-forwarded-for")
-        .map(|text| last_unknown(text.split(',').map(address).collect()));
+    let x_forwarded_for = joined(head, "x-forwarded-for")
+        .map(|text| last_untrusted(text.split(',').map(address).collect()));
     match (forwarded, x_forwarded_for) {
         (Some(one), Some(other)) if one == other => one,
-        // A proxy writes one of them and passes the other on as the client sent it: which is which, nobody can tell.
         (Some(_), Some(_)) => peer,
         (Some(client), None) | (None, Some(client)) => client,
         (None, None) => {
-            present(head, "x-real-ip").map_or(peer, |text| last_unknown(vec![address(&text)]))
+            joined(head, "x-real-ip").map_or(peer, |text| last_untrusted(vec![address(&text)]))
         }
     }
 }
 
-/// Whether the client speaks HTTPS to the proxy that sent this on a connection from `peer`.
+/// Whether a client speaks HTTPS to the trusted proxy that sent a request on a connection from
+/// `peer`.
 #[cfg(feature = "admin")]
 pub(crate) fn is_https(head: &RequestHead, peer: IpAddr, trusted: &[Cidr]) -> bool {
     if !trusted.iter().any(|network| network.contains(peer)) {
@@ -56,14 +62,15 @@ pub(crate) fn is_https(head: &RequestHead, peer: IpAddr, trusted: &[Cidr]) -> bo
             .and_then(parameter)
             .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
     };
-    present(head, "x-forwarded-proto")
+    joined(head, "x-forwarded-proto")
         .is_some_and(|text| last(&text, |element| Some(element.trim())))
-        || present(head, "forwarded")
+        || joined(head, "forwarded")
             .is_some_and(|text| last(&text, |element| parameter(element, "proto")))
 }
 
-/// The values of all headers of this name, as one list; `None` without any.
-fn present(head: &RequestHead, name: &str) -> Option<String> {
+/// The values of all headers of this name, as one list; `None` if there are none (RFC 9110, section
+/// 5.3).
+fn joined(head: &RequestHead, name: &str) -> Option<String> {
     let values: Vec<_> = head.values(name).map(String::from_utf8_lossy).collect();
     (!values.is_empty()).then(|| values.join(","))
 }
@@ -72,7 +79,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     address(parameter(element, "for")?)
 }
 
-/// A parameter of an element of `Forwarded`, without its quotes.
+/// A parameter of an element of `Forwarded`, without its quotes (RFC 7239, section 4).
 fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     split_quoted(element, ';').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
@@ -86,7 +93,7 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// The parts of a text between separators that are not within quotes.
+/// Splits a text at the separators outside of quotes.
 fn split_quoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |c| {
@@ -95,7 +102,7 @@ fn split_quoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// An address, with or without a port, and in brackets or not.
+/// Parses an address with or without a port, and with or without brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text
@@ -128,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_address_that_is_no_proxys_is_the_clients() {
+    fn the_client_is_the_last_address_that_is_not_a_trusted_proxy() {
         for (peer, headers, expected) in [
             ("10.0.0.1", "", "10.0.0.1"),
             ("10.0.0.1", "X-Forwarded-For: 1.2.3.4\r\n", "1.2.3.4"),
@@ -219,8 +226,7 @@ mod tests {
 
     #[cfg(feature = "admin")]
     #[test]
-    #[cfg(feature = "admin")]
-    fn https_is_what_the_last_proxy_says() {
+    fn the_last_proxy_decides_what_is_https() {
         for (peer, headers, expected) in [
             ("10.0.0.1", "", false),
             ("10.0.0.1", "X-Forwarded-Proto: https\r\n", true),

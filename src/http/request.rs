@@ -1,38 +1,43 @@
-//! Request heads: from bytes as they arrive to a checked [`RequestHead`].
+//! Request heads: from bytes as they arrive to a checked [`RequestHead`] (RFC 9112, sections 2, 3
+//! and 5).
 //!
-//! Owns the bytes of a connection that nobody has consumed yet, and every rule about a head: its size, its syntax, its
-//! `Host`, and how long the body behind it is. Must not know what a path means (that is `route`) or what bodies hold.
+//! Owns the bytes of a connection that are not yet consumed, and every rule about a head: its size,
+//! its syntax, its `Host`, and the length of the body that follows. It must not know what a path
+//! means (`route` does) or what bodies hold.
 
 use core::net::Ipv6Addr;
 use std::fmt;
 
 use crate::http::{Progress, Reject};
 
-/// Bytes a head may have, from the method to the empty line that ends it.
+/// The limit of bytes in a head, from the method to the empty line that ends it.
 pub const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// Header lines a head may have.
+/// The limit of header lines in a head.
 pub const MAX_HEADERS: usize = 64;
 
-/// Empty lines forgiven before a request line: some clients end a body with a line end that no length counts.
+/// Empty lines that are skipped before a request line (RFC 9112, section 2.2): some clients send a
+/// line end after a body that its length does not count.
 const MAX_EMPTY_LINES: u8 = 2;
 
-/// What an empty reader may keep allocated. A request's worth, so that a connection in use does not allocate for each
-/// one; beyond that, idle connections would add up.
+/// The capacity that an empty reader may keep.
+///
+/// It suffices for most requests, so a busy connection does not allocate for each one. A larger
+/// buffer is freed, since idle connections are many.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// How long the body behind a head is.
+/// The length of the body that follows a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
-    /// There is none.
+    /// No body.
     Empty,
-    /// So many bytes, at least one.
+    /// This number of bytes, at least one.
     Fixed(u64),
-    /// As many as its chunks say.
+    /// The sum of its chunks (RFC 9112, section 7.1).
     Chunked,
 }
 
-/// A place in a head's bytes; [`MAX_HEAD_BYTES`] fits.
+/// A range in the bytes of a head; [`MAX_HEAD_BYTES`] fits into its offsets.
 #[derive(Clone, Copy)]
 struct Span {
     start: u16,
@@ -40,7 +45,7 @@ struct Span {
 }
 
 impl Span {
-    /// Where `part`, a slice of `whole`, lies in it.
+    /// The range of `part`, a slice of `whole`.
     fn of(part: &[u8], whole: &[u8]) -> Self {
         // httparse returns slices of its input, except that an empty value may lie elsewhere.
         if part.is_empty() {
@@ -54,7 +59,9 @@ impl Span {
     }
 }
 
-/// A checked request head: its bytes once, and where in them its parts are.
+/// A checked request head.
+///
+/// It holds the bytes once, and ranges for the parts.
 #[derive(Clone)]
 pub struct RequestHead {
     bytes: Box<[u8]>,
@@ -66,29 +73,33 @@ pub struct RequestHead {
 }
 
 impl RequestHead {
-    /// The method as it was written; methods are case-sensitive.
+    /// The method as sent. Methods are case-sensitive (RFC 9110, section 9.1).
     pub fn method(&self) -> &str {
         self.text(self.method)
     }
 
-    /// The request target as it was written.
+    /// The request target as sent (RFC 9112, section 3.2).
     pub fn target(&self) -> &str {
         self.text(self.target)
     }
 
-    /// The raw path, before any `?` and with its percent escapes. An absolute target is reduced to its path; `*` (only
-    /// ever with `OPTIONS`) stays `*`.
+    /// The raw path: the target up to the first `?`, with its percent escapes.
+    ///
+    /// Of an absolute target it is the path alone. `*`, which only `OPTIONS` can have, stays `*`.
     pub fn path(&self) -> &str {
         let path = self.split_target().1;
         if path.is_empty() { "/" } else { path }
     }
 
-    /// The raw query, after the first `?`; empty if there is none.
+    /// The raw query: the target after the first `?`; empty if it has none.
     pub fn query(&self) -> &str {
         self.split_target().2
     }
 
-    /// Whom the request is for, `host[:port]`: an absolute target's authority, else `Host`. Only HTTP/1.0 has none.
+    /// The host that the request is for, `host[:port]`: the authority of an absolute target,
+    /// otherwise the header `Host` (RFC 9112, section 3.3).
+    ///
+    /// `None` only for an HTTP/1.0 request.
     pub fn host(&self) -> Option<&str> {
         self.split_target().0.or_else(|| self.header("host"))
     }
@@ -98,28 +109,30 @@ impl RequestHead {
         self.http_10
     }
 
-    /// The first header of this name, in any case. One whose value is not UTF-8 counts as absent; where that would be
-    /// unsafe, go through [`Self::headers`].
+    /// The value of the first header of this name, in any case.
+    ///
+    /// A value that is not UTF-8 counts as absent. Where that would be unsafe, use
+    /// [`Self::headers`].
     pub fn header(&self, name: &str) -> Option<&str> {
         let value = self.values(name).next()?;
         std::str::from_utf8(value).ok()
     }
 
-    /// All headers in order; values without the white space around them.
+    /// All headers in order. Values come without the white space around them.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.headers
             .iter()
             .map(|&(name, value)| (self.text(name), self.slice(value)))
     }
 
-    /// The values of every header of this name, in any case.
+    /// The values of all headers of this name, in any case.
     pub fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.headers()
             .filter(move |(given, _)| given.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 
-    /// Whether the connection may serve another request after this one.
+    /// Whether the connection may serve another request after this one (RFC 9112, section 9.3).
     pub fn keep_alive(&self) -> bool {
         let says = |option: &str| {
             self.values("connection")
@@ -129,7 +142,7 @@ impl RequestHead {
         !says("close") && (!self.http_10 || says("keep-alive"))
     }
 
-    /// How long the body is.
+    /// The length of the body.
     pub fn body_length(&self) -> BodyLength {
         self.body
     }
@@ -139,7 +152,7 @@ impl RequestHead {
         self.body != BodyLength::Empty
     }
 
-    /// The bytes of the body, if they are known beforehand.
+    /// The number of bytes of the body; `None` if it is chunked.
     pub fn fixed_length(&self) -> Option<u64> {
         match self.body {
             BodyLength::Empty => Some(0),
@@ -148,7 +161,8 @@ impl RequestHead {
         }
     }
 
-    /// Whether the peer holds its body back until it reads `100 Continue`.
+    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110, section
+    /// 10.1.1).
     pub fn expects_continue(&self) -> bool {
         !self.http_10
             && self.has_body()
@@ -157,7 +171,8 @@ impl RequestHead {
                 .any(|value| value.eq_ignore_ascii_case(b"100-continue"))
     }
 
-    /// Reads a whole head, known to have no control characters and to end at its first empty line.
+    /// Parses a complete head. [`RequestReader::find_end`] has checked that it has no control
+    /// characters and ends with its first empty line.
     fn parse(bytes: &[u8]) -> Result<Self, Reject> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
@@ -214,7 +229,7 @@ impl RequestHead {
         }
         match host {
             None if self.http_10 => Ok(()),
-            None => Err(Reject::bad("no Host header")),
+            None => Err(Reject::bad("missing Host header")),
             Some(host) => match std::str::from_utf8(host).ok().and_then(split_authority) {
                 Some(_) => Ok(()),
                 None => Err(Reject::bad("malformed Host header")),
@@ -222,7 +237,8 @@ impl RequestHead {
         }
     }
 
-    /// Two ways to say where a body ends are two requests in one: whatever leaves room for that is refused.
+    /// Refuses every head from which two implementations could derive different ends of the body,
+    /// since that is how requests are smuggled past a proxy (RFC 9112, section 6.3).
     fn check_body_length(&self) -> Result<BodyLength, Reject> {
         let mut lengths = self.values("content-length");
         let mut encodings = self.values("transfer-encoding");
@@ -235,7 +251,7 @@ impl RequestHead {
         }
         match (length, encoding) {
             (None, None) => Ok(BodyLength::Empty),
-            (Some(_), Some(_)) => Err(Reject::bad("Content-Length beside Transfer-Encoding")),
+            (Some(_), Some(_)) => Err(Reject::bad("both Content-Length and Transfer-Encoding")),
             (Some(length), None) => match decimal(length) {
                 Some(0) => Ok(BodyLength::Empty),
                 Some(length) => Ok(BodyLength::Fixed(length)),
@@ -247,11 +263,14 @@ impl RequestHead {
             (None, Some(encoding)) if encoding.eq_ignore_ascii_case(b"chunked") => {
                 Ok(BodyLength::Chunked)
             }
-            (None, Some(_)) => Err(Reject::new(501, "unknown Transfer-Encoding")),
+            (None, Some(_)) => Err(Reject::new(
+                501,
+                "unknown Transfer-Encoding; only chunked is supported",
+            )),
         }
     }
 
-    /// The target's authority (only an absolute one has it), path and query.
+    /// The authority, which only an absolute target has, the path and the query.
     fn split_target(&self) -> (Option<&str>, &str, &str) {
         let target = self.target();
         let (authority, rest) = match after_scheme(target) {
@@ -269,13 +288,13 @@ impl RequestHead {
         &self.bytes[usize::from(span.start)..usize::from(span.end)]
     }
 
-    /// Text that httparse has found to be text.
+    /// The text in a range. httparse has checked that it is UTF-8.
     fn text(&self, span: Span) -> &str {
         std::str::from_utf8(self.slice(span)).unwrap_or_default()
     }
 }
 
-/// Leaves the header values out: tokens do not belong in logs.
+/// Leaves out the header values, since tokens must not get into logs.
 impl fmt::Debug for RequestHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestHead")
@@ -288,31 +307,35 @@ impl fmt::Debug for RequestHead {
     }
 }
 
-/// The bytes of a connection that nobody has consumed yet: a head in the making, a body, pipelined requests.
+/// The bytes of a connection that are not yet consumed: an incomplete head, a body, pipelined
+/// requests.
 #[derive(Default)]
 pub struct RequestReader {
     buffer: Vec<u8>,
-    /// Bytes at the front of `buffer` that are consumed. They are moved out once per push, not once per request, or a
-    /// buffer full of pipelined requests would cost its square.
+    /// Bytes at the front of `buffer` that are consumed.
+    ///
+    /// They are removed once per push and not once per request. Otherwise a buffer full of
+    /// pipelined requests would take quadratic time.
     start: usize,
-    /// Bytes after `start` that hold no end of a head.
+    /// Bytes after `start` that were searched and do not contain the end of a head.
     searched: usize,
-    /// Empty lines skipped before the head in the making.
+    /// Empty lines that were skipped before this head.
     empty_lines: u8,
 }
 
 impl RequestReader {
-    /// Takes in bytes from the peer.
+    /// Appends bytes from the client.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.start);
         self.start = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next head, consumed when it is complete.
+    /// The next head. A complete head is consumed.
     ///
     /// # Errors
-    /// The reason why this is no request; what is left in the reader then means nothing.
+    /// A [`Reject`] if the bytes are not a valid request. The rest of the bytes is then
+    /// meaningless.
     pub fn head(&mut self) -> Result<Progress<RequestHead>, Reject> {
         self.skip_empty_lines()?;
         let Some(end) = self.find_end()? else {
@@ -329,7 +352,8 @@ impl RequestReader {
         &self.buffer[self.start..]
     }
 
-    /// Gives up the first `count` bytes of [`Self::buffered`], and the memory once none are left.
+    /// Removes the first `count` bytes of [`Self::buffered`], and frees the memory when none are
+    /// left.
     pub fn consume(&mut self, count: usize) {
         assert!(
             count <= self.buffered().len(),
@@ -354,7 +378,9 @@ impl RequestReader {
     fn skip_empty_lines(&mut self) -> Result<(), Reject> {
         while self.buffered().starts_with(b"\r\n") {
             if self.empty_lines == MAX_EMPTY_LINES {
-                return Err(Reject::bad("empty lines instead of a request"));
+                return Err(Reject::bad(format!(
+                    "more than {MAX_EMPTY_LINES} empty lines before the request"
+                )));
             }
             self.empty_lines += 1;
             self.consume(2);
@@ -362,10 +388,12 @@ impl RequestReader {
         Ok(())
     }
 
-    /// Where the head ends, just after its first empty line. Looks at each byte once, and behind it at up to three.
+    /// Finds the end of the head, just after its first empty line. Each byte is examined once,
+    /// together with up to three bytes before it.
     ///
-    /// CR and LF may only come as a pair and other control characters not at all: others take a lone LF, or even a lone
-    /// CR, for a line end, and a request that two servers cut differently is smuggled past one of them.
+    /// CR and LF are only allowed as a pair, and other control characters not at all. Some
+    /// implementations take a lone LF, or even a lone CR, as a line end (RFC 9112, section 2.2),
+    /// and a request that two servers split differently can be smuggled past one of them.
     fn find_end(&mut self) -> Result<Option<usize>, Reject> {
         let bytes = self.buffered();
         let window = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
@@ -405,8 +433,10 @@ impl fmt::Debug for RequestReader {
     }
 }
 
-/// Splits `host[:port]` into the host, an IPv6 address still in its brackets, and the port if one is given. `None` if it
-/// is malformed.
+/// Splits `host[:port]` into the host and the port (RFC 3986, section 3.2). An IPv6 address keeps
+/// its brackets.
+///
+/// `None` if it is malformed.
 pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     let host_end = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -429,12 +459,12 @@ pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     Some((host, port))
 }
 
-/// Whether a byte may stand within a line of a head, a chunk's extension or a trailer.
+/// Whether a byte is allowed within a line of a head, a chunk extension or a trailer.
 pub(super) fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// A number in nothing but ASCII digits, at least one.
+/// Parses a number that consists of ASCII digits alone, at least one.
 pub(crate) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -453,7 +483,7 @@ fn after_scheme(target: &str) -> Option<&str> {
     })
 }
 
-/// What a registered name or an IPv4 address is made of (RFC 3986, 3.2.2).
+/// Whether a byte is allowed in a registered name or an IPv4 address (RFC 3986, section 3.2.2).
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte)
 }
@@ -463,17 +493,18 @@ fn syntax_error(error: httparse::Error, head: &[u8]) -> Reject {
         httparse::Error::TooManyHeaders => {
             Reject::new(431, format!("more than {MAX_HEADERS} headers"))
         }
-        httparse::Error::Version if names_http_version(head) => {
-            Reject::new(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
-        }
+        httparse::Error::Version if names_http_version(head) => Reject::new(
+            505,
+            "unsupported version; this server supports HTTP/1.1 and HTTP/1.0",
+        ),
         error => Reject::bad(format!("malformed request: {error}")),
     }
 }
 
-/// Whether the request line ends in a well-formed version, so that it is only one we do not speak.
+/// Whether the request line ends with a well-formed HTTP version, which is then an unsupported one.
 fn names_http_version(head: &[u8]) -> bool {
     let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    // The third word of three; of more, it is the line that is wrong.
+    // The third of three words. A line with more words is malformed.
     let version = line.splitn(3, |&byte| byte == b' ').nth(2);
     matches!(version, Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
         if major.is_ascii_digit() && minor.is_ascii_digit())
@@ -483,7 +514,8 @@ fn names_http_version(head: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Feeds `bytes` cut in two at every place, and byte by byte; every way must give the same.
+    /// Feeds `bytes` whole, cut in two at every offset, and byte by byte; all must give the same
+    /// result.
     fn read(bytes: &[u8]) -> Result<Progress<RequestHead>, Reject> {
         let feed = |parts: &[&[u8]]| {
             let mut reader = RequestReader::default();
@@ -525,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_comes_apart() {
+    fn a_head_has_its_parts() {
         let head = complete(
             "GET /a%20b?x=1?y HTTP/1.1\r\nHost: h:80\r\nX-Two:  b \r\nx-two: c\r\nE:\r\n\r\n",
         );
@@ -565,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_has_one_status() {
+    fn each_malformed_request_has_one_status() {
         for (head, expected) in [
             // Request line.
             (&b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"[..], 200),
@@ -612,7 +644,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_well_formed_host() {
+    fn a_request_has_exactly_one_well_formed_host() {
         for (headers, expected) in [
             ("", 400),
             ("Host: h\r\nHost: h\r\n", 400),
@@ -694,7 +726,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_stay_or_end_as_agreed() {
+    fn connections_persist_as_requested() {
         for (version, headers, keep_alive) in [
             (1, "", true),
             (1, "Connection: close\r\n", false),
@@ -747,7 +779,7 @@ mod tests {
     }
 
     #[test]
-    fn pipelined_requests_come_out_one_by_one() {
+    fn pipelined_requests_are_read_one_by_one() {
         let mut reader = RequestReader::default();
         reader
             .push(b"POST /1 HTTP/1.0\r\nContent-Length: 2\r\n\r\nab\r\nGET /2 HTTP/1.0\r\n\r\nGET");
@@ -771,7 +803,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_lines_are_forgiven_before_each_head() {
+    fn empty_lines_are_skipped_before_each_head() {
         let mut reader = RequestReader::default();
         for _ in 0..3 {
             reader.push(b"\r\n\r\nGET / HTTP/1.0\r\n\r\n");
@@ -780,7 +812,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_reader_gives_its_memory_back() {
+    fn an_empty_reader_frees_its_memory() {
         let mut reader = RequestReader::default();
         reader.push(&[b'x'; KEPT_BYTES + 1]);
         reader.consume(KEPT_BYTES);
@@ -790,7 +822,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_keeps_tokens_to_itself() {
+    fn debug_output_has_no_tokens() {
         let head = complete("GET / HTTP/1.0\r\nAuthorization: Bearer secret\r\n\r\n");
         assert!(!format!("{head:?}").contains("secret"));
     }

@@ -1,8 +1,8 @@
 //! Responses: from a status, headers and a body to bytes.
 //!
-//! Owns the form of a response, how its head is written, and the CORS headers. Of a request it reads the method, the
-//! version and `If-None-Match`; the only text of a request that gets into a head is an `Origin` that the configuration
-//! lists.
+//! Owns the form of a response, how its head is written, and the CORS headers. Of a request it
+//! reads the method, the version and `If-None-Match`; the only text of a request that gets into a
+//! head is an `Origin` that the configuration lists.
 
 use std::borrow::Cow;
 
@@ -25,11 +25,11 @@ const STREAM_HEADERS: [(&str, &str); 3] = [
 
 /// A complete HTTP response, with which a [`route`](crate::Builder::route) hook answers a request.
 ///
-/// The server adds `Content-Length` and `Connection`, and its CORS headers unless the response has them. It leaves out
-/// the body for `HEAD` and for the statuses 204 and 304.
+/// The server adds `Content-Length` and `Connection`, and its CORS headers unless the response has
+/// them. It leaves out the body for `HEAD` and for the statuses 204 and 304.
 ///
-/// A response with the status 200 and an `ETag` becomes a 304 without a body for a `GET` or `HEAD` request whose
-/// `If-None-Match` lists the tag (RFC 9110, section 13.1.2).
+/// A response with the status 200 and an `ETag` becomes a 304 without a body for a `GET` or `HEAD`
+/// request whose `If-None-Match` lists the tag (RFC 9110, section 13.1.2).
 ///
 /// ```
 /// use fanfare::{Response, Routing, Server};
@@ -70,7 +70,8 @@ impl Response {
         }
     }
 
-    /// Sets the status, limited to the range from 200 to 599. With 204 and 304 the body is left out.
+    /// Sets the status, limited to the range from 200 to 599. With 204 and 304 the body is left
+    /// out.
     pub fn status(mut self, status: u16) -> Self {
         self.status = status.clamp(200, 599);
         self
@@ -78,8 +79,8 @@ impl Response {
 
     /// Adds a header.
     ///
-    /// If the name is not a token (RFC 9110, section 5.6.2), the value is not visible ASCII, or the server sets the
-    /// header itself, the server answers 500 and names the header.
+    /// If the name is not a token (RFC 9110, section 5.6.2), the value is not visible ASCII, or the
+    /// server sets the header itself, the server answers 500 and names the header.
     pub fn header(
         mut self,
         name: impl Into<Cow<'static, str>>,
@@ -130,8 +131,8 @@ impl Response {
         self.headers.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// Checks the headers that the application set: returns the response, or a 500 that names a header which cannot be
-    /// sent.
+    /// Checks the headers that the application set: returns the response, or a 500 that names a
+    /// header which cannot be sent.
     pub(crate) fn checked(self) -> Self {
         match self.problem() {
             Some(problem) => Self::error(500, &format!("the application's {problem}")),
@@ -155,7 +156,8 @@ impl Response {
     pub(crate) fn encode(&self, head: &RequestHead, cors: &Headers, keep_alive: bool) -> Vec<u8> {
         let connection = match keep_alive {
             false => Some("close"),
-            // HTTP/1.1 connections persist by default; an HTTP/1.0 client waits for this confirmation.
+            // HTTP/1.1 connections persist by default; an HTTP/1.0 client waits for this
+            // confirmation.
             true => head.is_http_10().then_some("keep-alive"),
         };
         let cors = cors
@@ -173,7 +175,8 @@ impl Response {
         self.write(self.status, self.headers().chain(cors), connection, is_head)
     }
 
-    /// Whether the client has this response already: `If-None-Match` lists its tag, compared weakly.
+    /// Whether the client has this response already: `If-None-Match` lists its tag, compared
+    /// weakly.
     fn is_known_to(&self, head: &RequestHead) -> bool {
         let is_conditional = self.status == 200 && matches!(head.method(), "GET" | "HEAD");
         let Some(tag) = self.value("etag").filter(|_| is_conditional) else {
@@ -233,8 +236,8 @@ pub(crate) fn rejection(reject: Reject) -> Vec<u8> {
 
 /// The head of an event stream, whose body ends with the connection.
 ///
-/// Headers in `configured`, which the configuration has checked, extend the others or override them by name, in any
-/// case. What they cannot do is hide that a response varies with its `Origin`.
+/// Headers in `configured`, which the configuration has checked, extend the others or override them
+/// by name, in any case. They cannot remove `Vary: Origin`.
 pub fn stream_head(configured: &[(String, String)], cors: &[(&'static str, String)]) -> Vec<u8> {
     let is_configured = |name: &str| {
         configured
@@ -256,13 +259,14 @@ pub fn stream_head(configured: &[(String, String)], cors: &[(&'static str, Strin
     out
 }
 
-/// The CORS headers for a request with this `Origin`. `allowed` lists origins word for word, or holds `*` for any; never
-/// with credentials.
+/// The CORS headers for a request with this `Origin` (WHATWG Fetch, section 3.3). `allowed` lists
+/// origins, or holds `*` for any. Credentials are never allowed.
 pub fn cors_headers(allowed: &[String], origin: Option<&str>) -> Headers {
     if allowed.iter().any(|allowed| allowed == "*") {
         return vec![("Access-Control-Allow-Origin", "*".into())];
     }
-    // Also where the origin is not allowed or absent: a cache must not hand that response to one that is.
+    // `Vary` is also needed if the origin is absent or not allowed: a cache must not serve that
+    // response to an allowed origin.
     let mut headers = vec![("Vary", "Origin".into())];
     if let Some(origin) = origin.filter(|origin| allowed.iter().any(|allowed| allowed == origin)) {
         headers.push(("Access-Control-Allow-Origin", origin.into()));
@@ -281,7 +285,7 @@ pub(crate) fn preflight() -> Response {
         .header("Access-Control-Max-Age", "86400")
 }
 
-/// The words that go with a status; empty for one that has none here.
+/// The reason phrase of a status; empty for a status that is not in this table.
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -329,7 +333,7 @@ fn status_line(status: u16) -> Vec<u8> {
 fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
     debug_assert!(
         !name.contains(['\r', '\n']) && !value.contains(['\r', '\n']),
-        "headers are ours or were checked"
+        "the server's own headers have no line ends, and others were checked"
     );
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
@@ -357,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_are_whole() {
+    fn responses_are_complete() {
         let ok = Response::json(200, "{}".into()).header("X", "y");
         for (line, response, keep_alive, expected) in [
             (
@@ -423,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn rejections_are_json_and_the_last_word() {
+    fn rejections_are_json_and_end_the_connection() {
         assert_eq!(
             text(rejection(Reject::bad("no \"x\""))),
             "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\

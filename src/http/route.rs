@@ -1,70 +1,70 @@
 //! Routes: what a request asks for, by its method, path and query.
 //!
-//! Owns the table of paths, percent decoding, and the questions of where a request comes from. Must not know who may do
-//! what, nor how a route is answered.
+//! Owns the table of paths, percent decoding, and the checks of a request's origin and host. It
+//! must not know access rules, nor how a route is answered.
 
 use crate::http::Reject;
 use crate::http::request::{RequestHead, decimal, split_authority};
 use crate::loopback::is_loopback_host;
 use crate::namespace::{Namespace, NamespaceLimits, Namespaces};
 
-/// Namespaces one stream may have, as asked for.
+/// The limit of namespaces that a request may name for one stream.
 pub const MAX_STREAM_NAMESPACES: usize = 128;
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// An event stream (or with `HEAD` its head).
+    /// An event stream, or with `HEAD` its head.
     Subscribe {
         /// The namespaces that path and query name.
         namespaces: Namespaces,
     },
-    /// To publish what the body holds.
+    /// Publishing the event or events in the body.
     Publish {
-        /// Where to, if the path says so; else the body does.
+        /// The namespace in the path; without one, the body names it.
         namespace: Option<Namespace>,
-        /// What the query says about the event.
+        /// The fields of the event in the query.
         query: PublishQuery,
     },
-    /// Whether the loop turns.
+    /// Whether the event loop runs.
     Healthz,
-    /// Whether new subscribers are welcome.
+    /// Whether the server accepts new subscribers.
     Readyz,
 }
 
-/// From where a stream is asked to begin.
+/// Where a stream begins, as its request asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replay {
-    /// From now on.
+    /// With the next event.
     Live,
-    /// Behind the event with this ID.
+    /// After the event with this ID.
     After(String),
-    /// With all that is retained.
+    /// With all retained events.
     All,
-    /// With so many of the last events.
+    /// With this number of the last retained events.
     Last(u64),
 }
 
-/// What a query says about the event to publish. A field that is empty, as in `?event=&id=7`, is absent.
+/// The fields of an event in a query. An empty field, as in `?event=&id=7`, counts as absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublishQuery {
-    /// Its event type.
+    /// The event type.
     pub event: Option<String>,
-    /// Its id.
+    /// The ID.
     pub id: Option<String>,
     /// The reconnection time in milliseconds.
     pub retry: Option<u64>,
-    /// Whether it goes to every subscriber of every namespace.
+    /// Whether the event goes to every subscriber of every namespace.
     pub broadcast: bool,
 }
 
-/// What `head` asks for. `OPTIONS` is answered before anyone routes it.
+/// The route of a request. The engine answers `OPTIONS` before routing.
 ///
-/// The first segment is matched as it was written, without decoding: whatever guards `/publish` in front of us has to see
-/// the same word.
+/// The first segment is matched without percent-decoding, so that a proxy that guards `/publish`
+/// sees the same word.
 ///
 /// # Errors
-/// 404 for an unknown path, then 405 for a wrong method, then 400 for what the path and query say.
+/// 404 for an unknown path, then 405 for a wrong method, then 400 for an invalid path or query.
 pub fn route(head: &RequestHead, limits: &NamespaceLimits) -> Result<Route, Reject> {
     let path = head.path();
     if let Some(rest) = under(path, "/subscribe") {
@@ -87,11 +87,13 @@ pub fn route(head: &RequestHead, limits: &NamespaceLimits) -> Result<Route, Reje
     Ok(route)
 }
 
-/// From where the stream that `head` asks for is to begin. A browser repeats the URL with each reconnect, so its header counts more than
-/// the query, and there the ID more than what was asked for at first.
+/// Where the stream of a request begins.
+///
+/// The header `Last-Event-ID` wins over `lastEventId` in the query, and both over `replay`: a
+/// browser repeats the URL with each reconnect, so the header is newer.
 ///
 /// # Errors
-/// 400 for a query that says neither.
+/// 400 for an invalid `replay` or a malformed query.
 pub fn replay(head: &RequestHead) -> Result<Replay, Reject> {
     let id = head.values("last-event-id").next().unwrap_or_default();
     if !id.is_empty() {
@@ -117,11 +119,12 @@ fn replay_of(value: &str) -> Result<Replay, Reject> {
         "all" => Ok(Replay::All),
         count => decimal(count.as_bytes())
             .map(Replay::Last)
-            .ok_or_else(|| Reject::bad("replay is neither `all` nor a number of events")),
+            .ok_or_else(|| Reject::bad("replay must be `all` or a number of events")),
     }
 }
 
-/// The fields of a query, keys decoded, values as they were written: only those of known keys need to make sense.
+/// The fields of a query. Keys are decoded and values are not, so that the values of unknown keys
+/// need not be valid.
 pub fn query_pairs(query: &str) -> impl Iterator<Item = Result<(String, &str), Reject>> {
     query
         .split('&')
@@ -132,7 +135,7 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = Result<(String, &str), R
         })
 }
 
-/// Decodes a key or value of a query, where `+` is a space.
+/// Percent-decodes a key or value of a query, where `+` is a space (WHATWG URL, section 5.1).
 ///
 /// # Errors
 /// 400 as for [`decode_path`].
@@ -140,16 +143,16 @@ pub fn decode_form(text: &str) -> Result<String, Reject> {
     decode(text, true)
 }
 
-/// Decodes a part of a path, where `+` is a plus.
+/// Percent-decodes a part of a path, where `+` is a plus (RFC 3986, section 2.1).
 ///
 /// # Errors
-/// 400 for a `%` without two hexadecimal digits, and for what is not UTF-8.
+/// 400 for a `%` without two hexadecimal digits, and for text that is not UTF-8.
 pub fn decode_path(text: &str) -> Result<String, Reject> {
     decode(text, false)
 }
 
-/// Whether a browser sends this on behalf of another site: with an `Origin` that is not our `Host`, or saying so itself.
-/// What is no browser sends neither.
+/// Whether a browser sent a request on behalf of another site: `Origin` differs from `Host`, or
+/// `Sec-Fetch-Site` is `cross-site`. Other clients send neither header.
 pub fn is_foreign(head: &RequestHead) -> bool {
     let cross_site = head
         .values("sec-fetch-site")
@@ -160,14 +163,16 @@ pub fn is_foreign(head: &RequestHead) -> bool {
             .any(|origin| !is_own_origin(origin, head.host()))
 }
 
-/// Whether the request names this machine by a loopback name. A page of another site that has its name resolve to a
-/// loopback address does not.
+/// Whether the host of a request is a loopback name or address.
+///
+/// This stops DNS rebinding: a page whose own name resolves to a loopback address still sends that
+/// name as `Host`.
 pub fn host_is_loopback(head: &RequestHead) -> bool {
     let authority = head.host().and_then(split_authority);
     authority.is_some_and(|(host, _)| is_loopback_host(host))
 }
 
-/// The rest of `path` below the endpoint `at`, if it is that or below it: whole segments count.
+/// The rest of `path` after the endpoint `at`; `None` if `at` is not a prefix in whole segments.
 fn under<'a>(path: &'a str, at: &str) -> Option<&'a str> {
     let rest = path.strip_prefix(at)?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
@@ -181,7 +186,7 @@ fn allow(head: &RequestHead, methods: &[&str], allow: &'static str) -> Result<()
     }
 }
 
-/// The namespaces that path and query name together; the root if neither names one.
+/// The namespaces in the path and the query; the root if there is none.
 fn stream_namespaces(
     rest: &str,
     query: &str,
@@ -203,7 +208,7 @@ fn stream_namespaces(
     Ok(Namespaces::new(namespaces).unwrap_or_else(|| Namespace::root().into()))
 }
 
-/// The namespace in the rest of a path; none in `` and `/`.
+/// The namespace in the rest of a path; `None` if the rest is empty or `/`.
 fn path_namespace(rest: &str, limits: &NamespaceLimits) -> Result<Option<Namespace>, Reject> {
     match rest {
         "" | "/" => Ok(None),
@@ -234,14 +239,14 @@ fn publish_query(text: &str) -> Result<PublishQuery, Reject> {
 }
 
 fn milliseconds(value: &str) -> Result<u64, Reject> {
-    decimal(value.as_bytes()).ok_or_else(|| Reject::bad("retry is no number of milliseconds"))
+    decimal(value.as_bytes()).ok_or_else(|| Reject::bad("retry must be a number of milliseconds"))
 }
 
 fn flag(value: Option<&str>) -> Result<bool, Reject> {
     match value {
         None | Some("0") => Ok(false),
         Some("1") => Ok(true),
-        Some(_) => Err(Reject::bad("broadcast is neither 0 nor 1")),
+        Some(_) => Err(Reject::bad("broadcast must be 0 or 1")),
     }
 }
 
@@ -253,7 +258,9 @@ fn decode(text: &str, plus_is_space: bool) -> Result<String, Reject> {
             b'%' => {
                 let (high, low) = (hex_digit(bytes.next()), hex_digit(bytes.next()));
                 let (Some(high), Some(low)) = (high, low) else {
-                    return Err(Reject::bad("malformed percent escape"));
+                    return Err(Reject::bad(
+                        "malformed percent escape: `%` must be followed by two hexadecimal digits",
+                    ));
                 };
                 high << 4 | low
             }
@@ -261,15 +268,15 @@ fn decode(text: &str, plus_is_space: bool) -> Result<String, Reject> {
             byte => byte,
         });
     }
-    String::from_utf8(decoded).map_err(|_| Reject::bad("percent escapes give no UTF-8"))
+    String::from_utf8(decoded).map_err(|_| Reject::bad("percent-decoded text must be UTF-8"))
 }
 
 fn hex_digit(byte: Option<u8>) -> Option<u8> {
     char::from(byte?).to_digit(16).map(|digit| digit as u8)
 }
 
-/// Whether an `Origin` is `host`, which leaves its port out where it is the scheme's own. The scheme itself is not
-/// compared: a proxy in front may have ended TLS.
+/// Whether an `Origin` names `host`, in which a missing port is the default port of the origin's
+/// scheme. The scheme itself is not compared, since a proxy may terminate TLS.
 fn is_own_origin(origin: &[u8], host: Option<&str>) -> bool {
     let split = || {
         let (scheme, authority) = std::str::from_utf8(origin).ok()?.split_once("://")?;
@@ -439,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_limits_count() {
+    fn configured_limits_apply() {
         let limits = NamespaceLimits {
             segments: 1,
             ..NamespaceLimits::default()
@@ -450,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_requests_are_told_apart() {
+    fn requests_of_other_sites_are_recognized() {
         for (headers, foreign) in [
             ("Host: h:1", false),
             ("Host: h:1\r\nOrigin: http://h:1", false),
@@ -483,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_that_is_no_text_is_foreign() {
+    fn an_origin_that_is_not_utf8_is_foreign() {
         let mut reader = RequestReader::default();
         reader.push(b"POST / HTTP/1.0\r\nHost: h\r\nOrigin: http://h\xff\r\n\r\n");
         let Ok(Progress::Complete(head)) = reader.head() else {
@@ -493,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_hosts_are_known_by_name() {
+    fn loopback_hosts_are_recognized() {
         for (host, loopback) in [
             ("localhost", true),
             ("LOCALHOST:8001", true),

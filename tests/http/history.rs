@@ -693,7 +693,7 @@ fn lines_that_cannot_be_stored_are_named() {
         post(&bad),
         (
             400,
-            r#"{"error":"has no `namespace`","line":5,"published":2}"#.into()
+            r#"{"error":"the event must have a `namespace`, or at least one of `namespaces`","line":5,"published":2}"#.into()
         )
     );
     // A request that goes on, of which some lines are stored and some are not.
