@@ -1,7 +1,7 @@
-//! Events: what a publisher hands in, before it is encoded.
+//! Events as publishers build them, before they are encoded, and the limits of an event.
 //!
-//! Holds values only. What may be sent is decided in one place, when the event is encoded
-//! (`event_stream::encode`), so that building an event never fails.
+//! Holds values only. Building an event never fails. The rules for a valid event are checked in one
+//! place, when it is encoded (`event_stream::encode`, which also has [`Event::encode`]).
 
 use std::fmt;
 use std::time::Duration;
@@ -10,19 +10,30 @@ use bytes::Bytes;
 
 use crate::namespace::{NamespaceError, NamespaceLimits};
 
-/// Bytes that an event type, and that an event's own id, may have.
+/// The limit of bytes in an event type, and in an event's own ID.
 pub(crate) const MAX_FIELD_BYTES: usize = 1024;
 
-/// One event of an event stream, on its way to the subscribers of a namespace and of those above it.
+/// One event of an event stream, for the subscribers of a namespace and of all its ancestors.
 ///
-/// Field meanings are those of the [WHATWG specification](https://html.spec.whatwg.org/multipage/server-sent-events.html).
-/// Building never fails; an event that may not be sent is refused by the call that sends it, with an [`EventError`].
+/// The fields have the meaning of the
+/// [WHATWG specification](https://html.spec.whatwg.org/multipage/server-sent-events.html).
+/// Building an event never fails. The call that sends an invalid event returns an [`EventError`].
 ///
 /// ```
+/// use std::time::Duration;
+///
 /// use fanfare::Event;
 ///
-/// let event = Event::new("/pets/dogs", "Corgi").event("new-dog");
-/// assert_eq!(event.encode()?, "event:new-dog\ndata:Corgi\n\n");
+/// let event = Event::new("/pets/dogs", "Corgi\nRex")
+///     .also("/news")
+///     .event("new-dog")
+///     .id("7")
+///     .retry(Duration::from_secs(2));
+/// assert_eq!(
+///     event.encode()?,
+///     "id:7\nevent:new-dog\nretry:2000\ndata:Corgi\ndata:Rex\n\n"
+/// );
+/// assert!(Event::new("/pets", "x").event("a\nb").encode().is_err());
 /// # Ok::<(), fanfare::EventError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,19 +46,19 @@ pub struct Event {
     pub(crate) content: Content,
 }
 
-/// What an event carries.
+/// The content of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Content {
     /// Data, sent as one `data` line for each of its lines.
     Data(String),
     /// A comment, which clients ignore.
     Comment(String),
-    /// An application's own wire form: whole events, sent as they are.
+    /// Whole events that the application has encoded, sent unchanged.
     Encoded(Bytes),
 }
 
 impl Content {
-    /// Its size in bytes, which an event's limit is for.
+    /// The size in bytes, to which [`EventLimits::max_event`] applies.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Data(text) | Self::Comment(text) => text.len(),
@@ -61,23 +72,26 @@ impl Content {
 }
 
 impl Event {
-    /// An event with data for the subscribers of `namespace` and of those above it.
+    /// Creates an event with data for the subscribers of `namespace` and of its ancestors.
     ///
-    /// Lines of the data may end in LF, CR LF or CR; clients get them back with LF.
+    /// Lines of the data may end with LF, CR LF or CR. Clients receive each line end as LF.
     pub fn new(namespace: impl Into<String>, data: impl Into<String>) -> Self {
         Self::with(namespace.into(), Content::Data(data.into()))
     }
 
-    /// A comment: subscribers receive its bytes, and every conforming client ignores them. With history on it has an ID and is retained as
-    /// any event is.
+    /// Creates a comment, whose bytes subscribers receive and conforming clients ignore.
+    ///
+    /// With history on, it gets an ID and is retained like any other event.
     pub fn comment(namespace: impl Into<String>, text: impl Into<String>) -> Self {
         Self::with(namespace.into(), Content::Comment(text.into()))
     }
 
-    /// Bytes that are already an event stream's: one or more whole events, each ended by an empty line.
+    /// Creates an event from bytes of an event stream: one or more whole events, each with an empty
+    /// line at its end.
     ///
-    /// They are sent as they are, after a check that they are UTF-8 and end with an empty line. Fields set on such an
-    /// event go out before them, as part of their first event. With history on, each of them without an id is given one.
+    /// The bytes are sent unchanged. They must be UTF-8 and end with an empty line; nothing else
+    /// about them is checked. Fields that are set on such an event are sent before the bytes, as
+    /// part of their first event. With history on, each of the events without an ID gets one.
     pub fn encoded(namespace: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         Self::with(namespace.into(), Content::Encoded(bytes.into()))
     }
@@ -93,40 +107,44 @@ impl Event {
         }
     }
 
-    /// Sets the event type, which clients dispatch on; without one it is `message`. At most 1,024 bytes, without CR, LF and NUL.
+    /// Sets the event type, by which clients dispatch the event. Without it the type is `message`.
+    ///
+    /// At most 1,024 bytes, without CR, LF and NUL.
     pub fn event(mut self, event_type: impl Into<String>) -> Self {
         self.event_type = Some(event_type.into());
         self
     }
 
-    /// Sets the event's id, which becomes the client's last event ID. At most 1,024 bytes, without CR, LF and NUL.
+    /// Sets the event's own ID, which becomes the client's last event ID.
     ///
-    /// With history on, whoever comes back with it goes on behind this event, for as long as it is retained; of several with the same id,
-    /// behind the last. An event without an id of its own is given one then.
+    /// At most 1,024 bytes, without CR, LF and NUL. With history on, a client that reconnects with
+    /// this ID resumes after this event, as long as the event is retained. If several events have
+    /// the same ID, the client resumes after the last of them. An event without an ID of its own
+    /// gets one from the server.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
     }
 
-    /// Sets the reconnection time of clients that receive the event, in whole milliseconds.
+    /// Sets the reconnection time of clients that receive the event, rounded down to milliseconds.
     pub fn retry(mut self, reconnection_time: Duration) -> Self {
         self.retry = Some(reconnection_time);
         self
     }
 
-    /// Adds a further namespace; a subscriber that several of them reach gets the event once.
+    /// Adds another namespace. A subscriber that several of them reach gets the event once.
     pub fn also(mut self, namespace: impl Into<String>) -> Self {
         self.also.push(namespace.into());
         self
     }
 }
 
-/// The limits that an event is held to.
+/// The limits of an event.
 #[derive(Debug, Clone, Copy)]
 pub struct EventLimits {
-    /// Bytes of data in one event.
+    /// Bytes of data; 1 MiB by default.
     pub max_event: usize,
-    /// What its namespaces are held to.
+    /// The limits of its namespaces.
     pub namespace: NamespaceLimits,
 }
 
@@ -139,7 +157,8 @@ impl Default for EventLimits {
     }
 }
 
-/// The bytes that the largest event may take on the wire: a mebibyte of line ends encodes to six.
+/// The limit of bytes in an encoded event with `max_event` bytes of data. Each line end in the data
+/// may take six bytes, `data:\n`.
 pub fn max_frame_bytes(max_event: usize) -> usize {
     const FIELDS: usize = 2 * MAX_FIELD_BYTES
         + "id: \n".len()
@@ -151,19 +170,20 @@ pub fn max_frame_bytes(max_event: usize) -> usize {
         .saturating_add(FIELDS)
 }
 
-/// Why an event may not be sent.
+/// The reason why an event is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventError {
-    /// One of its namespaces is none.
+    /// A namespace is invalid.
     Namespace(NamespaceError),
-    /// A field, named here, has a CR, LF or NUL: it could forge another field.
+    /// The named field has a CR, LF or NUL, with which it could forge another field.
     ForbiddenCharacter(&'static str),
-    /// A field, named here, is longer than the limit given in bytes.
+    /// The named field has more bytes than the limit.
     TooLarge(&'static str, usize),
     /// The bytes given to [`Event::encoded`] are not UTF-8.
     NotUtf8,
-    /// The bytes given to [`Event::encoded`] do not end with an empty line, so the next event would join them.
+    /// The bytes given to [`Event::encoded`] do not end with an empty line, so the next event would
+    /// become part of them.
     NotWhole,
 }
 
@@ -171,10 +191,12 @@ impl fmt::Display for EventError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Namespace(error) => error.fmt(f),
-            Self::ForbiddenCharacter(field) => write!(f, "{field} has a CR, LF or NUL"),
-            Self::TooLarge(field, limit) => write!(f, "{field} is larger than {limit} bytes"),
-            Self::NotUtf8 => f.write_str("encoded event is not UTF-8"),
-            Self::NotWhole => f.write_str("encoded event does not end with an empty line"),
+            Self::ForbiddenCharacter(field) => write!(f, "{field} must not have a CR, LF or NUL"),
+            Self::TooLarge(field, limit) => {
+                write!(f, "{field} exceeds the maximum of {limit} bytes")
+            }
+            Self::NotUtf8 => f.write_str("encoded event must be UTF-8"),
+            Self::NotWhole => f.write_str("encoded event must end with an empty line"),
         }
     }
 }

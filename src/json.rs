@@ -1,8 +1,8 @@
-//! JSON strings, for the parts that build without a JSON library.
+//! JSON strings, for the parts that are built without a JSON library.
 
-/// Appends `text` as a JSON string, quotes included. The engine builds without a JSON library, and this much it needs.
+/// Appends `text` as a JSON string, with its quotes (RFC 8259, section 7).
 ///
-/// `<` and the line separators are escaped too, so that the result is safe within a page's script.
+/// `<`, U+2028 and U+2029 are escaped as well, so that the result is safe within a page's script.
 pub(crate) fn json_string(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
@@ -20,7 +20,7 @@ pub(crate) fn json_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Appends `\uXXXX`; `c` is in the basic plane.
+/// Appends `\uXXXX`. `c` must be in the Basic Multilingual Plane.
 fn push_escape(c: char, out: &mut String) {
     out.push_str("\\u");
     for shift in [12, 8, 4, 0] {

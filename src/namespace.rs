@@ -1,16 +1,19 @@
-//! Namespaces: the paths that events are published to and subscribers listen at.
+//! Namespaces: the paths that events are published to and that subscribers listen to.
 //!
-//! Owns the normal form and its limits. A [`Namespace`] in hand is already split, bounded and clean; nothing
-//! inside the crate checks a path a second time.
+//! Owns the normal form and its limits. A [`Namespace`] is checked when it is made; no code inside
+//! the crate checks a path a second time.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// A checked path such as `/pets/dogs`, in normal form.
+/// A checked path in normal form, for example `/pets/dogs`.
 ///
-/// Publishing to a namespace reaches its subscribers and those of every ancestor up to the root `/`. The normal form has
-/// a leading `/`, no empty segments and no trailing `/`: `pets`, `/pets/` and `//pets` are all `/pets`, and the
-/// empty path is the root. Namespaces are case-sensitive.
+/// An event for a namespace reaches the subscribers of that namespace and of all its ancestors up
+/// to the root `/`.
+///
+/// The normal form has a leading `/`, no empty segments and no trailing `/`: `pets`, `/pets/` and
+/// `//pets` are all `/pets`, and the empty path is the root. Namespaces are case-sensitive. Percent
+/// escapes have no meaning here; HTTP decodes them before.
 ///
 /// ```
 /// use fanfare::Namespace;
@@ -19,6 +22,10 @@ use std::fmt;
 /// assert_eq!(dogs.as_str(), "/pets/dogs");
 /// assert!(Namespace::parse("/pets")?.contains(&dogs));
 /// assert!(!Namespace::parse("/pet")?.contains(&dogs));
+/// assert!(Namespace::root().contains(&dogs));
+///
+/// let error = Namespace::parse("/pets/../dogs").unwrap_err();
+/// assert_eq!(error.to_string(), "namespace must not have a segment `.` or `..`");
 /// # Ok::<(), fanfare::NamespaceError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,11 +54,11 @@ impl From<Namespace> for Namespaces {
     }
 }
 
-/// A [`Namespace`] that is kept elsewhere, as part of other text.
+/// A borrowed [`Namespace`], which may be part of another text.
 #[derive(Debug, Clone, Copy)]
 pub struct NamespaceRef<'a>(&'a str);
 
-/// How long and how deep a namespace may be.
+/// The limits of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NamespaceLimits {
@@ -73,22 +80,22 @@ impl Default for NamespaceLimits {
     }
 }
 
-/// Why a path is no namespace.
+/// The reason why a path is not a valid namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NamespaceError {
-    /// A control character (Unicode category Cc), and where: its byte offset in the path as given.
+    /// The path has a control character (Unicode category Cc).
     ControlCharacter {
-        /// Byte offset in the path as given.
+        /// The byte offset of the character in the path as given.
         at: usize,
     },
-    /// A segment `.` or `..`.
+    /// A segment is `.` or `..`.
     DotSegment,
-    /// More segments than [`NamespaceLimits::segments`], which is given.
+    /// The path has more segments than [`NamespaceLimits::segments`], the limit here.
     TooManySegments(usize),
-    /// A segment longer than [`NamespaceLimits::segment_bytes`], which is given.
+    /// A segment has more bytes than [`NamespaceLimits::segment_bytes`], the limit here.
     SegmentTooLong(usize),
-    /// A path longer than [`NamespaceLimits::path_bytes`], which is given.
+    /// The normal form has more bytes than [`NamespaceLimits::path_bytes`], the limit here.
     PathTooLong(usize),
 }
 
@@ -96,14 +103,19 @@ impl fmt::Display for NamespaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ControlCharacter { at } => {
-                write!(f, "namespace has a control character at byte {at}")
+                write!(f, "namespace must not have a control character: byte {at}")
             }
-            Self::DotSegment => f.write_str("namespace has a segment `.` or `..`"),
-            Self::TooManySegments(limit) => write!(f, "namespace has more than {limit} segments"),
+            Self::DotSegment => f.write_str("namespace must not have a segment `.` or `..`"),
+            Self::TooManySegments(limit) => {
+                write!(f, "namespace exceeds the maximum of {limit} segments")
+            }
             Self::SegmentTooLong(limit) => {
-                write!(f, "namespace has a segment of more than {limit} bytes")
+                write!(
+                    f,
+                    "namespace has a segment that exceeds the maximum of {limit} bytes"
+                )
             }
-            Self::PathTooLong(limit) => write!(f, "namespace is longer than {limit} bytes"),
+            Self::PathTooLong(limit) => write!(f, "namespace exceeds the maximum of {limit} bytes"),
         }
     }
 }
@@ -111,20 +123,21 @@ impl fmt::Display for NamespaceError {
 impl std::error::Error for NamespaceError {}
 
 impl Namespace {
-    /// The root, `/`, whose subscribers get every event.
+    /// The root, `/`, whose subscribers receive every event.
     pub fn root() -> Self {
         Self("/".into())
     }
 
-    /// Checks a path within the default [`NamespaceLimits`] and brings it to normal form.
+    /// Parses a path within the default [`NamespaceLimits`] and brings it to normal form.
     ///
     /// # Errors
-    /// A [`NamespaceError`] that says what is wrong; nothing is repaired but slashes.
+    /// A [`NamespaceError`] if the path is invalid. Only slashes are normalized; nothing else is
+    /// repaired.
     pub fn parse(path: &str) -> Result<Self, NamespaceError> {
         Self::parse_within(path, &NamespaceLimits::default())
     }
 
-    /// Checks a path within limits of your own and brings it to normal form.
+    /// Parses a path within other limits and brings it to normal form.
     ///
     /// # Errors
     /// As [`Namespace::parse`].
@@ -137,7 +150,7 @@ impl Namespace {
         &self.0
     }
 
-    /// The segments from the root down; none for the root itself.
+    /// The segments from the root down. The root has none.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.by_ref().segments()
     }
@@ -147,7 +160,8 @@ impl Namespace {
         NamespaceRef(&self.0)
     }
 
-    /// Whether this is `other` or one of its ancestors: whole segments count, so `/pet` does not contain `/pets`.
+    /// Whether this is `other` or one of its ancestors. Whole segments are compared, so `/pet` does
+    /// not contain `/pets`.
     pub fn contains(&self, other: &Self) -> bool {
         &*self.0 == "/"
             || other
@@ -156,7 +170,7 @@ impl Namespace {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// Leaves out of a list every namespace that another one of it contains, so that no event comes twice.
+    /// Sorts a list and removes every namespace that another one in the list contains.
     pub fn reduce(mut namespaces: Vec<Self>) -> Vec<Self> {
         namespaces.sort();
         namespaces.dedup();
@@ -170,13 +184,14 @@ impl Namespace {
     }
 }
 
-/// The path itself where it is in normal form already, as nearly all are.
+/// Checks a path and brings it to normal form. A path that is in normal form already, as most are,
+/// is not copied.
 pub(crate) fn normal_form<'a>(
     path: &'a str,
     limits: &NamespaceLimits,
 ) -> Result<Cow<'a, str>, NamespaceError> {
     let plain = |byte: u8| matches!(byte, b' '..=b'~');
-    // Nearly all paths are plain ASCII, which shows faster than what a character is.
+    // Most paths are plain ASCII, for which this check is faster than decoding characters.
     if !path.bytes().all(plain)
         && let Some((at, _)) = path.char_indices().find(|(_, c)| c.is_control())
     {
@@ -202,30 +217,32 @@ pub(crate) fn normal_form<'a>(
     if depth == 0 {
         return Ok("/".into());
     }
-    // A path of another form has slashes that count for nothing, or lacks the first one.
+    // Any other spelling has additional slashes, or lacks the first one.
     if path.starts_with('/') && path.len() == bytes {
         return Ok(path.into());
     }
     Ok(segments(path).flat_map(|segment| ["/", segment]).collect())
 }
 
-/// What is between the slashes of a path, but for nothing. Byte by byte: segments are so short that any other search costs more.
+/// The non-empty segments between the slashes of a path.
+///
+/// The search goes byte by byte, since segments are too short for a faster algorithm to pay off.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     let mut rest = path;
     std::iter::from_fn(move || {
         let start = rest.bytes().position(|byte| byte != b'/')?;
         let from = &rest[start..];
         let end = from.bytes().position(|byte| byte == b'/');
-        let (segment, behind) = from.split_at(end.unwrap_or(from.len()));
-        rest = behind;
+        let (segment, after) = from.split_at(end.unwrap_or(from.len()));
+        rest = after;
         Some(segment)
     })
 }
 
 impl<'a> NamespaceRef<'a> {
-    /// What [`Namespace::as_str`] told.
+    /// Wraps a path in normal form, as [`Namespace::as_str`] returns it.
     pub(crate) fn of_normal(path: &'a str) -> Self {
-        debug_assert!(path.starts_with('/'), "a normal form was kept");
+        debug_assert!(path.starts_with('/'), "the caller passes a normal form");
         Self(path)
     }
 
@@ -235,22 +252,22 @@ impl<'a> NamespaceRef<'a> {
         self.0
     }
 
-    /// The segments from the root down; none for the root itself.
+    /// The segments from the root down. The root has none.
     pub(crate) fn segments(self) -> impl Iterator<Item = &'a str> {
         segments(self.0)
     }
 
-    /// A copy to keep.
+    /// An owned copy.
     pub(crate) fn to_namespace(self) -> Namespace {
         Namespace(self.0.into())
     }
 
-    /// The ancestor with so many segments; itself if it has no more.
+    /// The ancestor with this number of segments, or the namespace itself if it has no more.
     pub(crate) fn ancestor(self, segments: usize) -> Namespace {
         if segments == 0 {
             return Namespace::root();
         }
-        // Each segment has its slash in front.
+        // Each segment follows its slash.
         let end = self
             .0
             .match_indices('/')
@@ -321,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_named_and_each_limit_is_exact() {
+    fn invalid_paths_are_refused_and_each_limit_is_exact() {
         use NamespaceError::*;
         let long = |n: usize| "s".repeat(n);
         let path_of =
@@ -344,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn containment_goes_by_whole_segments() {
+    fn containment_compares_whole_segments() {
         for (ancestor, namespace, contains) in [
             ("/", "/", true),
             ("/", "/a", true),

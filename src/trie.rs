@@ -1,7 +1,8 @@
-//! The trie: a value for each namespace that has one, found along with those of its ancestors in one walk.
+//! A map from namespaces to values, which finds the values of a namespace and of its ancestors in
+//! one walk.
 //!
-//! Owns the nodes and their count. It knows nothing of what it holds, and decides nothing about when a value is no
-//! longer wanted.
+//! Owns the nodes and their count. It knows nothing of its values, and its owner decides when to
+//! remove one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +11,7 @@ use crate::namespace::Namespace;
 
 /// A map from namespaces to values.
 ///
-/// The value of an ancestor comes before those below it; siblings come in any order.
+/// Iteration visits an ancestor before its descendants. The order of siblings is unspecified.
 #[derive(Debug)]
 pub struct Trie<T> {
     root: Node<T>,
@@ -18,20 +19,20 @@ pub struct Trie<T> {
     values: usize,
 }
 
-/// A namespace with a value of its own or with one below it; only the root may have neither.
+/// A node with a value of its own or of a descendant; only the root may have neither.
 #[derive(Debug)]
 struct Node<T> {
     value: Option<T>,
     children: HashMap<Box<str>, Self>,
 }
 
-/// The trie would have more nodes than it may.
+/// The error for an insertion that would exceed the maximum number of nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("too many namespaces")
+        f.write_str("the maximum number of namespaces is reached")
     }
 }
 
@@ -44,7 +45,7 @@ impl<T> Default for Trie<T> {
 }
 
 impl<T> Trie<T> {
-    /// A trie that holds nothing.
+    /// Creates an empty trie.
     pub fn new() -> Self {
         Self {
             root: Node::new(),
@@ -53,27 +54,27 @@ impl<T> Trie<T> {
         }
     }
 
-    /// How many nodes there are besides the root: the namespaces that hold a value or lead to one.
+    /// The number of nodes except the root: the namespaces that have a value or lead to one.
     pub fn nodes(&self) -> usize {
         self.nodes
     }
 
-    /// How many values it holds.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.values
     }
 
-    /// Whether it holds no value.
+    /// Whether the trie has no values.
     pub fn is_empty(&self) -> bool {
         self.values == 0
     }
 
-    /// The value at a namespace.
+    /// The value of a namespace.
     pub fn get(&self, namespace: &Namespace) -> Option<&T> {
         self.node(namespace)?.value.as_ref()
     }
 
-    /// The value at a namespace, to change.
+    /// The value of a namespace, mutable.
     pub fn get_mut(&mut self, namespace: &Namespace) -> Option<&mut T> {
         let mut node = &mut self.root;
         for segment in namespace.segments() {
@@ -82,10 +83,11 @@ impl<T> Trie<T> {
         node.value.as_mut()
     }
 
-    /// The value at a namespace, made by `make` if there is none.
+    /// The value of a namespace, which `make` creates if it is missing.
     ///
     /// # Errors
-    /// [`Full`] if that took more than `max_nodes` nodes in all; then nothing is made.
+    /// [`Full`] if a new value would need more than `max_nodes` nodes in total. Then the trie is
+    /// unchanged.
     pub fn insert_with(
         &mut self,
         namespace: &Namespace,
@@ -98,21 +100,22 @@ impl<T> Trie<T> {
         }
         let mut node = &mut self.root;
         for segment in namespace.segments() {
-            // Looked up first, for an entry would cost a copy of the segment even where it exists.
+            // `HashMap::entry` would copy the segment even if the child exists.
             if !node.children.contains_key(segment) {
                 node.children.insert(segment.into(), Node::new());
             }
             node = node
                 .children
                 .get_mut(segment)
-                .expect("the child was there or was inserted just now");
+                .expect("the child exists or was just inserted");
         }
         self.nodes += missing;
         self.values += usize::from(node.value.is_none());
         Ok(node.value.get_or_insert_with(make))
     }
 
-    /// Hands to `f` the values at the namespace of these segments and at its ancestors, from the root down.
+    /// Calls `f` with the values of a namespace, given by its segments, and of its ancestors, from
+    /// the root down.
     pub fn for_each_on_path<'a>(
         &mut self,
         segments: impl Iterator<Item = &'a str>,
@@ -129,11 +132,12 @@ impl<T> Trie<T> {
         }
     }
 
-    /// Hands to `f` the places of the values at the namespace of these segments and at its ancestors, from the root down, to be filled
-    /// where they are empty.
+    /// Calls `f` with the depth and the value of each namespace from the root down to the one with
+    /// these segments. `f` may set a value that is `None`.
     ///
     /// # Errors
-    /// [`Full`] where that takes more than `max_nodes` nodes in all, with how many places there were before.
+    /// The depth at which the path would need more than `max_nodes` nodes in total. `f` is not
+    /// called from there on.
     pub fn fill_path<'a>(
         &mut self,
         segments: impl Iterator<Item = &'a str>,
@@ -159,18 +163,18 @@ impl<T> Trie<T> {
             node = node
                 .children
                 .get_mut(segment)
-                .expect("the child was there or was inserted just now");
+                .expect("the child exists or was just inserted");
             fill(depth, &mut node.value);
         }
         Ok(())
     }
 
-    /// How many nodes there are right below a namespace.
+    /// The number of direct children of a namespace.
     pub fn children(&self, namespace: &Namespace) -> usize {
         self.node(namespace).map_or(0, |node| node.children.len())
     }
 
-    /// Takes out the value at a namespace, and with it the nodes that only led to it.
+    /// Removes the value of a namespace, and the nodes that led only to it.
     pub fn remove(&mut self, namespace: &Namespace) -> Option<T> {
         let mut freed = 0;
         let value = self.root.remove(namespace.segments(), &mut freed)?;
@@ -179,12 +183,12 @@ impl<T> Trie<T> {
         Some(value)
     }
 
-    /// Hands every value to `f`.
+    /// Calls `f` with every value.
     pub fn for_each(&self, mut f: impl FnMut(&T)) {
         self.root.for_each(&mut f);
     }
 
-    /// Hands to `f` the value at a namespace and every value below it.
+    /// Calls `f` with the values of a namespace and of all its descendants.
     pub fn for_each_under(&self, namespace: &Namespace, mut f: impl FnMut(&T)) {
         if let Some(node) = self.node(namespace) {
             node.for_each(&mut f);
@@ -197,7 +201,7 @@ impl<T> Trie<T> {
             .try_fold(&self.root, |node, segment| node.children.get(segment))
     }
 
-    /// How many nodes the path to a namespace lacks.
+    /// The number of nodes that the path to a namespace lacks.
     fn missing(&self, namespace: &Namespace) -> usize {
         let mut segments = namespace.segments();
         let mut node = &self.root;
@@ -211,7 +215,7 @@ impl<T> Trie<T> {
     }
 }
 
-// What recurses here goes no deeper than a namespace has segments, which its limits bound.
+// The recursion is as deep as a namespace has segments, which its limits bound.
 impl<T> Node<T> {
     fn new() -> Self {
         Self {
@@ -233,7 +237,7 @@ impl<T> Node<T> {
         if child.value.is_none() && child.children.is_empty() {
             self.children.remove(segment);
             *freed += 1;
-            // Memory goes, too, in steps so large that it costs next to nothing.
+            // Shrinking in large steps keeps its amortized cost low.
             if self.children.len() < self.children.capacity() / 8 {
                 self.children.shrink_to(2 * self.children.len());
             }
@@ -255,24 +259,24 @@ mod tests {
 
     use super::*;
 
-    const NO_CAP: usize = usize::MAX;
+    const UNLIMITED: usize = usize::MAX;
 
     fn namespace(path: &str) -> Namespace {
         Namespace::parse(path).unwrap()
     }
 
-    /// A trie where the value at each path is the path.
+    /// A trie in which the value of each path is the path.
     fn trie_of(paths: &[&'static str]) -> Trie<&'static str> {
         let mut trie = Trie::new();
         for path in paths {
-            trie.insert_with(&namespace(path), NO_CAP, || *path)
+            trie.insert_with(&namespace(path), UNLIMITED, || *path)
                 .unwrap();
         }
         trie
     }
 
     #[test]
-    fn a_path_goes_from_the_root_to_the_leaf_and_under_goes_below() {
+    fn values_on_a_path_and_below_a_namespace_are_found() {
         let mut trie = trie_of(&["/", "/a", "/a/b/c", "/a-b", "/ab", "/b"]);
         for (path, on_path, under) in [
             (
@@ -319,13 +323,13 @@ mod tests {
     }
 
     #[test]
-    fn the_cap_is_exact_and_counts_only_nodes_to_be_made() {
+    fn the_maximum_is_exact_and_counts_only_new_nodes() {
         let mut trie = trie_of(&["/a/b"]);
         for (path, max_nodes, result, nodes) in [
             ("/c", 2, Err(Full), 2),
             ("/a/b/c/d", 3, Err(Full), 2),
             ("/a/b/c/d", 4, Ok("new"), 4),
-            // What takes no node is never refused, even past a cap.
+            // An insertion without new nodes never fails, even above the maximum.
             ("/a", 0, Ok("new"), 4),
             ("/", 0, Ok("new"), 4),
             ("/a/b", 0, Ok("/a/b"), 4),
@@ -339,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn it_agrees_with_a_list_of_everything() {
+    fn it_agrees_with_a_list_of_all_values() {
         for seed in 1..=20 {
             agree_on_random_steps(seed);
         }
@@ -376,7 +380,7 @@ mod tests {
         }
     }
 
-    /// Asks both every question there is, about one namespace.
+    /// Compares the results of all queries about one namespace.
     fn compare(trie: &mut Trie<u64>, list: &[(Namespace, u64)], name: &Namespace) {
         let pick = |wanted: &dyn Fn(&Namespace) -> bool| -> Vec<u64> {
             let wanted = list.iter().filter(|(other, _)| wanted(other));
@@ -405,7 +409,7 @@ mod tests {
         assert_eq!(trie.is_empty(), list.is_empty());
     }
 
-    /// How many namespaces besides the root are in the list or above one that is.
+    /// The number of namespaces, except the root, in the list and above its members.
     fn prefixes(list: &[(Namespace, u64)]) -> usize {
         let mut distinct = BTreeSet::new();
         for (name, _) in list {
@@ -427,7 +431,8 @@ mod tests {
             (self.0 >> 32) as usize % bound
         }
 
-        /// One of few enough that they meet often, some a prefix of another as text only.
+        /// One of a few namespaces, so that they repeat often. Some are a prefix of others as text
+        /// only.
         fn namespace(&mut self) -> Namespace {
             let depth = self.below(5);
             let segments: Vec<&str> = (0..depth)

@@ -1,45 +1,51 @@
-//! Decoding: the bytes of an event stream in, its events out, in whatever pieces the bytes come.
+//! Decoding: from the bytes of an event stream, in pieces of any size, to its events.
 //!
-//! Owns the WHATWG algorithm for interpreting an event stream and the limits on what it buffers. It knows nothing of
-//! HTTP or of connections, and waits for nobody: reconnecting belongs to whoever feeds it.
+//! Owns the WHATWG algorithm for interpreting an event stream (section 9.2.6 of the [specification])
+//! and the limits on what it buffers. It knows nothing of HTTP or of connections. The caller reads,
+//! waits and reconnects.
+//!
+//! [specification]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 use std::fmt;
 use std::mem;
 use std::time::Duration;
 
-/// The limit of [`Decoder::new`], 16 MiB.
+/// The limit of [`Decoder::new`]: 16 MiB.
 const DEFAULT_MAX_EVENT_BYTES: usize = 16 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// An event as a subscriber gets it.
+/// An event as a subscriber receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEvent {
-    /// The event type; `message` when the stream names none.
+    /// The event type; `message` if the stream has none.
     pub event_type: String,
-    /// The data, its lines joined by LF.
+    /// The data, with its lines joined by LF.
     pub data: String,
-    /// The last event ID as of this event, which an earlier event may have set; empty if none did.
+    /// The last event ID after this event, which this or an earlier event has set; empty if none
+    /// has.
     pub last_event_id: String,
 }
 
-/// What a [`Decoder`] finds in an event stream.
+/// An item that a [`Decoder`] finds in an event stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Decoded {
     /// A complete event.
     Event(StreamEvent),
-    /// A new reconnection time. It takes effect at once, whatever becomes of the event around it.
+    /// A new reconnection time. It takes effect at once, even if the event around it stays
+    /// incomplete.
     Retry(Duration),
-    /// A comment: all that follows its colon. It means nothing, but shows that the connection lives.
+    /// A comment: the text after its colon. It has no meaning, but shows that the connection is
+    /// alive.
     Comment(String),
 }
 
-/// Why an event stream can be decoded no further.
+/// The reason why a [`Decoder`] has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// A line, or the data of an event, has more bytes than the limit, which is given.
+    /// A line, or the data of an event, has more bytes than the limit here.
     TooLarge(usize),
 }
 
@@ -48,7 +54,7 @@ impl fmt::Display for DecodeError {
         match self {
             Self::TooLarge(limit) => write!(
                 f,
-                "event stream has a line or an event of more than {limit} bytes"
+                "a line or an event of the event stream exceeds the maximum of {limit} bytes"
             ),
         }
     }
@@ -56,28 +62,47 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Interprets an event stream, as the WHATWG specification has it.
+/// A decoder of event streams, as specified by WHATWG.
 ///
-/// How the stream is cut into pieces makes no difference to what comes out, and each byte is looked at once. An
-/// event that the stream ends in the middle of never comes out.
+/// The result does not depend on how the stream is split into pieces, and each byte is examined
+/// once. An event without an empty line at its end is never reported.
+///
+/// ```
+/// use fanfare::{Decoded, Decoder};
+///
+/// let mut decoder = Decoder::new();
+/// let mut data = Vec::new();
+/// for piece in [&b"id:7\nda"[..], b"ta:Corgi\n", b"\n:incomplete"] {
+///     decoder.push(piece, &mut |decoded| {
+///         if let Decoded::Event(event) = decoded {
+///             data.push(event.data);
+///         }
+///     })?;
+/// }
+/// assert_eq!(data, ["Corgi"]);
+/// assert_eq!(decoder.last_event_id(), "7");
+/// # Ok::<(), fanfare::DecodeError>(())
+/// ```
 #[derive(Debug)]
 pub struct Decoder {
     max_event_bytes: usize,
-    /// The beginning of a line whose end has not come. A line that comes in one piece never passes through here.
+    /// The beginning of an incomplete line. A line that arrives in one piece is not copied here.
     line: Vec<u8>,
-    /// The last piece ended in CR; an LF that begins the next one belongs to the same line end.
+    /// Whether the last piece ended with CR. Then an LF at the start of the next one belongs to the
+    /// same line end.
     after_cr: bool,
-    /// No line has ended yet, so the first one may begin with a byte order mark.
+    /// Whether no line has ended yet. The first line may begin with a byte order mark.
     at_start: bool,
-    /// The limit was passed. What follows cannot be told from the rest of what was too large.
+    /// Whether the limit was exceeded. Then the rest of the large line or event cannot be
+    /// distinguished from what follows.
     failed: bool,
-    /// The data buffer: each line of the event so far, with an LF after it.
+    /// The data buffer: the lines of the event so far, each with an LF.
     data: String,
     /// The event type buffer.
     event_type: String,
     /// The last event ID buffer, which outlives the event that sets it.
     id_buffer: String,
-    /// The last event ID: what the buffer held when an event was last complete.
+    /// The last event ID: the value of the buffer when the last event was complete.
     last_event_id: String,
 }
 
@@ -88,13 +113,13 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// A decoder at the beginning of a stream, with a limit of 16 MiB.
+    /// Creates a decoder for the beginning of a stream, with a limit of 16 MiB.
     pub fn new() -> Self {
         Self::with_limit(DEFAULT_MAX_EVENT_BYTES)
     }
 
-    /// A decoder that accepts at most `max_event_bytes` in one line, its field name included, and in the data of
-    /// one event.
+    /// Creates a decoder with a limit of `max_event_bytes`, which applies to a line with its field
+    /// name, and to the data of an event.
     pub fn with_limit(max_event_bytes: usize) -> Self {
         Self {
             max_event_bytes,
@@ -109,17 +134,21 @@ impl Decoder {
         }
     }
 
-    /// The same decoder for a stream that goes on after the event with this ID: it is the last event ID until the stream sets another.
+    /// Sets the last event ID for a stream that resumes after the event with this ID.
+    ///
+    /// The stream keeps it until it sets another one.
     pub fn resuming(mut self, last_event_id: &str) -> Self {
         last_event_id.clone_into(&mut self.id_buffer);
         last_event_id.clone_into(&mut self.last_event_id);
         self
     }
 
-    /// Takes the next bytes of the stream and hands what they complete to `out`, in order.
+    /// Takes the next bytes of the stream and passes the items that they complete to `out`, in
+    /// order.
     ///
     /// # Errors
-    /// [`DecodeError::TooLarge`], after all that came before the line or event in question, and on every later call.
+    /// [`DecodeError::TooLarge`] if a line or event exceeds the limit. `out` has then received
+    /// every item before it. Each later call returns the same error.
     pub fn push(&mut self, bytes: &[u8], out: &mut impl FnMut(Decoded)) -> Result<(), DecodeError> {
         if self.failed {
             return Err(DecodeError::TooLarge(self.max_event_bytes));
@@ -129,7 +158,8 @@ impl Decoder {
         result
     }
 
-    /// The last event ID, to be sent as `Last-Event-ID` when reconnecting. An incomplete event does not change it.
+    /// The last event ID, which a client sends as `Last-Event-ID` when it reconnects. An incomplete
+    /// event does not change it.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
@@ -153,9 +183,9 @@ impl Decoder {
                 let mut line = mem::take(&mut self.line);
                 self.take_line(&line, out)?;
                 line.clear();
-                self.line = line; // Its memory serves the next line.
+                self.line = line; // The next line reuses the memory.
             }
-            // A CR ends its line at once: waiting for an LF would hold back an event that is complete.
+            // A CR ends its line at once. Waiting for an LF would delay a complete event.
             self.after_cr = rest == b"\r";
             let end_bytes = if rest.starts_with(b"\r\n") { 2 } else { 1 };
             bytes = &rest[end_bytes..];
@@ -163,7 +193,7 @@ impl Decoder {
         self.keep(bytes)
     }
 
-    /// Keeps the part of a line that has come so far, or the part that completes it.
+    /// Buffers a part of a line.
     fn keep(&mut self, part: &[u8]) -> Result<(), DecodeError> {
         self.check(self.line.len() + part.len())?;
         self.line.extend_from_slice(part);
@@ -209,7 +239,7 @@ impl Decoder {
         match field {
             b"data" => {
                 let value = String::from_utf8_lossy(value);
-                // What is there ends in the LF that joins it to this line.
+                // The previous line already has the LF that joins it to this one.
                 self.check(self.data.len() + value.len())?;
                 self.data.reserve(value.len() + 1);
                 self.data.push_str(&value);
@@ -228,7 +258,7 @@ impl Decoder {
     }
 
     fn dispatch(&mut self, out: &mut impl FnMut(Decoded)) {
-        // The ID counts even if there is no data and so no event.
+        // The ID applies even without data, and therefore without an event.
         self.last_event_id.clone_from(&self.id_buffer);
         let mut event_type = mem::take(&mut self.event_type);
         let mut data = mem::take(&mut self.data);
@@ -246,10 +276,11 @@ impl Decoder {
     }
 }
 
-/// Where the first CR or LF is.
+/// The index of the first CR or LF.
 fn line_end(bytes: &[u8]) -> Option<usize> {
     let is_end = |byte: u8| (byte == b'\n') | (byte == b'\r');
-    // Blocks without an early way out compile to vector instructions; a search byte by byte does not.
+    // A block without an early exit compiles to vector instructions; a search byte by byte does
+    // not.
     let (blocks, _) = bytes.as_chunks::<32>();
     let clear_blocks = blocks
         .iter()
@@ -264,15 +295,15 @@ fn line_end(bytes: &[u8]) -> Option<usize> {
     Some(clear + end)
 }
 
-/// Decodes a whole value, so that no character is ever cut in two by a piece's end.
+/// Decodes a complete value, so that no character is split between two pieces.
 fn lossy(value: &[u8]) -> String {
     String::from_utf8_lossy(value).into_owned()
 }
 
-/// A number of ASCII digits and nothing else; one too large to hold is no more use than none.
+/// Parses a number of ASCII digits alone; `None` also if it exceeds 64 bits.
 fn milliseconds(value: &[u8]) -> Option<Duration> {
     if !value.iter().all(u8::is_ascii_digit) {
-        return None; // `parse` alone would take a sign.
+        return None; // `parse` accepts a sign.
     }
     let value = str::from_utf8(value).ok()?;
     value.parse().ok().map(Duration::from_millis)
@@ -282,7 +313,8 @@ fn milliseconds(value: &[u8]) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// Decodes the pieces with a fresh decoder. An event reads `type|data|id`, the rest as in the stream.
+    /// Decodes the pieces with a new decoder. An event becomes `type|data|id`, and other items
+    /// their text in the stream.
     fn decode<'a>(
         limit: usize,
         pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -302,7 +334,7 @@ mod tests {
         (found, decoder.last_event_id().to_owned(), result)
     }
 
-    /// Decodes whole, byte by byte, and cut in two at every place; asserts that all agree.
+    /// Decodes whole, byte by byte, and cut in two at every offset; asserts that all results agree.
     fn decode_every_way(
         limit: usize,
         stream: &[u8],
@@ -323,9 +355,9 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_interpreted_as_specified_however_they_are_cut() {
+    fn streams_are_interpreted_as_specified_in_pieces_of_any_size() {
         let rows: &[(&[u8], &[&str])] = &[
-            // No event without data and a blank line after it.
+            // An event needs data and an empty line after it.
             (b"", &[]),
             (b"\n\r\r\n\n", &[]),
             (b"data:x", &[]),
@@ -344,7 +376,7 @@ mod tests {
             (b"data:a\ndata:\ndata\n\n", &["message|a\n\n|"]),
             (b"data:\0\n\n\n\n", &["message|\0|"]),
             (b"data:a:b: c\n\n", &["message|a:b: c|"]),
-            // One leading space goes, and no other white space.
+            // One leading space is removed, and no other white space.
             (b"data: x\n\n", &["message|x|"]),
             (b"data:  x \n\n", &["message| x |"]),
             (b"data:\tx\rdata: \ndata:y\n\n", &["message|\tx\n\ny|"]),
@@ -360,7 +392,7 @@ mod tests {
             (b"data:a\n\rdata:b\r\n\r", &["message|a|", "message|b|"]),
             (b"data:a\r\n\n\rdata:b\n\r\n", &["message|a|", "message|b|"]),
             ("data:a\u{85}b\u{2028}c\x0b\x0c\n\n".as_bytes(), &["message|a\u{85}b\u{2028}c\x0b\x0c|"]),
-            // Byte order marks: one, at the very beginning, whole.
+            // Byte order marks: one, complete, at the beginning.
             (b"\xEF\xBB\xBFdata:x\n\n", &["message|x|"]),
             (b"\xEF\xBB\xBF\n\xEF\xBB\xBFdata:x\n\n", &[]),
             (
@@ -375,7 +407,7 @@ mod tests {
             (b"\xFE\xFFdata:1\n\ndata:2\n\n", &["message|2|"]),
             (b"data:\xEF\xBB\xBFx\n\n", &["message|\u{FEFF}x|"]),
             (b"\xEF\xBB\xBF:c\n", &[":c"]),
-            // Comments, which no event is made or broken by.
+            // Comments neither make nor split an event.
             (b":\n\n", &[":"]),
             (b": two  \n", &[": two  "]),
             (b":unfinished", &[]),
@@ -389,7 +421,7 @@ mod tests {
             (b"event\ndata:x\n\n", &["message|x|"]),
             (b"event:a\nevent:b\ndata:x\n\n", &["b|x|"]),
             (b"event:a\nevent\ndata:x\n\n", &["message|x|"]),
-            // Last event IDs: kept until another comes, given up for an empty one.
+            // Last event IDs: kept until another one, and cleared by an empty one.
             (
                 b"id:1\ndata:x\n\ndata:y\n\nid:2\ndata:z\n\n",
                 &["message|x|1", "message|y|1", "message|z|2"],
@@ -416,7 +448,7 @@ mod tests {
             (b"retry:\xD9\xA3\n", &[]),
             (b"retry:18446744073709551615\n", &["retry:18446744073709551615"]),
             (b"retry:18446744073709551616\nretry:99999999999999999999999\n", &[]),
-            // Fields that are none: they have to match to the byte.
+            // Unknown fields: names must match exactly.
             (
                 b"data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\rdata_5\ndata:3\rdata:\r\n data:32\ndata:4\n\n",
                 &["message|\0\n 2\n1\n3\n\n4|"],
@@ -426,7 +458,7 @@ mod tests {
                 &["message|x|"],
             ),
             (b"Event:a\nID:1\nRetry:5\ndata:x\n\n", &["message|x|"]),
-            // Bytes that are not UTF-8, each in its own line and no further.
+            // Bytes that are not UTF-8 affect only their own line.
             ("data:ü€🎺\n\n".as_bytes(), &["message|ü€🎺|"]),
             (b"data:\xFFa\xC3\n\n", &["message|\u{FFFD}a\u{FFFD}|"]),
             (b"data:\xE2\x82\ndata:\xAC\n\n", &["message|\u{FFFD}\n\u{FFFD}|"]),
@@ -454,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_goes_on_keeps_the_last_event_id_until_it_sets_another() {
+    fn a_resumed_stream_keeps_the_last_event_id_until_it_sets_another() {
         let mut decoder = Decoder::new().resuming("7");
         assert_eq!(decoder.last_event_id(), "7");
         let mut ids = Vec::new();
@@ -480,7 +512,7 @@ mod tests {
             (":1234567\n", 1, Ok(())),
             (":12345678", 0, too_large),
             ("unfinished", 0, too_large),
-            // Two lines and the LF between them come to eight bytes.
+            // Two lines and the LF between them are eight bytes.
             ("data:abc\ndata:bc\ndata:\n\n", 1, Ok(())),
             ("data:abc\ndata:bcd\ndata:\n\n", 1, Ok(())),
             ("data:abc\ndata:bcd\ndata:a\n\n", 0, too_large),
@@ -492,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_are_found_at_every_place() {
+    fn line_ends_are_found_at_every_offset() {
         for length in 0..100 {
             let mut bytes = vec![b'x'; length];
             assert_eq!(line_end(&bytes), None);

@@ -1,7 +1,7 @@
-//! From an [`Event`] to the bytes of an event stream, once for all who receive it.
+//! Encoding: from an [`Event`] to the bytes of an event stream, once for all subscribers.
 //!
-//! Owns what may be sent: a [`Frame`] in hand is checked, bounded and whole, and nothing in its fields can forge another
-//! field. Knows nothing of who receives it.
+//! Owns the rules for a valid event: a [`Frame`] is checked, bounded and complete, and no field can
+//! forge another one. Knows nothing of subscribers.
 
 use bytes::Bytes;
 
@@ -13,7 +13,7 @@ impl Frame {
     /// Checks an event against the limits and encodes it.
     ///
     /// # Errors
-    /// An [`EventError`] that names what may not be sent.
+    /// An [`EventError`] if the event is invalid.
     pub fn new(event: &Event, limits: &EventLimits) -> Result<Self, EventError> {
         let first = Namespace::parse_within(&event.namespace, &limits.namespace)?;
         let target = if event.also.is_empty() {
@@ -32,10 +32,11 @@ impl Frame {
         })
     }
 
-    /// As [`Frame::new`], for every subscriber: the event's namespace is checked and then ignored.
+    /// As [`Frame::new`], but for every subscriber. The event's namespaces are checked and then
+    /// ignored.
     ///
     /// # Errors
-    /// As [`Frame::new`].
+    /// As for [`Frame::new`].
     pub fn broadcast(event: &Event, limits: &EventLimits) -> Result<Self, EventError> {
         Ok(Self {
             target: Target::Everyone,
@@ -45,13 +46,14 @@ impl Frame {
 }
 
 impl Event {
-    /// The event as it goes over the wire, within the default limit of 1 MiB of data.
+    /// Encodes the event for the wire, with the default limit of 1 MiB of data.
     ///
-    /// Fields come in the order `id`, `event`, `retry`, `data`; no space follows the colon unless the value itself begins
-    /// with one; absent fields are left out, and there is always at least one `data` line.
+    /// The fields come in the order `id`, `event`, `retry`, `data`. A space follows the colon only
+    /// if the value begins with one. Absent fields are left out, but there is always at least one
+    /// `data` line. The namespaces are not part of the encoded event and are not checked.
     ///
     /// # Errors
-    /// An [`EventError`] that names the field that may not be sent.
+    /// An [`EventError`] that names the invalid field.
     pub fn encode(&self) -> Result<Bytes, EventError> {
         encode(self, EventLimits::default().max_event)
     }
@@ -64,14 +66,15 @@ fn encode(event: &Event, max_event: usize) -> Result<Bytes, EventError> {
         && event.retry.is_none()
     {
         check_size(event, max_event)?;
-        return whole(bytes).map(|_| bytes.clone());
+        return complete_events(bytes).map(|_| bytes.clone());
     }
     let mut frame = String::with_capacity(frame_bytes(event));
     encode_into(event, max_event, &mut frame)?;
     Ok(frame.into())
 }
 
-/// Checks an event and puts it, as it goes over the wire, behind what there is. After an error a part of it may be there.
+/// Checks an event and appends its encoding to `frame`. After an error, `frame` may have a part of
+/// it.
 pub(crate) fn encode_into(
     event: &Event,
     max_event: usize,
@@ -92,7 +95,7 @@ pub(crate) fn encode_into(
         Content::Data(data) => for_each_line(data, |line| put_line(frame, "data", line)),
         Content::Comment(text) => for_each_line(text, |line| put_line(frame, "", line)),
         Content::Encoded(bytes) => {
-            frame.push_str(whole(bytes)?);
+            frame.push_str(complete_events(bytes)?);
             return Ok(());
         }
     }
@@ -112,7 +115,8 @@ fn check_size(event: &Event, max_event: usize) -> Result<(), EventError> {
     Ok(())
 }
 
-/// Bytes that an event takes on the wire if its data is one line: then the frame is made with one allocation.
+/// The size of the encoded event if its data is one line. The capacity then suffices for one
+/// allocation.
 fn frame_bytes(event: &Event) -> usize {
     let field = |name: &str, value: &Option<String>| {
         value.as_ref().map_or(0, |value| name.len() + value.len())
@@ -128,15 +132,16 @@ fn frame_bytes(event: &Event) -> usize {
     fields + retry + name.len() + event.content.bytes()
 }
 
-/// A comment as it goes over the wire, ended by an empty line; the text is one line (the configuration saw to it).
+/// Encodes a comment and an empty line. The text must be one line, which the configuration checks.
 pub(crate) fn comment(text: &str) -> Vec<u8> {
     format!(":{text}\n\n").into_bytes()
 }
 
-/// The text of whole events in an application's own wire form.
-fn whole(bytes: &[u8]) -> Result<&str, EventError> {
+/// Checks that bytes from the application are UTF-8 and end with an empty line, so that they are
+/// complete events.
+fn complete_events(bytes: &[u8]) -> Result<&str, EventError> {
     let text = std::str::from_utf8(bytes).map_err(|_| EventError::NotUtf8)?;
-    // An empty line is two line ends in a row; CR LF is one of them.
+    // An empty line is a line end that follows another one. CR LF is a single line end.
     let without_one = |bytes: &[u8]| match bytes {
         [.., b'\r', b'\n'] => Some(bytes.len() - 2),
         [.., b'\r' | b'\n'] => Some(bytes.len() - 1),
@@ -161,15 +166,17 @@ fn put_field(frame: &mut String, name: &'static str, value: &str) -> Result<(), 
 
 fn put_line(frame: &mut String, name: &str, value: &str) {
     frame.push_str(name);
-    // A client strips one space after the colon, so a value that begins with one needs another.
+    // A client removes one space after the colon, so a value that begins with a space needs
+    // another.
     frame.push_str(if value.starts_with(' ') { ": " } else { ":" });
     frame.push_str(value);
     frame.push('\n');
 }
 
-/// Calls `each` with every line of the text, the last one included though no line end follows it.
+/// Calls `each` with every line of the text. The last line needs no line end.
 ///
-/// LF and CR are searched for one after the other: a search for one byte goes by words, one for either of two by characters.
+/// LF and CR are searched for one after the other. A search for a single byte is vectorized; a
+/// search for either of two goes character by character.
 fn for_each_line(text: &str, mut each: impl FnMut(&str)) {
     let bytes = text.as_bytes();
     if !bytes.contains(&b'\n') && !bytes.contains(&b'\r') {
@@ -191,7 +198,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_wire_form_is_exact() {
+    fn encoded_events_are_exact() {
         let event = |data: &str| Event::new("/", data);
         for (event, wire) in [
             (
@@ -224,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_be_forged_and_each_limit_is_exact() {
+    fn no_field_can_be_forged_and_each_limit_is_exact() {
         let event = || Event::new("/", "x");
         let long = |n: usize| "i".repeat(n);
         for (event, error) in [
@@ -270,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn no_frame_is_larger_than_the_largest() {
+    fn no_frame_exceeds_max_frame_bytes() {
         let max_event = 64;
         let longest = |content: &str| {
             let event = Event::new("/", content)

@@ -1,56 +1,57 @@
-//! Encoded events: the bytes of each and where it is published.
+//! Encoded events: the bytes of an event and the namespaces that it goes to.
 //!
-//! Owns the types that carry an event from its encoding to the logs. How a [`Frame`] is made is up to `encode`.
+//! Owns the types that carry an event from its encoder to the logs. `encode` makes a [`Frame`].
 
 use bytes::Bytes;
 
 use crate::namespace::{Namespace, NamespaceRef};
 
-/// Bytes from which on logs and queues share a frame's memory: copying it would cost more than one
-/// more slice in a write.
+/// The size in bytes from which logs and queues share the memory of a frame. Below it, copying the
+/// frame costs less than an additional slice in each write.
 pub(crate) const SHARE_FROM: usize = 4 << 10;
 
-/// One encoded event and where it goes: made once, shared by all.
+/// An encoded event and its target, made once for all subscribers.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// Where the event is published.
+    /// The namespaces that the event is published to.
     pub target: Target,
-    /// The whole event as it goes over the wire.
+    /// The bytes of the event on the wire.
     pub bytes: Bytes,
-    /// It is in the application's own wire form, so it may be several events, and have its id in any line.
+    /// Whether the application encoded the event. Then the bytes may be several events, and an ID
+    /// may be in any line.
     pub encoded: bool,
 }
 
-/// Where an event is published.
+/// The namespaces that an event is published to.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// To one namespace and those above it.
+    /// One namespace and its ancestors.
     One(Namespace),
-    /// To several namespaces and those above them, each subscriber once.
+    /// Several namespaces and their ancestors. Each subscriber gets the event once.
     Many(Vec<Namespace>),
-    /// To every subscriber of every namespace.
+    /// All namespaces: every subscriber gets the event.
     Everyone,
 }
 
-/// A [`Frame`] that is kept elsewhere.
+/// A borrowed [`Frame`].
 #[derive(Debug, Clone, Copy)]
 pub struct FrameRef<'a> {
-    /// Where the event is published.
+    /// The namespaces that the event is published to.
     pub target: TargetRef<'a>,
-    /// The whole event as it goes over the wire.
+    /// The bytes of the event on the wire.
     pub bytes: BytesRef<'a>,
-    /// As that of a [`Frame`].
+    /// Whether the application encoded the event, as in [`Frame::encoded`].
     pub encoded: bool,
 }
 
-/// A [`Target`] that is kept elsewhere.
+/// A borrowed [`Target`].
 #[derive(Debug, Clone, Copy)]
 pub enum TargetRef<'a> {
-    /// To one namespace and those above it.
+    /// One namespace and its ancestors.
     One(NamespaceRef<'a>),
-    /// To several namespaces and those above them, each subscriber once.
+    /// Several namespaces and their ancestors. Each subscriber gets the event once.
     Many(&'a [Namespace]),
-    /// To every subscriber of every namespace.
+    /// All namespaces: every subscriber gets the event.
     Everyone,
 }
 
@@ -75,7 +76,7 @@ impl std::ops::Deref for BytesRef<'_> {
 }
 
 impl BytesRef<'_> {
-    /// The same bytes, to keep.
+    /// Owned bytes. Only a slice is copied.
     pub fn to_bytes(self) -> Bytes {
         match self {
             Self::Slice(bytes) => Bytes::copy_from_slice(bytes),
@@ -85,7 +86,7 @@ impl BytesRef<'_> {
 }
 
 impl Frame {
-    /// A borrowed view of it.
+    /// Borrows the frame.
     pub fn by_ref(&self) -> FrameRef<'_> {
         FrameRef {
             target: self.target.by_ref(),
@@ -96,7 +97,7 @@ impl Frame {
 }
 
 impl Target {
-    /// A borrowed view of it.
+    /// Borrows the target.
     pub fn by_ref(&self) -> TargetRef<'_> {
         match self {
             Self::One(namespace) => TargetRef::One(namespace.by_ref()),
@@ -107,7 +108,7 @@ impl Target {
 }
 
 impl TargetRef<'_> {
-    /// The same, to keep.
+    /// An owned copy.
     pub fn to_target(self) -> Target {
         match self {
             Self::One(namespace) => Target::One(namespace.to_namespace()),
@@ -118,7 +119,8 @@ impl TargetRef<'_> {
 }
 
 impl FrameRef<'_> {
-    /// Calls `each` with every event that it is.
+    /// Calls `each` with each event of the frame, which has several only if the application encoded
+    /// them.
     pub fn for_each_event(&self, mut each: impl FnMut(BytesRef<'_>)) {
         if !self.encoded {
             return each(self.bytes);
@@ -135,19 +137,19 @@ impl FrameRef<'_> {
     }
 }
 
-/// An event's own id: the value of its last `id` line, unless it is empty.
+/// The event's own ID: the value of its last `id` line; `None` if that is empty or missing.
 pub(crate) fn own_id(event: &[u8]) -> Option<&str> {
     let mut id = None;
     let mut rest = event;
     while !rest.is_empty() {
-        let (line, behind) = split_line(rest);
-        rest = behind;
+        let (line, after) = split_line(rest);
+        rest = after;
         let Some([b':', b' ', value @ ..] | [b':', value @ ..] | value @ []) =
             line.strip_prefix(b"id")
         else {
             continue;
         };
-        // The specification ignores an id with a NUL.
+        // WHATWG, section 9.2.6: an ID with a NUL is ignored.
         if !value.contains(&0) {
             id = std::str::from_utf8(value).ok();
         }
@@ -155,22 +157,22 @@ pub(crate) fn own_id(event: &[u8]) -> Option<&str> {
     id.filter(|id| !id.is_empty())
 }
 
-/// Where the first of some whole events ends, with the empty lines that follow it.
+/// The end of the first of several events, after the empty lines that follow it.
 fn first_event_end(bytes: &[u8]) -> usize {
     let (mut rest, mut begun, mut ended) = (bytes, false, false);
     while !rest.is_empty() {
-        let (line, behind) = split_line(rest);
+        let (line, after) = split_line(rest);
         match line {
             [] => ended = begun,
             _ if ended => break,
             _ => begun = true,
         }
-        rest = behind;
+        rest = after;
     }
     bytes.len() - rest.len()
 }
 
-/// The first line, without its end, and what follows it.
+/// The first line, without its line end, and the rest.
 fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let Some(at) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
         return (bytes, &[]);

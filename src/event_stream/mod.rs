@@ -1,4 +1,6 @@
-//! The `text/event-stream` format of the WHATWG specification, in both directions.
+//! The format `text/event-stream` of the [WHATWG
+//! specification](https://html.spec.whatwg.org/multipage/server-sent-events.html): encoding and
+//! decoding.
 
 pub(crate) mod decode;
 pub(crate) mod encode;

@@ -452,7 +452,7 @@ mod tests {
             ..NamespaceLimits::default()
         };
         let head = head("GET /subscribe/a%2Fb HTTP/1.0\r\n\r\n");
-        let error = Reject::bad("namespace has more than 1 segments");
+        let error = Reject::bad("namespace exceeds the maximum of 1 segments");
         assert_eq!(route(&head, &limits), Err(error));
     }
 
