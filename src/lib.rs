@@ -92,8 +92,7 @@ pub use rollup::{Rollup, RollupError};
 pub use server::builder::Builder;
 pub use server::command::{Disconnect, SubscribeError};
 pub use server::handle::Handle;
-pub use server::pipe::RecvTimeoutError;
-pub use server::subscription::Subscription;
+pub use server::subscription::{RecvTimeoutError, Subscription, TryRecvError};
 pub use server::{Server, ServerThread};
 pub use status::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 #[cfg(feature = "disk")]

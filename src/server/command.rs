@@ -1,38 +1,46 @@
-//! Commands from other threads to the event loop, and the channel that carries them.
+//! The commands of other threads to the event loop, and the channel that carries them.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use crate::engine::ConnId;
 use crate::namespace::{Namespace, Namespaces};
 use crate::queue::Queue;
 use crate::status::Status;
 
 use super::pipe::Pipe;
 
-/// What a handle asks of the event loop.
+/// A request to the event loop.
 #[derive(Debug)]
 pub(crate) enum Command {
     Status(Sender<Status>),
+    /// Replies with the number of connections that it ended.
     Disconnect(Disconnect, Sender<usize>),
+    /// Replies with the connection's key and id.
     Subscribe(
         Namespaces,
         Arc<Pipe>,
-        Sender<Result<(u32, u64), SubscribeError>>,
+        Sender<Result<(ConnId, u64), SubscribeError>>,
     ),
+    /// Ends the subscription with this connection id.
     Unsubscribe(u64),
-    /// The pipe of this subscription has room again.
-    Drained(u32),
+    /// The pipe of this connection was full and has been emptied.
+    PipeEmptied(ConnId),
+    /// Drains the server within this time.
     Shutdown(Duration),
 }
 
-/// Which connections to end.
+/// Which connections [`Handle::disconnect`](crate::Handle::disconnect) ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Disconnect {
-    /// The one with this id.
+    /// The connection with this id.
     Connection(u64),
-    /// Every event stream of this namespace or of one below it.
+    /// All event streams of this namespace and of the namespaces below it.
     Namespace(Namespace),
 }
 
@@ -48,15 +56,45 @@ impl From<Namespace> for Disconnect {
     }
 }
 
-/// Sends commands, and wakes the event loop for each.
+/// Why there is no subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The list of namespaces is empty.
+    NoNamespace,
+    /// [`max_namespaces`](crate::Config::max_namespaces) namespaces are in use.
+    TooManyNamespaces,
+    /// The server has ended or is shutting down.
+    Closed,
+}
+
+impl fmt::Display for SubscribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoNamespace => "the list of namespaces is empty",
+            Self::TooManyNamespaces => "too many namespaces are in use",
+            Self::Closed => "the server has ended",
+        })
+    }
+}
+
+impl Error for SubscribeError {}
+
+/// Sends commands to the event loop and wakes it.
+///
+/// The channel is unbounded, so that neither a signal handler's thread nor `Drop` blocks on it. In practice it is
+/// bounded: a caller of a command with a reply waits for the reply, so there is one of these per
+/// thread; there is one [`Command::Unsubscribe`] per subscription, and one [`Command::PipeEmptied`]
+/// each time the event loop fills a pipe. Only [`Command::Shutdown`] can be sent without limit, by an
+/// application that calls `shutdown` in a loop.
 #[derive(Clone)]
 pub(crate) struct Control {
     sender: Sender<Command>,
     queue: Arc<Queue>,
 }
 
-impl std::fmt::Debug for Control {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Control")
     }
 }
@@ -67,34 +105,10 @@ impl Control {
         (Self { sender, queue }, receiver)
     }
 
-    /// Does nothing when the server has ended.
+    /// Sends a command. Does nothing if the server has ended.
     pub(super) fn send(&self, command: Command) {
         if self.sender.send(command).is_ok() {
             self.queue.wake();
         }
     }
 }
-
-/// Why there is no subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SubscribeError {
-    /// No namespace was given.
-    NoNamespace,
-    /// [`max_namespaces`](crate::Config::max_namespaces) are in use.
-    TooManyNamespaces,
-    /// The server has ended, or is about to.
-    Closed,
-}
-
-impl std::fmt::Display for SubscribeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::NoNamespace => "no namespace to subscribe to",
-            Self::TooManyNamespaces => "too many namespaces are in use",
-            Self::Closed => "the server has ended",
-        })
-    }
-}
-
-impl std::error::Error for SubscribeError {}

@@ -22,7 +22,7 @@ use crate::loopback::is_loopback_address;
 use crate::namespace::Namespaces;
 use crate::queue::QueueReader;
 use crate::server::command::{Command, Disconnect, SubscribeError};
-use crate::server::handle::Run;
+use crate::server::handle::ServerInfo;
 use crate::server::hooks::Hooks;
 use crate::server::pipe::Pipe;
 use crate::server::socket::{Peer, Peers, Remote};
@@ -56,7 +56,7 @@ pub(super) struct EventLoop {
     queue: QueueReader,
     commands: Receiver<Command>,
     hooks: Hooks,
-    run: Arc<Run>,
+    info: Arc<ServerInfo>,
     scratch: Box<[u8]>,
     /// Connections with something left to read.
     backlog: Vec<ConnId>,
@@ -97,7 +97,7 @@ impl EventLoop {
         queue: QueueReader,
         commands: Receiver<Command>,
         hooks: Hooks,
-        run: Arc<Run>,
+        info: Arc<ServerInfo>,
         startup: Startup,
     ) -> io::Result<Self> {
         let Startup {
@@ -129,7 +129,7 @@ impl EventLoop {
             let queue = queue.sender();
             StoreThread::spawn(event_store, move || queue.wake())
         });
-        run.set_at_rest(None);
+        info.set_offline_status(None);
         Ok(Self {
             poll,
             listeners,
@@ -138,7 +138,7 @@ impl EventLoop {
             queue,
             commands,
             hooks,
-            run,
+            info,
             scratch: vec![0; SCRATCH].into(),
             backlog: Vec::new(),
             accept_again: None,
@@ -196,7 +196,7 @@ impl EventLoop {
             state: State::Stopped,
             ..self.engine.status(now)
         };
-        self.run.set_at_rest(Some(status));
+        self.info.set_offline_status(Some(status));
         Ok(())
     }
 
@@ -488,7 +488,7 @@ impl EventLoop {
                 Command::Unsubscribe(id) => {
                     self.engine.disconnect_id(id, DisconnectReason::Client);
                 }
-                Command::Drained(conn) => self.engine.writable(conn, now),
+                Command::PipeEmptied(conn) => self.engine.writable(conn, now),
                 Command::Shutdown(grace) => {
                     self.listeners.clear();
                     self.engine.announce_drain();

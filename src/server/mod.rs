@@ -24,11 +24,10 @@ use crossbeam_channel::Receiver;
 use crate::config::Config;
 use crate::publisher::Publisher;
 use crate::queue::{self, QueueReader};
-use crate::status::Status;
 
 use command::{Command, Control};
 use event_loop::{EventLoop, Listeners};
-use handle::{Handle, Run};
+use handle::Handle;
 use hooks::Hooks;
 use startup::Startup;
 
@@ -84,19 +83,12 @@ impl Server {
         let (sender, queue) = queue::channel(config.queue, config.queue_bytes);
         let publisher = Publisher::new(Arc::clone(&sender), config.event_limits());
         let (control, commands) = Control::new(sender);
-        let run = Arc::new(Run::default());
-        run.set_at_rest(Some(Status::default()));
         let pipe_bytes = if config.send_buffer > 0 {
             config.send_buffer
         } else {
             Config::default().send_buffer
         };
-        let handle = Handle {
-            control,
-            run,
-            pipe_bytes,
-            max_event: config.max_event,
-        };
+        let handle = Handle::new(control, pipe_bytes, config.max_event);
         Self {
             config,
             hooks,
@@ -150,7 +142,7 @@ impl Server {
                     self.listeners.push(listener);
                     let addresses = self.listeners.iter().map(mio::net::TcpListener::local_addr);
                     self.handle
-                        .run
+                        .info()
                         .set_addresses(addresses.collect::<io::Result<_>>()?);
                     return Ok(bound);
                 }
@@ -172,7 +164,7 @@ impl Server {
                 )
             };
             let listener = socket::listen(address, &self.config).map_err(about)?;
-            self.handle.run.set_admin_address(listener.local_addr()?);
+            self.handle.info().set_admin_address(listener.local_addr()?);
             self.admin_listener = Some(listener);
         }
         Ok(())
@@ -203,7 +195,13 @@ impl Server {
             admin: admin_listener,
         };
         EventLoop::new(
-            config, listeners, queue, commands, hooks, handle.run, startup,
+            config,
+            listeners,
+            queue,
+            commands,
+            hooks,
+            Arc::clone(handle.info()),
+            startup,
         )?
         .run()
     }

@@ -1,31 +1,13 @@
 //! The buffer between the event loop and one in-process subscription.
 
+use std::io::IoSlice;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::status::DisconnectReason;
 
-/// Why no event came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecvTimeoutError {
-    /// None came in time.
-    Timeout,
-    /// The subscription is over, for this reason.
-    Ended(DisconnectReason),
-}
-
-impl std::fmt::Display for RecvTimeoutError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Timeout => f.write_str("no event came in time"),
-            Self::Ended(reason) => write!(f, "the subscription is over: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for RecvTimeoutError {}
-
-/// Bytes on their way from the event loop to a subscription: a socket's buffer without the socket.
+/// Bytes of an event stream on their way to a subscription. For the engine it is what a socket's send
+/// buffer is for other streams.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     state: Mutex<PipeState>,
@@ -36,8 +18,32 @@ pub(crate) struct Pipe {
 #[derive(Debug, Default)]
 struct PipeState {
     bytes: Vec<u8>,
+    /// A write found no room since the last read.
     full: bool,
     ended: Option<DisconnectReason>,
+}
+
+/// All bytes that were in a pipe.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) bytes: Vec<u8>,
+    /// The event loop has more bytes and waits for [`Command::PipeEmptied`].
+    ///
+    /// [`Command::PipeEmptied`]: super::command::Command::PipeEmptied
+    pub(super) was_full: bool,
+}
+
+impl PipeState {
+    /// Takes all bytes, or nothing if there are none yet.
+    fn take(&mut self) -> Result<Option<Chunk>, DisconnectReason> {
+        if !self.bytes.is_empty() {
+            return Ok(Some(Chunk {
+                bytes: std::mem::take(&mut self.bytes),
+                was_full: std::mem::take(&mut self.full),
+            }));
+        }
+        self.ended.map_or(Ok(None), Err)
+    }
 }
 
 impl Pipe {
@@ -53,54 +59,60 @@ impl Pipe {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts in what there is room for; returns how much that was.
-    pub(super) fn put(&self, slices: &[std::io::IoSlice<'_>]) -> usize {
+    /// Writes as many bytes as there is room for, and returns how many.
+    pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> usize {
         let mut state = self.lock();
         let before = state.bytes.len();
         for slice in slices {
             let room = self.capacity - state.bytes.len();
-            let taken = room.min(slice.len());
-            state.bytes.extend_from_slice(&slice[..taken]);
-            if taken < slice.len() {
+            let count = room.min(slice.len());
+            state.bytes.extend_from_slice(&slice[..count]);
+            if count < slice.len() {
                 state.full = true;
                 break;
             }
         }
-        let put = state.bytes.len() - before;
+        let written = state.bytes.len() - before;
         drop(state);
         self.changed.notify_one();
-        put
+        written
     }
 
+    /// Ends the pipe. Bytes that are in it can still be read.
     pub(super) fn end(&self, reason: DisconnectReason) {
         self.lock().ended = Some(reason);
         self.changed.notify_one();
     }
 
-    /// Why it ended; `None` while it has not.
+    /// Why the pipe has ended; `None` while it has not.
     pub(super) fn reason(&self) -> Option<DisconnectReason> {
         self.lock().ended
     }
 
-    /// Waits for bytes and takes them all; says too whether there was no room for more.
+    /// Reads all bytes; `None` if there are none now.
+    ///
+    /// # Errors
+    /// The pipe has ended and is empty.
+    pub(super) fn try_read(&self) -> Result<Option<Chunk>, DisconnectReason> {
+        self.lock().take()
+    }
+
+    /// Waits for bytes and reads them all; `None` if there are none at the deadline.
+    ///
+    /// # Errors
+    /// The pipe has ended and is empty.
     #[expect(
         clippy::disallowed_methods,
-        reason = "a reader's patience is measured on its own thread"
+        reason = "a reader's deadline is checked on its own thread"
     )]
-    pub(super) fn take(
+    pub(super) fn read(
         &self,
         deadline: Option<Instant>,
-    ) -> Result<(Vec<u8>, bool), RecvTimeoutError> {
+    ) -> Result<Option<Chunk>, DisconnectReason> {
         let mut state = self.lock();
         loop {
-            if !state.bytes.is_empty() {
-                return Ok((
-                    std::mem::take(&mut state.bytes),
-                    std::mem::take(&mut state.full),
-                ));
-            }
-            if let Some(reason) = state.ended {
-                return Err(RecvTimeoutError::Ended(reason));
+            if let Some(chunk) = state.take()? {
+                return Ok(Some(chunk));
             }
             state = match deadline {
                 None => self
@@ -110,7 +122,7 @@ impl Pipe {
                 Some(at) => {
                     let left = at.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return Err(RecvTimeoutError::Timeout);
+                        return Ok(None);
                     }
                     self.changed
                         .wait_timeout(state, left)

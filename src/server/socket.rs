@@ -187,7 +187,7 @@ impl Outlet for Peers {
                 let written = write(&mut remote.stream, slices);
                 written.map_err(|error| reason_of(&error))
             }
-            Some(Some(Peer::Local(pipe))) => Ok(pipe.put(slices.as_slice())),
+            Some(Some(Peer::Local(pipe))) => Ok(pipe.write(slices.as_slice())),
             _ => Err(DisconnectReason::Error),
         }
     }

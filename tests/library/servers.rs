@@ -401,7 +401,7 @@ fn a_subscription_that_does_not_read_lags() {
         }
     };
     assert_eq!(ended, RecvTimeoutError::Ended(DisconnectReason::Lagged));
-    expect_no_event(lags);
+    drop(expect_no_event(lags));
     assert_eq!(reads.reason(), None);
 }
 
@@ -652,6 +652,6 @@ fn a_server_without_a_port_serves_this_process() {
     publisher.send(Event::new("/a", "x")).unwrap();
     assert_eq!(next_data(&mut subscription), "x");
     handle.shutdown(PATIENCE);
-    expect_no_event(subscription);
+    drop(expect_no_event(subscription));
     join_within(PATIENCE, thread).unwrap();
 }
