@@ -232,7 +232,7 @@ fn fifteen_thousand_subscribers_each_get_every_event() {
 }
 
 #[test]
-fn those_who_never_read_are_cut_and_cost_the_others_nothing() {
+fn subscribers_that_never_read_are_disconnected_and_others_lose_nothing() {
     let _alone = one_at_a_time();
     let program = Program::start(&[]);
     let mut readers = Readers::subscribe(&program, "/all", 900);
@@ -266,7 +266,7 @@ fn those_who_never_read_are_cut_and_cost_the_others_nothing() {
 }
 
 #[test]
-fn twenty_thousand_come_and_go_and_a_steady_stream_loses_nothing() {
+fn twenty_thousand_connections_come_and_go_and_a_steady_stream_loses_nothing() {
     let _alone = one_at_a_time();
     let program = Program::start(&[]);
     let mut readers = Readers::subscribe(&program, "/steady", 50);
@@ -327,7 +327,7 @@ fn noisy_connections() -> usize {
 }
 
 #[test]
-fn noise_harms_nobody() {
+fn random_bytes_harm_no_other_connection() {
     let _alone = one_at_a_time();
     let program = Program::start(&["--head-timeout", "1s"]);
     let mut readers = Readers::subscribe(&program, "/steady", 10);

@@ -67,7 +67,7 @@ fn a_delivery_on_a_stream_of_several_namespaces_allocates_nothing() {
 }
 
 #[test]
-fn an_event_allocates_its_place_in_the_logs_at_most() {
+fn an_event_allocates_at_most_its_entries_in_the_logs() {
     let levels = ["/", "/a", "/a/b"];
     // A log that was empty takes a lone event into memory of its size. Under load, many events share a chunk and the growth of
     // the index; large ones are held by reference.
@@ -128,7 +128,7 @@ fn a_small_event_goes_into_the_queue_without_an_allocation() {
 }
 
 #[test]
-fn publishing_costs_the_same_whatever_is_elsewhere() {
+fn publishing_allocates_the_same_with_many_other_namespaces() {
     for (what, frames) in turns_of("/a/b") {
         let beside = |namespaces: usize, subscribers: usize| {
             let mut engine = SinkEngine::new();

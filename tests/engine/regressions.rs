@@ -84,7 +84,7 @@ fn pipelined_publish_requests_do_not_wait_for_a_timer() {
 }
 
 #[test]
-fn a_subscriber_is_not_stalled_by_events_that_are_held_back() {
+fn a_subscriber_is_not_stalled_by_events_that_wait_for_coalesce() {
     let server = start(
         builder()
             .coalesce(Duration::from_secs(1))
@@ -102,7 +102,7 @@ fn a_subscriber_is_not_stalled_by_events_that_are_held_back() {
 }
 
 #[test]
-fn a_stream_asked_for_while_draining_does_not_hold_up_the_end() {
+fn a_stream_requested_during_a_drain_does_not_delay_the_end() {
     let server = start(builder());
     let mut late: Vec<Client> = (0..2).map(|_| server.connect()).collect();
     for client in &mut late {
@@ -126,7 +126,7 @@ fn a_stream_asked_for_while_draining_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_connection_answered_while_the_drain_began_does_not_hold_up_the_end() {
+fn a_response_written_as_the_drain_begins_does_not_delay_the_end() {
     let (ready, is_ready) = channel();
     let (release, released) = channel::<()>();
     let server = builder()
@@ -156,7 +156,7 @@ fn a_connection_answered_while_the_drain_began_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn events_queued_at_shutdown_reach_everyone_before_their_stream_ends() {
+fn events_queued_at_shutdown_reach_each_stream_before_it_ends() {
     const EVENTS: usize = 12_000;
     let (ready, is_ready) = channel();
     let (release, released) = channel::<()>();
@@ -210,7 +210,7 @@ fn a_hook_that_panics_does_not_leave_subscriptions_waiting() {
 }
 
 #[test]
-fn a_request_line_of_four_words_is_malformed_and_no_unknown_version() {
+fn a_request_line_of_four_words_is_malformed() {
     let server = start(builder());
     let mut client = server.connect();
     client.send("GET / x HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -273,7 +273,7 @@ impl Outlet for Portions {
 }
 
 #[test]
-fn what_the_first_visited_takes_while_its_pass_goes_on_is_not_retained_for_nobody() {
+fn events_that_all_subscribers_took_during_a_pass_are_dropped() {
     let now = now();
     // The last one to join is visited first, and takes the first event and a byte.
     let joins: [fn() -> Vec<Namespace>; 2] = [
@@ -306,7 +306,7 @@ fn what_the_first_visited_takes_while_its_pass_goes_on_is_not_retained_for_nobod
 }
 
 #[test]
-fn what_only_one_who_left_needed_does_not_wait_for_the_next_event_to_be_dropped() {
+fn events_that_only_a_gone_subscriber_needed_are_dropped_without_a_new_event() {
     let now = now();
     let mut engine = engine(now);
     engine.subscribe(&Namespace::root().into(), now).unwrap();
@@ -326,7 +326,7 @@ fn what_only_one_who_left_needed_does_not_wait_for_the_next_event_to_be_dropped(
 }
 
 #[test]
-fn events_gather_while_more_of_them_come_but_not_for_long() {
+fn events_are_batched_while_more_arrive_but_not_for_long() {
     let now = now();
     let mut engine = engine(now);
     engine.subscribe(&Namespace::root().into(), now).unwrap();
@@ -352,7 +352,7 @@ fn events_gather_while_more_of_them_come_but_not_for_long() {
 }
 
 #[test]
-fn events_of_one_namespace_do_not_cut_short_how_long_those_of_another_gather() {
+fn a_batch_of_one_namespace_is_not_flushed_by_events_of_another() {
     let begun = now();
     let mut engine = engine(begun);
     for name in ["/a", "/b"] {
@@ -387,7 +387,7 @@ fn events_of_one_namespace_do_not_cut_short_how_long_those_of_another_gather() {
 }
 
 #[test]
-fn a_write_is_as_large_as_its_budget_lets_it_be_and_no_larger() {
+fn a_write_fills_its_budget_and_does_not_exceed_it() {
     /// What each write was given.
     #[derive(Default)]
     struct Writes(Vec<usize>);
@@ -427,7 +427,7 @@ fn a_write_is_as_large_as_its_budget_lets_it_be_and_no_larger() {
 }
 
 #[test]
-fn a_flat_out_publisher_does_not_outrun_a_reader_that_takes_what_it_can() {
+fn a_fast_publisher_does_not_outrun_a_reader_that_keeps_reading() {
     let mut now = now();
     let begun = now;
     let max_lag = 1 << 20;
@@ -499,7 +499,7 @@ fn publishing_resumes_when_the_readers_that_blocked_it_leave() {
 }
 
 #[test]
-fn whoever_is_held_back_can_catch_up_also_where_events_may_be_larger_than_max_lag() {
+fn a_slow_reader_catches_up_also_if_events_may_exceed_max_lag() {
     /// One of the connections takes a mebibyte in 300 milliseconds, the others all they are given.
     struct OneIsSlow(ConnId, usize);
 
@@ -556,7 +556,7 @@ fn whoever_is_held_back_can_catch_up_also_where_events_may_be_larger_than_max_la
 
 #[test]
 #[cfg(feature = "publish")]
-fn a_request_behind_a_refused_last_line_is_answered() {
+fn a_request_after_a_refused_last_line_is_answered() {
     let server = start(builder());
     let mut client = server.connect();
     let lines = "{\"namespace\":\"/a\"}\n{}\n";

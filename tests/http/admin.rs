@@ -111,7 +111,7 @@ fn without_a_token_a_loopback_server_is_open_to_loopback_names_and_its_own_pages
 }
 
 #[test]
-fn without_a_token_a_server_that_others_reach_is_closed() {
+fn without_a_token_a_server_on_a_network_is_closed() {
     let server = start_at(builder(), "0.0.0.0:0");
     let mut client = Client::connect(SocketAddr::from(([127, 0, 0, 1], server.address.port())));
     for path in [
@@ -136,7 +136,7 @@ fn without_a_token_a_server_that_others_reach_is_closed() {
 }
 
 #[test]
-fn a_token_is_shown_in_a_header_or_in_the_cookie_of_who_signed_in() {
+fn a_token_is_accepted_in_a_header_or_in_the_session_cookie() {
     let server = start(with_token());
     let sign_in = |token: &str| {
         post(
@@ -211,7 +211,7 @@ fn a_token_is_shown_in_a_header_or_in_the_cookie_of_who_signed_in() {
 }
 
 #[test]
-fn a_sign_in_is_refused_when_it_makes_no_sense() {
+fn an_invalid_sign_in_is_refused() {
     for (server, text, expected) in [
         (start(builder()), r#"{"token":"x"}"#, 409),
         (start(with_token()), "", 400),
@@ -232,7 +232,7 @@ fn a_sign_in_is_refused_when_it_makes_no_sense() {
 }
 
 #[test]
-fn a_proxy_that_is_trusted_says_whether_the_cookie_is_for_https_alone() {
+fn a_trusted_proxy_decides_whether_the_cookie_is_secure() {
     let server = start(with_token().trusted_proxies(["127.0.0.0/8".parse().unwrap()]));
     let sign_in = |headers: &str| post(&server, "/admin/login", headers, r#"{"token":"a;\"b"}"#);
     for (headers, secure) in [
@@ -258,7 +258,7 @@ fn a_proxy_that_is_trusted_says_whether_the_cookie_is_for_https_alone() {
 }
 
 #[test]
-fn turned_off_it_says_so_and_shows_nothing() {
+fn an_admin_page_that_is_off_refuses_every_path_and_says_why() {
     let server = start(builder().admin(Admin::Off).admin_token("x"));
     for path in [
         "/admin",
@@ -279,7 +279,7 @@ fn turned_off_it_says_so_and_shows_nothing() {
 }
 
 #[test]
-fn on_a_listener_of_its_own_there_is_nothing_else_and_elsewhere_it_is_not() {
+fn an_admin_listener_serves_only_the_admin_page_and_others_do_not() {
     let own = Admin::At(SocketAddr::from(([127, 0, 0, 1], 0)));
     let server = start(builder().admin(own));
     let address = server.handle.admin_addr().unwrap();
@@ -310,7 +310,7 @@ fn on_a_listener_of_its_own_there_is_nothing_else_and_elsewhere_it_is_not() {
 // The files
 
 #[test]
-fn files_come_compressed_once_and_then_not_at_all() {
+fn files_are_compressed_on_request_and_revalidated_by_etag() {
     let server = start(with_token());
     for (path, content_type) in [
         ("/admin/", "text/html; charset=utf-8"),
@@ -398,7 +398,7 @@ fn paths_and_methods_are_as_described() {
 // What it says
 
 #[test]
-fn the_status_has_what_there_is_of_server_and_streams() {
+fn the_status_describes_the_server_and_its_streams() {
     let server = start(builder());
     let mut client = subscribe_with(
         &server,
@@ -467,7 +467,7 @@ fn the_status_has_what_there_is_of_server_and_streams() {
 }
 
 #[test]
-fn markup_in_namespaces_and_agents_is_text_in_json_and_metrics() {
+fn markup_in_namespaces_and_agents_is_escaped_in_json_and_metrics() {
     let server = start(builder());
     let hostile = "/<script>alert(1)</script>\"\\";
     let path = "/subscribe/%3Cscript%3Ealert(1)%3C%2Fscript%3E%22%5C";
@@ -553,7 +553,7 @@ fn a_subscription_in_process_is_listed_without_an_address() {
 }
 
 #[test]
-fn the_tree_of_namespaces_has_a_level_at_a_time() {
+fn the_tree_of_namespaces_is_read_level_by_level() {
     let server = start(builder().history_events(10));
     let _clients: Vec<Client> = [
         "/subscribe/a",
@@ -624,7 +624,7 @@ fn the_tree_of_namespaces_has_a_level_at_a_time() {
 }
 
 #[test]
-fn an_answer_over_many_slices_has_every_stream_once() {
+fn a_report_over_many_slices_has_every_stream_once() {
     const STREAMS: usize = 2_500;
     let server = start(builder().max_connections(STREAMS + 100));
     let subscriptions: Vec<_> = (0..STREAMS)
@@ -663,7 +663,7 @@ fn an_answer_over_many_slices_has_every_stream_once() {
 }
 
 #[test]
-fn requests_behind_an_answer_that_is_being_made_wait_for_it() {
+fn pipelined_requests_wait_for_a_report_before_them() {
     let server = start(builder());
     let mut client = server.connect();
     let ask = |path: &str| support::request(&format!("GET {path}"), "");
@@ -686,7 +686,7 @@ fn next_status(watcher: &mut Client) -> Value {
 }
 
 #[test]
-fn watchers_are_told_at_once_and_then_each_second() {
+fn watchers_get_the_status_at_once_and_then_each_second() {
     let server = start(builder());
     let mut watcher = server.ask("GET /admin/events", "");
     watcher.expect(
@@ -719,7 +719,7 @@ fn watchers_are_told_at_once_and_then_each_second() {
 }
 
 #[test]
-fn watchers_do_not_hold_up_the_end() {
+fn watchers_do_not_delay_the_end() {
     let server = start(builder());
     let mut watcher = server.ask("GET /admin/events", "");
     watcher.read_through("\n\n");
@@ -737,7 +737,7 @@ fn watchers_do_not_hold_up_the_end() {
 // Acting
 
 #[test]
-fn one_stream_or_all_of_a_namespace_are_kicked() {
+fn one_stream_or_all_of_a_namespace_can_be_disconnected() {
     let server = start(builder());
     let mut clients: Vec<Client> = ["/subscribe/a", "/subscribe/a/b", "/subscribe/c"]
         .map(|target| server.subscribe(target))
@@ -793,7 +793,7 @@ fn one_stream_or_all_of_a_namespace_are_kicked() {
 // Addresses
 
 #[test]
-fn addresses_are_those_that_a_trusted_proxy_tells() {
+fn addresses_are_those_that_a_trusted_proxy_reports() {
     let server = start(builder().trusted_proxies(["127.0.0.1".parse().unwrap()]));
     let forwarded = "X-Forwarded-For: 6.6.6.6, 203.0.113.77\r\n";
     let client = subscribe_with(&server, "/subscribe", forwarded);
@@ -816,7 +816,7 @@ fn addresses_are_those_that_a_trusted_proxy_tells() {
 }
 
 #[test]
-fn masked_addresses_are_masked_wherever_they_are_told() {
+fn masked_addresses_are_masked_everywhere() {
     let server = start(
         builder()
             .mask_addresses(true)
@@ -840,7 +840,7 @@ fn masked_addresses_are_masked_wherever_they_are_told() {
 // Metrics
 
 #[test]
-fn metrics_come_in_the_format_that_is_asked_for() {
+fn metrics_have_the_format_that_is_asked_for() {
     let server = start(builder());
     let mut client = server.subscribe("/subscribe/pets");
     server.publish("/pets/dogs", "one");
@@ -891,7 +891,7 @@ fn metrics_come_in_the_format_that_is_asked_for() {
 }
 
 #[test]
-fn namespaces_beyond_those_that_have_a_series_share_one() {
+fn namespaces_over_the_limit_share_one_series() {
     let server = start(builder());
     for number in 0..100 {
         server.publish(&format!("/n{number}/a"), "x");
@@ -909,7 +909,7 @@ fn namespaces_beyond_those_that_have_a_series_share_one() {
 }
 
 #[test]
-fn events_are_counted_by_their_first_segment_whoever_listens() {
+fn events_are_counted_by_first_segment_wherever_subscribers_listen() {
     for history in [0, 100] {
         for listens_at in ["/", "/a", "/a/x"] {
             let server = start(builder().history_events(history));
@@ -930,7 +930,7 @@ fn events_are_counted_by_their_first_segment_whoever_listens() {
 }
 
 #[test]
-fn dashboard_and_alerts_use_metrics_that_there_are() {
+fn dashboard_and_alerts_use_only_existing_metrics() {
     let server = start(builder());
     let metrics = get(&server, "/metrics");
     for text in [

@@ -90,7 +90,7 @@ impl Remembering {
 }
 
 #[test]
-fn a_stream_goes_on_behind_the_event_it_names() {
+fn a_stream_continues_after_the_event_it_names() {
     let it = remember(with_history());
     assert_eq!(
         it.publish("/publish/a/b", "one"),
@@ -181,7 +181,7 @@ fn a_stream_goes_on_behind_the_event_it_names() {
 }
 
 #[test]
-fn a_replay_goes_over_into_what_is_new() {
+fn a_replay_continues_with_live_events() {
     let it = remember(with_history());
     for number in 0..500 {
         it.server.publish("/a", &number.to_string());
@@ -208,7 +208,7 @@ fn a_replay_goes_over_into_what_is_new() {
 }
 
 #[test]
-fn what_is_missing_is_told_with_the_true_reason() {
+fn a_gap_has_the_true_reason() {
     let it = remember(with_history().history_events(2));
     for data in ["one", "two", "three", "four"] {
         it.publish("/publish/a/b?id=", data);
@@ -277,7 +277,7 @@ fn what_is_missing_is_told_with_the_true_reason() {
 }
 
 #[test]
-fn a_gap_can_have_another_name_or_none() {
+fn the_event_type_of_a_gap_can_be_changed_or_turned_off() {
     for (name, expected) in [
         ("lücke", ":\n\nevent:lücke\ndata:{"),
         ("", ":\n\nid:E-0\n\n"),
@@ -289,7 +289,7 @@ fn a_gap_can_have_another_name_or_none() {
 }
 
 #[test]
-fn heads_say_it_too_and_what_makes_no_sense_is_refused() {
+fn response_heads_report_the_replay_and_invalid_requests_are_refused() {
     let it = remember(with_history());
     for (id, replay) in [("E-0", "complete"), ("x-1", "gap"), ("", "none")] {
         let id = format!("Last-Event-ID: {}\r\n", id.replace('E', &it.epoch));
@@ -389,7 +389,7 @@ fn a_broadcast_joins_the_log_of_each_namespace_in_use() {
 }
 
 #[test]
-fn what_one_namespace_has_dropped_and_another_retains_is_not_missing() {
+fn an_event_that_one_of_two_namespaces_retains_is_not_missing() {
     let it = remember(with_history().history_events(1));
     let send = |event| it.server.publisher.send(event).unwrap();
     let both = |data| Event::new("/a", data).also("/b");
@@ -443,7 +443,7 @@ fn namespaces_retain_by_count_bytes_and_age() {
 }
 
 #[test]
-fn all_together_are_within_the_total_and_the_noisy_are_evicted() {
+fn the_total_is_bounded_and_the_largest_logs_are_evicted() {
     let total = 8 << 20;
     let it = remember(
         with_history()
@@ -480,7 +480,7 @@ fn all_together_are_within_the_total_and_the_noisy_are_evicted() {
 }
 
 #[test]
-fn namespaces_too_many_keep_no_history_and_say_so() {
+fn namespaces_over_the_limit_keep_no_history_and_report_a_gap() {
     let it = remember(with_history().max_namespaces(1));
     it.publish("/publish/a", "one");
     it.publish("/publish/b/c", "two");
@@ -504,7 +504,7 @@ fn namespaces_too_many_keep_no_history_and_say_so() {
 
 /// It asks for more than others may lack, takes its time, and is given all of it while it is there.
 #[test]
-fn a_slow_replay_may_take_its_time_and_pins_nothing() {
+fn a_slow_replay_does_not_keep_events_from_expiring() {
     let events = 20_000;
     let it = remember(
         with_history()
@@ -550,7 +550,7 @@ fn a_slow_replay_may_take_its_time_and_pins_nothing() {
 
 #[cfg(feature = "disk")]
 #[test]
-fn who_missed_nothing_is_told_so_after_everything_expired_and_a_restart() {
+fn a_client_that_missed_nothing_gets_no_gap_after_expiry_and_restart() {
     let folder = tempfile::tempdir().unwrap();
     let start = |age| remember(with_history().history_age(age).data_dir(folder.path()));
     let it = start(Duration::from_millis(1));
@@ -609,7 +609,7 @@ impl EventStore for Moody {
 }
 
 #[test]
-fn what_cannot_be_stored_is_refused_to_requests_and_told_to_streams() {
+fn a_failing_store_refuses_requests_and_streams_go_on() {
     let store = Moody::default();
     let it = remember(with_history().event_store(store.clone()));
     assert_eq!(it.epoch, "z");
@@ -744,7 +744,7 @@ impl EventStore for Empty {
 }
 
 #[test]
-fn a_slow_store_makes_publishers_wait_and_nobody_else() {
+fn a_slow_store_delays_publishers_only() {
     const EVENTS: usize = 1000;
     let (store, go_on, _told) = empty();
     let it = remember(with_history().event_store(store));
@@ -780,7 +780,7 @@ fn a_slow_store_makes_publishers_wait_and_nobody_else() {
 }
 
 #[test]
-fn a_store_hears_what_expired_though_nothing_else_happens() {
+fn a_store_is_pruned_though_no_event_comes() {
     let (store, _, told) = empty();
     let builder = with_history().history_age(Duration::from_millis(200));
     let server = start(builder.event_store(store));
@@ -792,7 +792,7 @@ fn a_store_hears_what_expired_though_nothing_else_happens() {
 
 /// The store's reply may come at any moment of a turn, and the last one before the event loop sleeps is the one that was missed.
 #[test]
-fn no_event_waits_for_the_next_one() {
+fn no_stored_event_waits_for_the_next_one() {
     let (store, ..) = empty();
     let server = start(with_history().event_store(store));
     let mut stream = server.ask("GET /subscribe", "");

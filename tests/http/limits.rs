@@ -19,7 +19,7 @@ fn refusal(client: &mut Client) -> u16 {
 }
 
 #[test]
-fn a_head_has_eight_kibibytes() {
+fn a_request_head_is_limited_to_8_kib() {
     let server = start(builder());
     for (bytes, expected) in [(8192, 200), (8193, 431)] {
         let empty = request("GET /healthz", "A: \r\n").len();
@@ -34,7 +34,7 @@ fn a_head_has_eight_kibibytes() {
 }
 
 #[test]
-fn a_head_has_sixty_four_headers() {
+fn a_request_head_is_limited_to_64_headers() {
     let server = start(builder());
     // One of them is `Host`.
     let response = server
@@ -46,7 +46,7 @@ fn a_head_has_sixty_four_headers() {
 }
 
 #[test]
-fn a_head_has_its_time() {
+fn a_request_head_is_limited_in_time() {
     let server = start(builder().head_timeout(Duration::from_millis(50)));
     for bytes in ["", "GET / HTTP/1.1\r\nHost: h\r\n"] {
         let mut client = server.connect();
@@ -69,7 +69,7 @@ fn a_head_has_its_time() {
 }
 
 #[test]
-fn a_stream_has_a_hundred_and_twenty_eight_namespaces() {
+fn a_stream_is_limited_to_128_namespaces() {
     let server = start(builder());
     let target = |count| -> String {
         let namespaces = (0..count).map(|number| format!("&ns=/n/{number}"));
@@ -88,7 +88,7 @@ fn a_stream_has_a_hundred_and_twenty_eight_namespaces() {
 }
 
 #[test]
-fn a_namespace_has_its_segments_and_bytes() {
+fn a_namespace_is_limited_in_segments_and_bytes() {
     let mut configured = NamespaceLimits::default();
     configured.segments = 2;
     configured.segment_bytes = 3;
@@ -121,7 +121,7 @@ fn a_namespace_has_its_segments_and_bytes() {
 }
 
 #[test]
-fn there_are_only_so_many_namespaces() {
+fn the_number_of_namespaces_is_limited() {
     let server = start(builder().max_namespaces(2));
     let (mut a, mut b) = (
         server.subscribe("/subscribe/a"),
@@ -147,7 +147,7 @@ fn there_are_only_so_many_namespaces() {
 }
 
 #[test]
-fn beyond_max_connections_everyone_is_told_to_come_back() {
+fn a_connection_over_max_connections_gets_503() {
     let server = start(builder().max_connections(2));
     let (_a, b) = (
         server.subscribe("/subscribe"),
@@ -179,7 +179,7 @@ fn beyond_max_connections_everyone_is_told_to_come_back() {
 }
 
 #[test]
-fn beyond_the_reserve_for_telling_so_connections_are_just_closed() {
+fn connections_over_the_reserve_for_503_are_closed_at_once() {
     let server = start(builder().max_connections(1));
     let mut first = server.subscribe("/subscribe");
     let surplus: Vec<Client> = (0..SURPLUS).map(|_| server.connect()).collect();
@@ -194,7 +194,7 @@ fn beyond_the_reserve_for_telling_so_connections_are_just_closed() {
 }
 
 #[test]
-fn who_lacks_more_than_max_lag_is_cut_and_nobody_else_notices() {
+fn a_subscriber_that_lags_by_more_than_max_lag_is_disconnected_and_no_other() {
     const EVENTS: usize = 300;
     let server = start(
         builder()
@@ -238,7 +238,7 @@ fn who_lacks_more_than_max_lag_is_cut_and_nobody_else_notices() {
 }
 
 #[test]
-fn whose_socket_takes_nothing_in_time_is_stalled() {
+fn a_socket_that_takes_nothing_for_write_timeout_is_stalled() {
     let server = start(
         builder()
             .write_timeout(Duration::from_millis(100))
@@ -262,7 +262,7 @@ fn whose_socket_takes_nothing_in_time_is_stalled() {
 }
 
 #[test]
-fn bytes_behind_a_subscribers_request_are_ignored_up_to_a_cap() {
+fn bytes_after_a_subscribers_request_are_ignored_up_to_a_limit() {
     let server = start(builder());
     let mut behaved = server.subscribe("/subscribe");
     behaved.send("x".repeat(4096));
@@ -282,7 +282,7 @@ fn bytes_behind_a_subscribers_request_are_ignored_up_to_a_cap() {
 }
 
 #[test]
-fn an_event_has_a_most_of_data_and_fields() {
+fn an_event_is_limited_in_data_and_fields() {
     let server = start(builder().max_event(10));
     let mut client = server.subscribe("/subscribe");
     let long = "x".repeat(1024);
@@ -314,7 +314,7 @@ fn an_event_has_a_most_of_data_and_fields() {
 
 #[cfg(feature = "publish")]
 #[test]
-fn a_published_body_has_a_most_however_it_comes() {
+fn a_published_body_is_limited_with_any_framing() {
     let server = start(builder().max_event(1000));
     let mut client = server.subscribe("/subscribe");
     let chunked = "Transfer-Encoding: chunked\r\n";
@@ -377,7 +377,7 @@ fn a_published_body_has_a_most_however_it_comes() {
 
 #[cfg(feature = "publish")]
 #[test]
-fn a_line_has_a_most_whether_it_ends_or_not() {
+fn a_line_is_limited_with_or_without_an_end() {
     let server = start(builder().max_event(1000));
     let mut subscriber = server.subscribe("/subscribe");
     let most = 6 * 1000 + (64 << 10);
@@ -399,7 +399,7 @@ fn a_line_has_a_most_whether_it_ends_or_not() {
 
 #[cfg(feature = "publish")]
 #[test]
-fn a_line_may_have_all_the_bytes_that_its_event_may_take() {
+fn a_line_can_hold_the_largest_event() {
     let server = start(builder().max_event(20_000));
     let mut subscriber = server.subscribe("/subscribe");
     let line = format!(
@@ -418,7 +418,7 @@ fn a_line_may_have_all_the_bytes_that_its_event_may_take() {
 
 #[cfg(feature = "publish")]
 #[test]
-fn chunk_lines_and_trailers_have_a_most() {
+fn chunk_lines_and_trailers_are_limited() {
     let server = start(builder());
     let extension = |bytes: usize| format!("0;{}\r\n\r\n", "x".repeat(bytes - 2));
     let trailers = |bytes: usize| format!("0\r\nA:{}\r\n\r\n", "x".repeat(bytes - 6));
@@ -438,7 +438,7 @@ fn chunk_lines_and_trailers_have_a_most() {
 
 #[cfg(feature = "publish")]
 #[test]
-fn a_body_that_stops_coming_has_its_time_and_lines_have_all_they_want() {
+fn a_body_that_stalls_times_out_and_lines_do_not() {
     let server = start(builder().write_timeout(Duration::from_millis(50)));
     let json = "Content-Type: application/json\r\nContent-Length: 9\r\n";
     for (target, headers) in [("/publish/a", "Content-Length: 2\r\n"), ("/publish", json)] {
@@ -458,7 +458,7 @@ fn a_body_that_stops_coming_has_its_time_and_lines_have_all_they_want() {
 }
 
 #[test]
-fn all_logs_together_have_a_most() {
+fn the_memory_of_all_logs_is_limited() {
     // Nobody lacks too much alone, but all together do: the ones that lack most are cut, the reader stays.
     let server = start(
         builder()

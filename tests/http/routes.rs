@@ -38,7 +38,7 @@ fn site() -> Builder {
 }
 
 #[test]
-fn a_response_of_the_applications_own_is_whole() {
+fn a_response_of_the_application_is_complete() {
     let server = start(site());
     let mut client = server.ask("GET /", "");
     client.expect(
@@ -58,7 +58,7 @@ fn a_response_of_the_applications_own_is_whole() {
 }
 
 #[test]
-fn own_and_built_in_responses_share_a_connection_and_its_pipeline() {
+fn custom_and_built_in_responses_share_a_pipelined_connection() {
     let server = start(site());
     let mut client = server.connect();
     client.send(
@@ -87,7 +87,7 @@ fn own_and_built_in_responses_share_a_connection_and_its_pipeline() {
 }
 
 #[test]
-fn head_measures_the_body_and_keeps_the_connection() {
+fn a_head_request_gets_the_length_and_keeps_the_connection() {
     let server = start(site());
     let mut client = server.connect();
     for _ in 0..2 {
@@ -101,7 +101,7 @@ fn head_measures_the_body_and_keeps_the_connection() {
 }
 
 #[test]
-fn what_a_client_has_is_not_sent_again() {
+fn a_body_that_the_client_has_cached_is_not_sent_again() {
     let server = start(site());
     let mut client = server.connect();
     for (line, known, expected) in [
@@ -144,7 +144,7 @@ fn a_response_cannot_break_the_protocol() {
 }
 
 #[test]
-fn cors_is_the_servers_unless_the_response_has_its_own() {
+fn cors_headers_are_added_unless_the_response_has_its_own() {
     let server = start(site().cors_origins(["https://a.example"]));
     let mut client = server.connect();
     for (path, origin, allowed) in [
@@ -167,7 +167,7 @@ fn cors_is_the_servers_unless_the_response_has_its_own() {
 }
 
 #[test]
-fn a_body_that_nobody_reads_ends_the_connection_after_the_response() {
+fn an_unread_body_ends_the_connection_after_the_response() {
     let server = start(site());
     let mut client = server.ask("POST /echo?q", "Content-Length: 5\r\n");
     client.send("hello");
@@ -179,7 +179,7 @@ fn a_body_that_nobody_reads_ends_the_connection_after_the_response() {
 }
 
 #[test]
-fn a_large_response_waits_for_its_reader_and_delays_nobody() {
+fn a_large_response_waits_for_its_reader_and_delays_no_other() {
     let server = start(site());
     let mut slow = Client::connect_with_small_buffer(server.address);
     slow.send(request("GET /large", ""));

@@ -51,7 +51,7 @@ fn a_stream_begins_with_its_head_retry_and_comment() {
 }
 
 #[test]
-fn a_crowd_gets_the_same_bytes_however_few_each_takes_at_a_time() {
+fn readers_of_any_speed_get_the_same_bytes() {
     // Large writes to many are not copied by each of them; whoever is behind is given parts of them.
     let server = start(builder().write_budget(64 << 10));
     let mut expected = [String::new(), String::new()];
@@ -90,7 +90,7 @@ fn a_crowd_gets_the_same_bytes_however_few_each_takes_at_a_time() {
 }
 
 #[test]
-fn reconnection_times_are_spread_by_half_around_what_is_configured() {
+fn reconnection_times_vary_by_half_around_the_configured_one() {
     let server = start(builder().retry(Duration::from_millis(1000)));
     let mut times: Vec<u64> = (0..64)
         .map(|_| {
@@ -105,14 +105,14 @@ fn reconnection_times_are_spread_by_half_around_what_is_configured() {
 }
 
 #[test]
-fn no_reconnection_time_is_left_out() {
+fn a_reconnection_time_of_zero_is_not_sent() {
     let server = start(builder().retry(Duration::ZERO));
     let mut client = server.ask("GET /subscribe", "");
     client.expect(&format!("{STREAM_HEAD}:\n\n"));
 }
 
 #[test]
-fn a_quiet_stream_gets_comments() {
+fn a_quiet_stream_gets_keepalive_comments() {
     let server = start(
         builder()
             .retry(Duration::ZERO)
@@ -125,7 +125,7 @@ fn a_quiet_stream_gets_comments() {
 }
 
 #[test]
-fn events_have_their_fields_in_order_and_a_line_for_each_line() {
+fn event_fields_are_in_order_with_one_data_field_per_line() {
     let server = start(builder());
     let mut client = server.subscribe("/subscribe");
     let all = |data: &str| {
@@ -154,7 +154,7 @@ fn events_have_their_fields_in_order_and_a_line_for_each_line() {
 
 /// A table of targets and what of a fixed run of events each of them gets.
 #[test]
-fn events_reach_their_namespace_and_those_above_it() {
+fn events_reach_their_namespace_and_its_ancestors() {
     let targets = [
         ("/subscribe", "abcdefgh"),
         ("/subscribe/", "abcdefgh"),
@@ -245,7 +245,7 @@ fn several_namespaces_make_one_stream_in_the_total_order() {
 }
 
 #[test]
-fn a_publisher_in_another_thread_is_heard_while_the_loop_sleeps() {
+fn a_publisher_in_another_thread_wakes_the_event_loop() {
     let server = start(builder());
     let mut client = server.subscribe("/subscribe/time");
     let publisher = server.publisher.clone();
@@ -283,7 +283,7 @@ fn a_subscriber_may_leave_at_any_time() {
 // Requests and responses
 
 #[test]
-fn a_head_request_gets_the_head_and_the_end() {
+fn a_head_request_gets_only_the_head() {
     let server = start(builder());
     for target in ["/subscribe", "/subscribe/pets", "/subscribe?ns=/a&ns=/b"] {
         let mut client = server.ask(&format!("HEAD {target}"), "");
@@ -314,7 +314,7 @@ fn a_preflight_is_answered_on_any_path() {
 }
 
 #[test]
-fn only_listed_origins_are_echoed_and_caches_are_told() {
+fn only_listed_origins_are_echoed_with_vary() {
     let server = start(builder().cors_origins(["https://a.example", "http://b.example:81"]));
     for (origin, allowed) in [
         ("", None),
@@ -346,7 +346,7 @@ fn only_listed_origins_are_echoed_and_caches_are_told() {
 }
 
 #[test]
-fn configured_headers_come_in_place_of_the_usual_ones() {
+fn configured_headers_replace_the_default_ones() {
     let headers = [
         ("X-Accel-Buffering", "yes"),
         ("cache-control", "no-store"),
@@ -389,7 +389,7 @@ fn pipelined_requests_are_answered_in_order_on_one_connection() {
 }
 
 #[test]
-fn a_connection_goes_on_as_its_version_and_header_say() {
+fn a_connection_stays_open_as_its_version_and_header_say() {
     let server = start(builder());
     let close = ok().replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
     let kept = ok().replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n");
@@ -418,7 +418,7 @@ fn a_connection_goes_on_as_its_version_and_header_say() {
 }
 
 #[test]
-fn one_who_asks_and_finishes_gets_every_answer() {
+fn a_client_that_closes_its_side_gets_every_response() {
     let server = start(builder());
     let mut client = server.connect();
     client.send(request("GET /healthz", "").repeat(3));
@@ -428,7 +428,7 @@ fn one_who_asks_and_finishes_gets_every_answer() {
 }
 
 #[test]
-fn bytes_may_come_one_at_a_time() {
+fn a_request_can_arrive_byte_by_byte() {
     let server = start(builder());
     let mut client = server.connect();
     for byte in request("GET /healthz", "Accept: */*\r\n").bytes() {
@@ -445,7 +445,7 @@ fn bytes_may_come_one_at_a_time() {
 
 /// What was asked, answered with an error in JSON after which the connection goes on.
 #[test]
-fn errors_say_what_is_wrong() {
+fn errors_name_the_problem() {
     let server = start(builder());
     let mut client = server.connect();
     for (line, expected, allow) in [
@@ -481,7 +481,7 @@ fn errors_say_what_is_wrong() {
 }
 
 #[test]
-fn what_is_no_request_is_refused_and_the_connection_ends() {
+fn a_malformed_request_is_refused_and_the_connection_ends() {
     let server = start(builder());
     let host = "Host: h\r\n";
     for (bytes, expected) in [
@@ -585,7 +585,7 @@ fn a_body_is_published_as_it_is() {
 
 #[cfg(feature = "publish")]
 #[test]
-fn json_says_where_an_event_goes() {
+fn json_names_the_namespaces_of_an_event() {
     let server = start(builder());
     let mut client = server.connect();
     let mut subscriber = server.subscribe("/subscribe?ns=/a&ns=/b");
@@ -665,7 +665,7 @@ fn lines_are_published_as_they_arrive() {
 
 #[cfg(feature = "publish")]
 #[test]
-fn a_wrong_line_is_named_and_those_before_it_are_published() {
+fn an_invalid_line_is_named_and_the_lines_before_it_are_published() {
     let server = start(builder());
     let mut subscriber = server.subscribe("/subscribe");
     let good = "{\"namespace\":\"/a\",\"data\":\"x\"}\n";
@@ -723,7 +723,7 @@ fn a_hundred_thousand_lines_reach_a_subscriber_once_and_in_order() {
 
 #[cfg(feature = "publish")]
 #[test]
-fn bodies_come_in_chunks_or_when_told_to_go_on() {
+fn bodies_can_be_chunked_or_wait_for_100_continue() {
     let server = start(builder());
     let mut subscriber = server.subscribe("/subscribe");
     let mut client = server.connect();
@@ -778,7 +778,7 @@ fn pipelined_bodies_are_published_in_order() {
 
 #[cfg(feature = "publish")]
 #[test]
-fn what_may_not_be_published_is_refused() {
+fn an_invalid_event_is_refused() {
     let server = start(builder());
     let mut subscriber = server.subscribe("/subscribe");
     for (line, headers, data, expected) in [
@@ -822,7 +822,7 @@ fn what_may_not_be_published_is_refused() {
 
 #[cfg(feature = "publish")]
 #[test]
-fn a_token_opens_publishing_to_whoever_shows_it() {
+fn publishing_with_a_token_needs_the_token() {
     let server = start(builder().publish_token("s3cret"));
     for (headers, expected) in [
         ("", 401),
@@ -891,7 +891,7 @@ fn without_the_feature_nothing_is_published_over_http() {
 // The end
 
 #[test]
-fn a_drain_says_no_flushes_and_ends_each_stream_with_a_reconnection_time() {
+fn a_drain_refuses_requests_flushes_and_ends_each_stream_with_a_reconnection_time() {
     const GRACE_MS: u64 = 10_000;
     let server = start(builder());
     let mut subscribers: Vec<Client> = ["/subscribe", "/subscribe/a", "/subscribe?ns=/a&ns=/b"]

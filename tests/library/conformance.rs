@@ -143,7 +143,7 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
 }
 
 #[test]
-fn every_case_is_read_as_published_however_it_is_cut() {
+fn every_case_decodes_as_published_at_every_cut() {
     for (name, stream, expected) in CASES {
         assert_eq!(decode([*stream].into_iter()), *expected, "{name}");
         for size in 1..stream.len() {
@@ -167,7 +167,7 @@ fn every_case_is_read_as_published_however_it_is_cut() {
 }
 
 #[test]
-fn short_streams_are_read_the_same_in_every_way_to_cut_them() {
+fn short_streams_decode_the_same_at_every_cut() {
     for (name, stream, expected) in CASES.iter().filter(|(_, stream, _)| stream.len() <= 14) {
         for cuts in 0_u32..1 << (stream.len() - 1) {
             let mut pieces = vec![0];

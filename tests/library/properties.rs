@@ -44,7 +44,7 @@ fn with_lf(data: &str) -> String {
 
 proptest! {
     #[test]
-    fn what_is_encoded_is_decoded(
+    fn decoding_gives_the_event_that_was_encoded(
         data in tricky(12),
         event_type in prop::option::of(one_line()),
         id in prop::option::of(one_line()),
@@ -74,7 +74,7 @@ proptest! {
     }
 
     #[test]
-    fn a_comment_is_nothing_but_comments(text in tricky(12), piece in 1..40usize) {
+    fn a_comment_decodes_as_comments_only(text in tricky(12), piece in 1..40usize) {
         let wire = Event::comment("/", text.as_str()).encode().expect("any text may be a comment");
         let lines = with_lf(&text);
         let comments: Vec<&str> = lines.split('\n').collect();
@@ -103,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn reducing_leaves_out_just_what_comes_twice(paths in prop::collection::vec("(/[ab]){0,3}", 0..8), probe in "(/[ab]){0,4}") {
+    fn reducing_removes_exactly_the_covered_namespaces(paths in prop::collection::vec("(/[ab]){0,3}", 0..8), probe in "(/[ab]){0,4}") {
         let parse = |path: &str| Namespace::parse(path).expect("nothing in it may not be");
         let given: Vec<Namespace> = paths.iter().map(|path| parse(path)).collect();
         let reduced = Namespace::reduce(given.clone());

@@ -146,7 +146,7 @@ fn the_queue_is_bounded_in_bytes_with_room_for_one_event() {
 }
 
 #[test]
-fn an_event_that_may_not_be_comes_back_with_the_reason() {
+fn an_invalid_event_comes_back_with_the_reason() {
     let server = start(builder());
     let mut client = server.subscribe("/subscribe");
     for (event, expected) in [
@@ -191,7 +191,7 @@ fn an_event_that_may_not_be_comes_back_with_the_reason() {
 }
 
 #[test]
-fn a_publisher_of_a_server_that_is_gone_says_so() {
+fn a_publisher_of_a_dropped_server_reports_that_it_is_closed() {
     let server = Server::new();
     let publisher = server.publisher();
     drop(server);
@@ -203,7 +203,7 @@ fn a_publisher_of_a_server_that_is_gone_says_so() {
 }
 
 #[test]
-fn a_publisher_that_waits_for_room_is_let_go_when_the_server_ends() {
+fn a_publisher_that_waits_for_room_returns_when_the_server_ends() {
     let server = builder().queue(1).build().unwrap();
     let publisher = server.publisher();
     publisher.send(Event::new("/", "")).unwrap();
@@ -289,7 +289,7 @@ fn connections_are_ended_by_id_and_by_namespace() {
 }
 
 #[test]
-fn a_status_counts_what_there_is_and_was() {
+fn a_status_counts_current_and_past_connections_and_events() {
     let server = start(builder());
     let mut clients: Vec<Client> = ["/subscribe/a", "/subscribe/a/b", "/subscribe?ns=/a/b&ns=/c"]
         .map(|target| server.subscribe(target))
@@ -328,7 +328,7 @@ fn a_status_counts_what_there_is_and_was() {
 // Subscriptions
 
 #[test]
-fn a_subscription_gets_what_a_stream_gets() {
+fn a_subscription_gets_the_same_events_as_a_stream() {
     let server = start(builder());
     let root = [Namespace::root()];
     let mut subscription = server.handle.subscribe(&root).unwrap();
@@ -363,7 +363,7 @@ fn a_subscription_gets_what_a_stream_gets() {
 }
 
 #[test]
-fn a_subscription_that_reads_gets_all_however_much_it_is() {
+fn a_subscription_that_reads_gets_every_event() {
     const EVENTS: usize = 20_000;
     let server = start(builder().send_buffer(1000));
     let mut subscription = server.handle.subscribe(&[namespace("/a")]).unwrap();
@@ -451,7 +451,7 @@ fn told(sender: &Sender<Told>) -> fanfare::Builder {
 }
 
 #[test]
-fn hooks_are_told_who_came_and_what_became_of_them() {
+fn hooks_get_each_connection_and_the_reason_of_its_end() {
     let (sender, hears) = channel();
     let server = told(&sender).build().unwrap();
     let publisher = server.publisher();
@@ -516,7 +516,7 @@ fn hooks_are_told_who_came_and_what_became_of_them() {
 }
 
 #[test]
-fn a_route_hook_has_the_say_before_the_servers_own_routes() {
+fn a_route_hook_decides_before_the_servers_own_routes() {
     let (sender, heads) = channel();
     let server = start(builder().route(move |head| {
         let token = head.header("x-token").unwrap_or_default().to_owned();
@@ -573,7 +573,7 @@ fn a_route_hook_has_the_say_before_the_servers_own_routes() {
 // Servers
 
 #[test]
-fn several_servers_in_one_process_know_nothing_of_each_other() {
+fn several_servers_in_one_process_are_independent() {
     let servers: Vec<_> = (0..5).map(|_| start(builder())).collect();
     let mut clients: Vec<Client> = servers
         .iter()
@@ -619,7 +619,7 @@ fn a_server_listens_on_ipv6_and_on_several_addresses() {
 }
 
 #[test]
-fn names_are_resolved_and_what_cannot_be_bound_is_an_error() {
+fn host_names_are_resolved_and_a_failed_bind_is_an_error() {
     let server = start_at(builder(), "localhost:0");
     let taken = builder().build().unwrap().serve(server.address);
     assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
