@@ -1,9 +1,10 @@
-//! fanfare is a broadcast engine for [Server-Sent Events](https://html.spec.whatwg.org/multipage/server-sent-events.html): a
-//! library to embed and, with the default features, a server to run.
+//! fanfare is a broadcast engine for [Server-Sent Events]: a library to embed and, with the default
+//! features, a server to run.
 //!
-//! Events are published to [namespaces](Namespace) such as `/pets/dogs` and reach their subscribers and those of every
-//! namespace above. One thread serves any number of them: each event is encoded once, the same bytes are given to everyone, and
-//! whoever cannot keep up is disconnected before it costs anybody else anything.
+//! Events are published to [namespaces](Namespace), for example `/pets/dogs`. An event reaches the
+//! subscribers of its namespace and of every namespace above. One thread serves any number of
+//! subscribers. Each event is encoded once, and all subscribers are sent the same bytes. A subscriber
+//! that cannot keep up is disconnected before it affects others.
 //!
 //! ```no_run
 //! use fanfare::{Event, Server};
@@ -17,53 +18,101 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Start with [`Server`]; [`Publisher`] sends events and [`Rollup`] merges many small changes into few of them, [`Handle`] controls a running server, [`Subscription`] receives
-//! events in the same process, and with the feature `client`, a `client::EventSource` does so from any server. How it works inside, and why, is told in the repository's `ARCHITECTURE.md`.
+//! Start with [`Server`], and with [`Builder`] for its options and hooks.
+//! - [`Publisher`] sends events, and [`Rollup`] merges many small changes into few events.
+//! - [`Handle`] controls a running server and reports its [`Status`].
+//! - [`Subscription`] receives events in the same process. With the feature `client`, a
+//!   `client::EventSource` receives them from any server.
+//! - Events have IDs and are retained for clients that reconnect. [`EventStore`] keeps them across
+//!   restarts.
 //!
-//! Events have IDs and are retained for those who come back; [`EventStore`] keeps them beyond the end of the process.
+//! `ARCHITECTURE.md` in the repository describes how it works inside.
 //!
 //! # Features
-//! - `admin` (default): the status page, its data and the metrics.
-//! - `cli` (default): the `fanfare` program.
-//! - `client` (default, through `cli`): the module `client`, which receives event streams from any server.
-//! - `disk` (default, through `cli`): history in files.
-//! - `publish` (default): publishing over HTTP.
+//! An application does not need the program, which is a default feature:
 //!
-//! Without default features there is the engine alone, on mio, httparse, bytes, slab and crossbeam-channel, and on socket2
-//! and rustix for socket options and the descriptor limit.
+//! ```sh
+//! cargo add fanfare --no-default-features --features publish,admin
+//! ```
+//!
+//! | feature | brings | crates in total |
+//! |---|---|---:|
+//! | none | the server, publishers and subscriptions in the process, history in memory | 12 |
+//! | `publish` | `POST /publish` | 24 |
+//! | `admin` | the status page, its JSON and the metrics; includes `publish` | 24 |
+//! | `disk` | history in files | 14 |
+//! | `client` | an event source for any server, over HTTP and TLS | 40 |
+//! | `cli` (default) | the program `fanfare`; includes all others | 103 |
+//!
+//! The public interface has types of [`bytes`] and [`crossbeam_channel`], which are re-exported.
+//!
+//! [Server-Sent Events]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 // Tests may unwrap: what fails there fails the test.
 #![warn(clippy::unwrap_used)]
 
-// In reading order: words,
-mod cidr;
-mod event;
-mod json;
-mod loopback;
+// Words: values, their syntax and their limits.
+
+// Namespaces are the paths that events are published to.
 mod namespace;
 
-pub mod config;
+// Events as a publisher makes them, before they are encoded.
+mod event;
 
-// parts,
-mod event_stream;
-mod http;
+// Networks of addresses, `10.0.0.0/8`.
+mod cidr;
 
-mod event_log;
-mod store;
-mod trie;
+// Hosts and addresses of this machine.
+mod loopback;
 
-#[cfg(feature = "admin")]
-mod admin;
+// JSON strings, for parts that are built without a JSON library.
+mod json;
+
+// The status of a server and of its connections.
 mod status;
 
-// the engine, and what drives it.
+// The options, each declared once.
+pub mod config;
+
+// Parts: each does one thing, without sockets, threads or a clock.
+
+// The format of event streams, in both directions.
+mod event_stream;
+
+// HTTP requests and responses as bytes, and the route of a request.
+mod http;
+
+// A value for each namespace, found together with those of its ancestors.
+mod trie;
+
+// The recent events of one topic, which are the outbox of its subscribers.
+mod event_log;
+
+// The interface of a store of events; with the feature `disk`, a store in files.
+mod store;
+
+// The status page, its JSON and the metrics.
+#[cfg(feature = "admin")]
+mod admin;
+
+// The engine: owns all mutable state, knows topics, subscribers and connections, and does no I/O.
 mod engine;
 
+// Drivers: sockets, threads, files and the clock.
+
+// Publishers, which send events from any thread.
 mod publisher;
+
+// The queue between publishers and the event loop.
 mod queue;
-mod rollup;
+
+// The server: runs the event loop around the engine.
 mod server;
 
+// Roll-ups, which publish many small changes as one event per interval.
+mod rollup;
+
+// The client, which shares only the format of event streams with the server.
 #[cfg(feature = "client")]
 pub mod client;
 
@@ -76,6 +125,9 @@ mod documents {
     #[doc = include_str!("../docs/embedding.md")]
     struct Embedding;
 }
+
+pub use bytes;
+pub use crossbeam_channel;
 
 pub use cidr::{Cidr, CidrError};
 #[cfg(feature = "admin")]
