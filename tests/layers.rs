@@ -1,9 +1,9 @@
-//! Checks the architecture: imports point down, no files of `src` import each other in a circle, and sockets,
-//! threads, files and the clock appear in drivers and edges only.
+//! Checks the architecture: imports point down, no files of `src` import each other in a circle,
+//! and sockets, threads, files and the clock appear in drivers and edges only.
 //!
-//! The test reads the paths in `use` declarations and in code, and leaves out comments, strings and unit tests.
-//! A path counts for the file that defines the item, so re-exports are followed. A module and its children may
-//! name each other: the children are its private parts.
+//! The test reads the paths in `use` declarations and in code, and leaves out comments, strings and
+//! unit tests. A path counts for the file that defines the item, so re-exports are followed. A
+//! module and its children may name each other: the children are its private parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -45,9 +45,9 @@ fn layer(path: &str) -> Option<Layer> {
     })
 }
 
-/// Paths that only drivers and edges may name. The types of `core::net` are allowed everywhere: they are
-/// addresses, which are values. Files of the lower layers take them from `core`, so that `std::net`, where the
-/// sockets are, can be refused as a whole.
+/// Paths that only drivers and edges may name. The types of `core::net` are allowed everywhere:
+/// they are addresses, which are values. Files of the lower layers take them from `core`, so that
+/// `std::net`, where the sockets are, can be refused as a whole.
 const DRIVERS_ONLY: [&str; 13] = [
     "crossbeam_channel",
     "mio",
@@ -64,8 +64,8 @@ const DRIVERS_ONLY: [&str; 13] = [
     ".elapsed",
 ];
 
-/// Imports that point up or close a circle and are still there. The list must shrink: an entry that is no longer
-/// needed fails the test.
+/// Imports that point up or close a circle and are still there. The list must shrink: an entry that
+/// is no longer needed fails the test.
 const ALLOWED: &[(&str, &str)] = &[
     ("engine/connection.rs", "engine/admin/mod.rs"),
     ("engine/connection.rs", "engine/upload.rs"),
@@ -133,7 +133,8 @@ fn block_comment(rest: &str) -> usize {
     at
 }
 
-/// The length of the string literal at the start, if there is one: `"a"`, `b"a"`, `c"a"`, `r#"a"#`, `br"a"`.
+/// The length of the string literal at the start, if there is one: `"a"`, `b"a"`, `c"a"`, `r#"a"#`,
+/// `br"a"`.
 fn string(rest: &str) -> Option<usize> {
     let prefix = rest.find(|c| !matches!(c, 'b' | 'c' | 'r'))?;
     let raw = rest[..prefix].contains('r');
@@ -231,7 +232,8 @@ struct Reference {
     line: usize,
 }
 
-/// One file: the modules that it declares, the names that its `use` declarations bring, and its paths.
+/// One file: the modules that it declares, the names that its `use` declarations bring, and its
+/// paths.
 #[derive(Debug, Default)]
 struct File {
     children: BTreeSet<String>,
@@ -239,7 +241,8 @@ struct File {
     imports: Vec<(String, Reference)>,
     /// What `use …::*` is over.
     globs: Vec<Reference>,
-    /// Paths outside of `use` declarations, single words included; the name of a method follows its dot.
+    /// Paths outside of `use` declarations, single words included; the name of a method follows its
+    /// dot.
     paths: Vec<Reference>,
 }
 
@@ -247,7 +250,8 @@ impl File {
     fn parse(source: &str) -> Self {
         let tokens = without_tests(&tokens(source));
         let mut file = Self::default();
-        // The depths of braces at which modules inside this file began: `super` leads out of them first.
+        // The depths of braces at which modules inside this file began: `super` leads out of them
+        // first.
         let (mut depth, mut inline) = (0, Vec::new());
         let mut at = 0;
         while at < tokens.len() {
@@ -290,7 +294,8 @@ impl File {
         file
     }
 
-    /// Reads one tree of a `use` declaration after its `prefix`; returns the index of the token after it.
+    /// Reads one tree of a `use` declaration after its `prefix`; returns the index of the token
+    /// after it.
     fn parse_use(
         &mut self,
         tokens: &[Token<'_>],
@@ -384,7 +389,8 @@ struct Tree {
 }
 
 impl Tree {
-    /// Follows the declarations of modules from `lib.rs` and `main.rs`; `read` returns the text of a file.
+    /// Follows the declarations of modules from `lib.rs` and `main.rs`; `read` returns the text of
+    /// a file.
     fn read(read: impl Fn(&str) -> Option<String>) -> Self {
         let mut tree = Self::default();
         for (krate, path) in [("fanfare", "lib.rs"), ("program", "main.rs")] {

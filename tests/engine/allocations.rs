@@ -1,6 +1,8 @@
-//! What is allocated to publish and deliver events: nothing per delivery, and nothing that grows with what is elsewhere.
+//! Counts allocations while events are published and delivered: none per delivery, and none that
+//! depend on other namespaces.
 //!
-//! Alone in its program, as counting replaces the allocator of all of it. Growing a vector counts as an allocation.
+//! It is a program of its own, as counting replaces the allocator. Growing a vector counts as an
+//! allocation.
 
 #[path = "../support/sink_engine.rs"]
 mod sink_engine;
@@ -11,12 +13,12 @@ use fanfare::internals::{EventLimits, Frame, Target};
 
 use sink_engine::{SinkEngine, frame, namespace};
 
-/// Turns before counting starts, so that lists that are kept have grown to what they need.
+/// Turns before counting starts, so that lists have grown to the capacity that they need.
 const WARM_UP: usize = 5;
 /// Turns that are counted.
 const TURNS: usize = 20;
 
-/// How often `TURNS` turns allocate that publish and deliver these events.
+/// The number of allocations in `TURNS` turns that publish and deliver these events.
 fn allocations(engine: &mut SinkEngine, frames: &[Frame]) -> u64 {
     (0..WARM_UP).for_each(|_| engine.turn(frames));
     let before = (engine.sink.bytes, engine.sink.writes);
@@ -28,7 +30,7 @@ fn allocations(engine: &mut SinkEngine, frames: &[Frame]) -> u64 {
     counted.count_total
 }
 
-/// One turn's events, by what they are like.
+/// The events of one turn, by kind.
 fn turns_of(path: &str) -> [(&'static str, Vec<Frame>); 4] {
     [
         ("a lone event", vec![frame(path, 100)]),
@@ -40,7 +42,7 @@ fn turns_of(path: &str) -> [(&'static str, Vec<Frame>); 4] {
 
 #[test]
 fn a_delivery_allocates_nothing() {
-    // Sockets that take everything, and such as are full in the midst of an event.
+    // Sockets that take everything, and sockets that are full in the middle of an event.
     for most in [usize::MAX, 10_000] {
         for (what, frames) in turns_of("/a/b") {
             let of = |subscribers| {
@@ -69,8 +71,8 @@ fn a_delivery_on_a_stream_of_several_namespaces_allocates_nothing() {
 #[test]
 fn an_event_allocates_at_most_its_entries_in_the_logs() {
     let levels = ["/", "/a", "/a/b"];
-    // A log that was empty takes a lone event into memory of its size. Under load, many events share a chunk and the growth of
-    // the index; large ones are held by reference.
+    // A log that was empty takes a lone event into memory of its size. Under load, many events
+    // share a chunk and the growth of the index; large ones are held by reference.
     let most_per_event_and_log = [1.0, 0.1, 0.25, 0.1];
     for ((what, frames), most) in turns_of("/a/b").iter().zip(most_per_event_and_log) {
         let mut engine = SinkEngine::new();
@@ -103,7 +105,7 @@ fn a_frame_allocates_its_bytes_and_its_namespace() {
         let counted = measure(|| made = Some(Frame::new(&event, &limits)));
         let frame = made.unwrap().unwrap();
         assert!(matches!(frame.target, Target::One(path) if path == namespace("/a/b")));
-        // The bytes, the count of who holds them, and the namespace.
+        // The bytes, their reference count, and the namespace.
         assert!(counted.count_total <= 3, "{bytes} bytes: {counted:?}");
     }
 }
@@ -123,7 +125,7 @@ fn a_small_event_goes_into_the_queue_without_an_allocation() {
     };
     send_all(events.clone());
     let counted = measure(|| send_all(events));
-    // The queue itself may have to grow a few times more.
+    // The queue itself may grow a few times more.
     assert!(counted.count_total < 20, "{counted:?}");
 }
 

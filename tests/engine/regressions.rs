@@ -1,4 +1,4 @@
-//! One small test for each bug that was found, named for its symptom.
+//! One small test for each bug that was found, named after the right behavior.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -19,7 +19,7 @@ use support::{
     Client, LAST, PATIENCE, builder, expect_no_event, now, request, start, status, within,
 };
 
-/// Takes all it is given.
+/// Takes all bytes.
 struct Sink;
 
 impl Outlet for Sink {
@@ -93,7 +93,7 @@ fn a_subscriber_is_not_stalled_by_events_that_wait_for_coalesce() {
     let mut one = server.subscribe("/subscribe/a");
     let mut several = server.subscribe("/subscribe?ns=/a&ns=/b");
     for number in 0..2 {
-        // The second one waits for its second to be over.
+        // The second event waits until a second is over.
         server.publish("/a", &number.to_string());
         for client in [&mut one, &mut several] {
             client.expect(&format!("data:{number}\n\n"));
@@ -116,7 +116,7 @@ fn a_stream_requested_during_a_drain_does_not_delay_the_end() {
     assert_eq!(refused.err(), Some(SubscribeError::Closed));
     late[0].send("\r\n");
     assert_eq!(status(&late[0].response()), 503);
-    // A browser gives up for good on any other status.
+    // A browser does not reconnect after any other status.
     late[1].send("Accept: text/event-stream\r\n\r\n");
     let stream = late[1].read_to_end();
     assert_eq!(status(&stream), 200);
@@ -132,7 +132,7 @@ fn a_response_written_as_the_drain_begins_does_not_delay_the_end() {
     let server = builder()
         .on_connect(move |_| {
             ready.send(()).unwrap();
-            // Over when the test lets go of its end.
+            // Returns when the test drops the sender.
             let _ = released.recv();
         })
         .build()
@@ -222,7 +222,7 @@ fn a_request_line_of_four_words_is_malformed() {
 
 #[test]
 fn a_stream_begins_with_one_write() {
-    /// Keeps what each write was given.
+    /// Keeps the bytes of each write.
     struct Writes(Vec<Vec<u8>>);
 
     impl Outlet for Writes {
@@ -259,7 +259,7 @@ fn a_stream_begins_with_one_write() {
     );
 }
 
-/// Takes so many bytes a write as the list says, then all.
+/// Takes as many bytes per write as the list has, then all.
 struct Portions(VecDeque<usize>);
 
 impl Outlet for Portions {
@@ -275,7 +275,7 @@ impl Outlet for Portions {
 #[test]
 fn events_that_all_subscribers_took_during_a_pass_are_dropped() {
     let now = now();
-    // The last one to join is visited first, and takes the first event and a byte.
+    // The last subscriber to join is written to first, and takes the first event and a byte.
     let joins: [fn() -> Vec<Namespace>; 2] = [
         || vec![Namespace::parse("/a").unwrap()],
         || {
@@ -363,11 +363,11 @@ fn a_batch_of_one_namespace_is_not_flushed_by_events_of_another() {
         let event = Event::new(name, "x".repeat(bytes));
         Frame::new(&event, &EventLimits::default()).unwrap()
     });
-    // When something is published, and how many events were delivered by then.
+    // The time, the event that is published then, and the number of deliveries after it.
     let steps: [(u64, Option<&Frame>, u64); 7] = [
         (0, Some(&b), 0),
         (1, Some(&a), 0),
-        // It is enough for a write, and what comes then gathers anew.
+        // It is large enough for a write, after which a new batch begins.
         (5, Some(&large), 2),
         (6, Some(&a), 2),
         (20, None, 3),
@@ -388,7 +388,7 @@ fn a_batch_of_one_namespace_is_not_flushed_by_events_of_another() {
 
 #[test]
 fn a_write_fills_its_budget_and_does_not_exceed_it() {
-    /// What each write was given.
+    /// The number of bytes of each write.
     #[derive(Default)]
     struct Writes(Vec<usize>);
 
@@ -418,7 +418,7 @@ fn a_write_fills_its_budget_and_does_not_exceed_it() {
             engine.end_intake(false, now);
             engine.flush(&mut writes, now);
         }
-        // The first ones are cut by how the log begins: in small pieces.
+        // The first writes are smaller, as the log begins with small chunks.
         let whole = budget / bytes * bytes;
         let tail = &writes.0[3..];
         assert!(tail.len() >= 3);
@@ -448,7 +448,8 @@ fn a_fast_publisher_does_not_outrun_a_reader_that_keeps_reading() {
         }
         published
     };
-    // Its socket is full, so publishing is stopped before it lacks too much; once it takes something, that goes on at once.
+    // Its socket is full, so publishing is stopped before it lacks too much; once it takes
+    // something, that goes on at once.
     for _ in 0..3 {
         let mut outlet = Portions([0].into());
         let published = flood(&mut engine, &mut outlet, now);
@@ -459,7 +460,8 @@ fn a_fast_publisher_does_not_outrun_a_reader_that_keeps_reading() {
         assert!(engine.can_append());
         assert_eq!(engine.status(now).subscribers, 1);
     }
-    // One that goes on taking nothing is cut, but not before anyone who is well would have taken something.
+    // A subscriber that takes nothing is disconnected, but only after a time in which a working one
+    // takes something.
     let mut outlet = Portions([0].into());
     let mut reason = None;
     while reason.is_none() {
@@ -500,7 +502,7 @@ fn publishing_resumes_when_the_readers_that_blocked_it_leave() {
 
 #[test]
 fn a_slow_reader_catches_up_also_if_events_may_exceed_max_lag() {
-    /// One of the connections takes a mebibyte in 300 milliseconds, the others all they are given.
+    /// One of the connections takes a mebibyte in 300 milliseconds, the others all bytes at once.
     struct OneIsSlow(ConnId, usize);
 
     impl Outlet for OneIsSlow {
@@ -521,7 +523,7 @@ fn a_slow_reader_catches_up_also_if_events_may_exceed_max_lag() {
     let begun = now();
     let mut config = without_history();
     config.max_lag = 1 << 20;
-    // So that a subscriber may lack six of them.
+    // So that a subscriber may lag by six events of this size.
     config.max_event = 1 << 20;
     let mut engine = engine_with(config, begun);
     let slow = engine.subscribe(&Namespace::root().into(), begun).unwrap();
@@ -550,7 +552,7 @@ fn a_slow_reader_catches_up_also_if_events_may_exceed_max_lag() {
         while engine.flush(&mut outlet, now) {}
         engine.reap(|conn, _, why| panic!("{conn} was cut after {ms} ms: {why:?}"));
     }
-    // It holds the others back no more than this.
+    // It delays the others by no more than this.
     assert!(published > 8 << 20, "{published}");
 }
 

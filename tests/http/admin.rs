@@ -1,4 +1,5 @@
-//! The status page and what is beside it, over real sockets: who may have it, what it says, and that what clients say of themselves stays text.
+//! The admin page, its data and the metrics, over real sockets: access, content, and the escaping
+//! of text from clients.
 #![cfg(feature = "admin")]
 
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use crate::support::{Client, PATIENCE, Running, body, builder, header, start, st
 use fanfare::{Admin, Builder, DisconnectReason, Event};
 use serde_json::{Value, json};
 
-/// What every answer has that only the same origin may read.
+/// The headers of every response that only the same origin may read.
 const GUARD: &str = "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n";
 
 fn get(server: &Running, target: &str) -> String {
@@ -26,7 +27,7 @@ fn post(server: &Running, target: &str, headers: &str, text: &str) -> String {
     client.response()
 }
 
-/// The JSON at a path, which has to be there.
+/// The JSON at a path.
 #[track_caller]
 fn json_at(server: &Running, target: &str) -> Value {
     let response = get(server, target);
@@ -44,14 +45,14 @@ fn fields(rows: &Value, name: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The ids of all streams in the order of a query.
+/// The IDs of all streams in the order of a query.
 fn ids(server: &Running, query: &str) -> Vec<u64> {
     let answer = json_at(server, &format!("/admin/status.json?{query}"));
     let ids = fields(&answer["connections"], "id");
     ids.iter().map(|id| id.as_u64().unwrap()).collect()
 }
 
-/// A subscriber that says more of itself than others.
+/// A subscriber that sends a User-Agent and other headers.
 fn subscribe_with(server: &Running, target: &str, headers: &str) -> Client {
     let mut client = server.ask(&format!("GET {target}"), headers);
     client.read_stream_start();
@@ -62,7 +63,7 @@ fn with_token() -> Builder {
     builder().admin_token("a;\"b")
 }
 
-// Who may
+// Access
 
 #[test]
 fn without_a_token_a_loopback_server_is_open_to_loopback_names_and_its_own_pages() {
@@ -125,7 +126,7 @@ fn without_a_token_a_server_on_a_network_is_closed() {
         assert_eq!(status(&response), 403, "{path}");
         assert!(body(&response).contains("no admin token and is not bound to a loopback address"));
     }
-    // The page itself is no secret, and learns how things are.
+    // The page itself is public, and learns whether it needs a token.
     client.send(support::request("GET /admin/", ""));
     assert_eq!(status(&client.response()), 200);
     client.send(support::request("GET /admin/session.json", ""));
@@ -196,7 +197,7 @@ fn a_token_is_accepted_in_a_header_or_in_the_session_cookie() {
             );
         }
     }
-    // With the token, the name by which the server was reached is of no matter.
+    // With the token, any host name is accepted.
     let mut client = server.connect();
     client.send(format!(
         "GET /metrics HTTP/1.1\r\nHost: example.org\r\nCookie: {cookie}\r\n\r\n"
@@ -307,7 +308,7 @@ fn an_admin_listener_serves_only_the_admin_page_and_others_do_not() {
     );
 }
 
-// The files
+// Files
 
 #[test]
 fn files_are_compressed_on_request_and_revalidated_by_etag() {
@@ -395,7 +396,7 @@ fn paths_and_methods_are_as_described() {
     }
 }
 
-// What it says
+// Content
 
 #[test]
 fn the_status_describes_the_server_and_its_streams() {
@@ -708,7 +709,7 @@ fn watchers_get_the_status_at_once_and_then_each_second() {
     );
     let between = second["uptime_ms"].as_u64().unwrap() - first["uptime_ms"].as_u64().unwrap();
     assert!(between >= 1_000, "{between} ms");
-    // It is no event stream of a namespace: no event reaches it, and it is in no list.
+    // It is not an event stream of a namespace: it gets no events, and no list contains it.
     server.publish_last();
     assert_eq!(json_at(&server, "/admin/status.json")["total"], json!(1));
     assert_eq!(next_status(&mut watcher)["events"], json!(2));
@@ -734,7 +735,7 @@ fn watchers_do_not_delay_the_end() {
     server.join();
 }
 
-// Acting
+// Actions
 
 #[test]
 fn one_stream_or_all_of_a_namespace_can_be_disconnected() {
@@ -806,7 +807,7 @@ fn addresses_are_those_that_a_trusted_proxy_reports() {
         ended.unwrap().peer,
         Some(SocketAddr::from(([203, 0, 113, 77], 0)))
     );
-    // Nobody believes it of others.
+    // The header is ignored from other addresses.
     let server = start(builder().trusted_proxies(["127.0.0.2".parse().unwrap()]));
     let _client = subscribe_with(&server, "/subscribe", forwarded);
     assert_eq!(

@@ -1,4 +1,5 @@
-//! History over real sockets: whoever comes back gets what is missing, byte for byte, or is told that something is gone.
+//! History over real sockets: a client that comes back gets the events that it missed, byte for
+//! byte, or a gap.
 #![cfg(feature = "publish")]
 
 use std::io;
@@ -15,14 +16,14 @@ use fanfare::{
 use crate::support;
 use crate::support::{Client, Running, body, header, request, start, status};
 
-/// A server with history as by default, and heads that are the same each time.
+/// A server with the default history, and heads that are the same each time.
 fn with_history() -> fanfare::Builder {
     Server::builder()
         .keepalive(Duration::ZERO)
         .retry(Duration::ZERO)
 }
 
-/// A server, and the epoch of its events' IDs.
+/// A server, and the epoch in the IDs of its events.
 struct Remembering {
     server: Running,
     epoch: String,
@@ -40,7 +41,7 @@ fn remember(builder: fanfare::Builder) -> Remembering {
 }
 
 impl Remembering {
-    /// What an end or a moment later is true.
+    /// Waits until the status is as wanted.
     fn wait_until(&self, wanted: impl Fn(&Status) -> bool) {
         let since = support::now();
         loop {
@@ -53,7 +54,7 @@ impl Remembering {
         }
     }
 
-    /// Publishes by a request and gives the reply, in which the epoch is `E`.
+    /// Publishes over HTTP; returns the body of the response with `E` for the epoch.
     fn publish(&self, target: &str, data: &str) -> String {
         let mut client = self.server.connect();
         let length = format!("Content-Length: {}\r\n", data.len());
@@ -61,7 +62,8 @@ impl Remembering {
         body(&client.response()).replace(&self.epoch, "E")
     }
 
-    /// What a stream begins with: the header, and all up to and with `end`.
+    /// The beginning of a stream: its header `Fanfare-Replay`, and its text up to and including
+    /// `end`.
     fn stream(&self, target: &str, last_id: &str, end: &str) -> (String, String) {
         let headers = match last_id {
             "" => String::new(),
@@ -109,7 +111,7 @@ fn a_stream_continues_after_the_event_it_names() {
     );
     let three = "id:E-3\ndata:three\n\n";
     let rows: &[(&str, &str, &str, &[&str])] = &[
-        // By header, by query, and the header before the query.
+        // In the header, in the query, and in both: the header wins.
         ("/subscribe/a/b", "E-1", "complete", &[four]),
         ("/subscribe/a/b?lastEventId=E-1", "", "complete", &[four]),
         (
@@ -124,10 +126,10 @@ fn a_stream_continues_after_the_event_it_names() {
             "complete",
             &[one, four],
         ),
-        // Behind an event of another namespace, or with an ID of its own.
+        // After an event of another namespace, or one with a custom ID.
         ("/subscribe/a/b", "E-3", "complete", &[four]),
         ("/subscribe/a/b", "mine", "complete", &[four]),
-        // What nobody listened to, and what is above it.
+        // A namespace without subscribers, and its ancestors.
         ("/subscribe/d", "E-0", "complete", &[three]),
         ("/subscribe/a", "E-1", "complete", &[two, four]),
         ("/subscribe", "E-0", "complete", &[one, two, three, four]),
@@ -143,7 +145,7 @@ fn a_stream_continues_after_the_event_it_names() {
             "complete",
             &[three, four],
         ),
-        // From what is retained.
+        // Only retained events.
         ("/subscribe/a?replay=all", "", "complete", &[one, two, four]),
         ("/subscribe/a?replay=2", "", "complete", &[two, four]),
         (
@@ -167,7 +169,7 @@ fn a_stream_continues_after_the_event_it_names() {
             &format!(":\n\n{}", events.concat()),
         );
     }
-    // With nothing to replay, a stream is told where it stands.
+    // With nothing to replay, a stream gets the ID of the latest event.
     for (target, last_id, replay) in [
         ("/subscribe/a/b", "E-4", "complete"),
         ("/subscribe/d", "E-3", "complete"),
@@ -258,14 +260,15 @@ fn a_gap_has_the_true_reason() {
             &(gap(reason, told, at) + &events.concat()),
         );
     }
-    // An ID without an event goes with a gap behind which nothing is retained, so that it is not told twice.
+    // A gap after which nothing is retained comes with an ID but without an event, so that it is
+    // not reported twice.
     it.expect(
         "/subscribe/x",
         "x-1",
         "gap",
         &(gap("epoch", "x-1", "E-5") + "id:E-5\n\n"),
     );
-    // Nothing is missing where nothing was published, nor behind what is retained.
+    // Nothing is missing where nothing was published, or after the last retained event.
     it.expect(
         "/subscribe/a",
         "E-2",
@@ -303,7 +306,7 @@ fn response_heads_report_the_replay_and_invalid_requests_are_refused() {
             .response();
         assert_eq!(status(&response), 400, "{query}");
     }
-    // Bytes that are no text are an ID that nobody knows.
+    // Bytes that are not UTF-8 are an unknown ID.
     let mut client = it.server.connect();
     client.send(b"GET /subscribe/a HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \xff\r\n\r\n");
     assert_eq!(
@@ -399,7 +402,7 @@ fn an_event_that_one_of_two_namespaces_retains_is_not_missing() {
     let all = ":\n\nid:E-1\ndata:1\n\nid:E-2\ndata:2\n\n";
     it.expect(either, "E-0", "complete", all);
     assert_eq!(it.stream("/subscribe/a", "E-0", "id:E-2").0, "gap");
-    // Once neither has it, it is missing; and so is what but one ever had.
+    // Once neither retains it, it is missing. So is an event that only one of them ever had.
     it.publish("/publish/b", "3");
     let last = "id:E-2\ndata:2\n\nid:E-3\ndata:3\n\n";
     assert_eq!(it.stream(either, "E-0", last).0, "gap");
@@ -419,7 +422,8 @@ fn namespaces_retain_by_count_bytes_and_age() {
         it.server.publish("/a", &number.to_string());
     }
     it.wait_until(|status| status.events == 10 && status.retained_events == 6);
-    // Each log has its own, so a busy one costs a quiet one nothing, only those above.
+    // Each log has its own limits, so a busy namespace evicts no events of a quiet one, only of its
+    // ancestors.
     it.server.publish("/b", "quiet");
     it.wait_until(|status| status.events == 11 && status.retained_events == 7);
 
@@ -438,7 +442,7 @@ fn namespaces_retain_by_count_bytes_and_age() {
     let (replay, text) = it.stream("/subscribe/a/b", "E-0", "}\n\n");
     assert_eq!(replay, "gap");
     assert!(text.contains("\"reason\":\"expired\""), "{text}");
-    // Of a namespace that never had an event nothing is missing.
+    // Nothing is missing in a namespace that never had an event.
     it.expect("/subscribe/never", "E-0", "complete", "id:E-1\n:\n\n");
 }
 
@@ -502,7 +506,7 @@ fn namespaces_over_the_limit_keep_no_history_and_report_a_gap() {
     assert_eq!(header(&head, "Fanfare-Replay"), Some("gap"));
 }
 
-/// It asks for more than others may lack, takes its time, and is given all of it while it is there.
+/// A replay may exceed `max_lag`: a slow reader gets all of it as long as it is retained.
 #[test]
 fn a_slow_replay_does_not_keep_events_from_expiring() {
     let events = 20_000;
@@ -536,7 +540,7 @@ fn a_slow_replay_does_not_keep_events_from_expiring() {
         it.server.publish("/a", &data);
     }
     it.wait_until(|status| status.events == 2 * events as u64);
-    // What it lacks is dropped all the same, and it is told by its end.
+    // The events that it lacks are dropped nevertheless, and its connection ends.
     let (info, reason) = loop {
         let (info, reason) = it.server.next_end();
         if !info.namespaces.is_empty() && reason != DisconnectReason::Client {
@@ -578,7 +582,7 @@ fn a_client_that_missed_nothing_gets_no_gap_after_expiry_and_restart() {
     }
 }
 
-/// A store in memory that fails when it is told to.
+/// A store in memory that fails on demand.
 #[derive(Clone, Default)]
 struct Moody {
     stored: Arc<Mutex<Vec<(u64, String)>>>,
@@ -640,7 +644,7 @@ fn a_failing_store_refuses_requests_and_streams_go_on() {
         let metrics = it.server.ask("GET /metrics", "").response();
         assert!(metrics.contains("\nfanfare_store_failing 1\n"), "{metrics}");
     }
-    // Streams go on, with what others publish.
+    // Streams go on with events that are published in the process.
     it.server.publish("/a", "three");
     stream.expect("id:z-2\ndata:three\n\n");
     store.fails.store(false, Ordering::Release);
@@ -661,7 +665,7 @@ fn a_failing_store_refuses_requests_and_streams_go_on() {
         .map(|(seq, _)| *seq)
         .collect();
     assert_eq!(stored, [1, 3, 4]);
-    // What the store never had is missing after a restart, and that is told.
+    // The events that the store never had are missing after a restart, which is a gap.
     let it = remember(with_history().event_store(store));
     it.expect(
         "/subscribe/a",
@@ -696,7 +700,7 @@ fn lines_that_cannot_be_stored_are_named() {
             r#"{"error":"the event must have a `namespace`, or at least one of `namespaces`","line":5,"published":2}"#.into()
         )
     );
-    // A request that goes on, of which some lines are stored and some are not.
+    // One request, of which some lines are stored and some are not.
     let mut client = it.server.connect();
     client.send(request(
         "POST /publish",
@@ -712,7 +716,8 @@ fn lines_that_cannot_be_stored_are_named() {
     assert_eq!((status(&response), body(&response)), (507, expected));
 }
 
-/// A store that keeps nothing, waits while somebody may tell it to go on, and reports the numbers that it is to prune up to.
+/// A store that keeps nothing, waits until its sender is dropped, and reports the number before
+/// which it is to prune.
 struct Empty {
     waits: Receiver<()>,
     prunes: Sender<u64>,
@@ -731,13 +736,13 @@ impl EventStore for Empty {
     }
 
     fn append(&mut self, _: &[Record], _: SystemTime) -> io::Result<()> {
-        // Once nobody holds it back any more, it is fast.
+        // Once the sender is dropped, this returns at once.
         let _ = self.waits.recv();
         Ok(())
     }
 
     fn prune(&mut self, before: u64) -> io::Result<()> {
-        // A test that has heard enough does not care.
+        // The test may have dropped the receiver.
         let _ = self.prunes.send(before);
         Ok(())
     }
@@ -785,12 +790,13 @@ fn a_store_is_pruned_though_no_event_comes() {
     let builder = with_history().history_age(Duration::from_millis(200));
     let server = start(builder.event_store(store));
     server.publisher.send(Event::new("/a", "text")).unwrap();
-    // It is told at intervals, whether there is news or not.
+    // It is pruned at intervals, also when nothing changed.
     let mut told = std::iter::from_fn(|| told.recv_timeout(support::PATIENCE).ok());
     assert_eq!(told.find(|before| *before != 1), Some(2));
 }
 
-/// The store's reply may come at any moment of a turn, and the last one before the event loop sleeps is the one that was missed.
+/// The store's reply may come at any moment of a turn. The event loop once missed one that came
+/// just before it slept.
 #[test]
 fn no_stored_event_waits_for_the_next_one() {
     let (store, ..) = empty();

@@ -1,4 +1,4 @@
-//! One test for each limit that reaches it: what is within it works, the first thing beyond it does not.
+//! One test for each limit: the largest input within it works, and the smallest over it does not.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use fanfare::{DisconnectReason, Event, EventError, NamespaceLimits, SendError};
 
 const EVENT_SOURCE: &str = "Accept: text/event-stream\r\n";
 
-/// The status of the answer to a request, after which the connection ends.
+/// The status of the response to a request, after which the connection ends.
 fn refusal(client: &mut Client) -> u16 {
     let response = client.response();
     assert_eq!(header(&response, "Connection"), Some("close"), "{response}");
@@ -55,12 +55,12 @@ fn a_request_head_is_limited_in_time() {
         drop(client);
         assert_eq!(server.next_end().1, DisconnectReason::Timeout);
     }
-    // Between two requests nobody is owed an answer.
+    // Between two requests no response is due, so the connection just ends.
     let mut client = server.ask("GET /healthz", "");
     assert_eq!(body(&client.response()), "ok");
     client.expect_end();
     assert_eq!(server.next_end().1, DisconnectReason::Timeout);
-    // A stream is not bound by it.
+    // It does not apply to a stream.
     let mut client = server.subscribe("/subscribe");
     let mut late = server.connect();
     assert_eq!(refusal(&mut late), 408);
@@ -140,7 +140,7 @@ fn the_number_of_namespaces_is_limited() {
     for client in [&mut a, &mut b, &mut second] {
         client.expect(LAST);
     }
-    // One that nobody needs any more makes way for another.
+    // A namespace that is no longer in use makes room for another.
     drop(b);
     assert_eq!(server.next_end().1, DisconnectReason::Client);
     server.subscribe("/subscribe/c");
@@ -213,7 +213,8 @@ fn a_subscriber_that_lags_by_more_than_max_lag_is_disconnected_and_no_other() {
         })
         .into();
     let data = |number: usize| format!("{number} {}", "x".repeat(60_000));
-    // Those who are well get each event before there is another: how fast a reader is must not decide.
+    // The other subscribers get each event before the next is published: how fast they read must
+    // not matter.
     for number in 0..EVENTS {
         server.publish("/a", &data(number));
         for client in &mut healthy {
@@ -227,7 +228,7 @@ fn a_subscriber_that_lags_by_more_than_max_lag_is_disconnected_and_no_other() {
         assert!(info.events < EVENTS as u64);
     }
     healthy.iter_mut().for_each(|client| client.expect(LAST));
-    // What they did get is the beginning of the stream, maybe cut in the middle of an event.
+    // They got the beginning of the stream, which may end in the middle of an event.
     let all: String = (0..EVENTS)
         .map(|number| format!("data:{}\n\n", data(number)))
         .collect();
@@ -459,7 +460,8 @@ fn a_body_that_stalls_times_out_and_lines_do_not() {
 
 #[test]
 fn the_memory_of_all_logs_is_limited() {
-    // Nobody lacks too much alone, but all together do: the ones that lack most are cut, the reader stays.
+    // No subscriber lags by too much alone, but together they do: those that lag most are
+    // disconnected, the reader stays.
     let server = start(
         builder()
             .max_event(64 << 10)

@@ -1,4 +1,5 @@
-//! The server over real sockets: streams, requests and their limits, history, the data of the admin page.
+//! The server over real sockets: streams, requests and their limits, history, the data of the admin
+//! page.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,10 +1,11 @@
-//! Responses of the application's own, through the `route` hook: HTTP treats them as it does those of the server.
+//! Responses of the application, through the `route` hook: they follow the same HTTP rules as the
+//! server's.
 
 use crate::support;
 use crate::support::{Client, body, builder, header, request, start, status};
 use fanfare::{Builder, DisconnectReason, Response, Routing};
 
-/// A server with a page of its own at `/`, some odd ones beside it, and its usual paths.
+/// A server with a page at `/`, some odd pages, and the built-in paths.
 fn site() -> Builder {
     builder().route(|head| match head.path() {
         "/" => Routing::Respond(
@@ -111,7 +112,7 @@ fn a_body_that_the_client_has_cached_is_not_sent_again() {
         ("GET /", "*", 304),
         ("GET /", "\"b\"", 200),
         ("GET /", "a", 200),
-        // Only of a GET or HEAD with status 200 and a tag is there such a thing as unchanged.
+        // Only a GET or HEAD with status 200 and a tag can be unchanged.
         ("GET /echo", "*", 201),
         ("POST /", "\"a\"", 200),
     ] {

@@ -1,4 +1,4 @@
-//! The bytes on the wire: real sockets, whole responses and whole streams compared.
+//! The bytes on the wire: whole responses and whole streams, over real sockets.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const NDJSON: &str = "Content-Type: application/x-ndjson\r\n";
 #[cfg(feature = "publish")]
 const JSON: &str = "Content-Type: application/json\r\n";
 
-/// A whole answer with a body.
+/// A whole response with a body.
 fn answer(status: &str, content_type: &str, body: &str, more: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
@@ -52,7 +52,7 @@ fn a_stream_begins_with_its_head_retry_and_comment() {
 
 #[test]
 fn readers_of_any_speed_get_the_same_bytes() {
-    // Large writes to many are not copied by each of them; whoever is behind is given parts of them.
+    // Large writes to many sockets are sent from shared pages; a lagging socket gets parts of them.
     let server = start(builder().write_budget(64 << 10));
     let mut expected = [String::new(), String::new()];
     let readers: Vec<_> = (0..60)
@@ -152,7 +152,7 @@ fn event_fields_are_in_order_with_one_data_field_per_line() {
     }
 }
 
-/// A table of targets and what of a fixed run of events each of them gets.
+/// Each target, and which of a fixed series of events it gets.
 #[test]
 fn events_reach_their_namespace_and_its_ancestors() {
     let targets = [
@@ -257,7 +257,7 @@ fn a_publisher_in_another_thread_wakes_the_event_loop() {
                 .unwrap();
         }
     });
-    // One at a time: the loop has nothing else to do, so each of them has to wake it.
+    // One at a time: the loop sleeps in between, so each event has to wake it.
     for number in 0..500 {
         sender.send(number).unwrap();
         client.expect(&format!("data:{number}\n\n"));
@@ -443,7 +443,7 @@ fn a_request_can_arrive_byte_by_byte() {
     client.expect(LAST);
 }
 
-/// What was asked, answered with an error in JSON after which the connection goes on.
+/// Sends a request that gets an error in JSON, after which the connection stays open.
 #[test]
 fn errors_name_the_problem() {
     let server = start(builder());
@@ -649,7 +649,7 @@ fn lines_are_published_as_they_arrive() {
         client.send(format!("{:x}\r\n{line}\r\n", line.len()));
         subscriber.expect(&format!("data:{number}\n\n"));
     }
-    // The last line needs no end, and empty lines mean nothing.
+    // The last line needs no end, and empty lines are ignored.
     let rest = "\r\n  \n{\"namespace\":\"/b\",\"data\":\"end\"}";
     client.send(format!("{:x}\r\n{rest}\r\n0\r\n\r\n", rest.len()));
     subscriber.expect("data:end\n\n");
@@ -745,7 +745,7 @@ fn bodies_can_be_chunked_or_wait_for_100_continue() {
     client.send("hi");
     client.expect(&published(1));
     subscriber.expect("data:hi\n\n");
-    // Who is refused is told so at once.
+    // A request that is refused gets its response at once.
     client.send(request(
         "POST /publish",
         "Expect: 100-continue\r\nContent-Length: 2\r\n",
@@ -839,7 +839,7 @@ fn publishing_with_a_token_needs_the_token() {
         ),
     ] {
         let mut client = server.connect();
-        // Behind a proxy the host may have any name.
+        // Behind a proxy the host can have any name.
         client.send(format!(
             "POST /publish/a HTTP/1.1\r\nHost: sse.example\r\n{headers}Content-Length: 1\r\n\r\nx"
         ));

@@ -1,6 +1,8 @@
-//! What the tests over real sockets share: a server that ends with its test, and a client that compares bytes.
+//! Shared by the tests over real sockets: a server that ends with its test, and a client that
+//! compares bytes.
 //!
-//! Nothing here sleeps: a client blocks until its bytes come, a test until the server's hook has told of what it waits for.
+//! Nothing here sleeps: a client blocks until its bytes come, a test until a hook of the server has
+//! been called.
 
 #![allow(dead_code, reason = "each test program uses a part of what they share")]
 
@@ -31,7 +33,8 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Calls a function that blocks, on a thread of its own, and panics if it takes longer than the limit.
+/// Calls a function that blocks, on a thread of its own, and panics if it takes longer than the
+/// limit.
 #[track_caller]
 pub(crate) fn within<T: Send + 'static>(
     limit: Duration,
@@ -88,7 +91,7 @@ pub(crate) fn start_at(builder: Builder, address: &str) -> Running {
     let (sender, ended) = channel();
     let server = builder
         .on_disconnect(move |info, reason| {
-            // A test that no longer listens does not care.
+            // The test may have dropped the receiver.
             let _ = sender.send((info.clone(), reason));
         })
         .build()
@@ -108,14 +111,15 @@ impl Running {
         Client::connect(self.address)
     }
 
-    /// Sends one request head, `line` without its version, and gives the connection.
+    /// Sends one request head with the request line `line`, given without its version; returns the
+    /// connection.
     pub(crate) fn ask(&self, line: &str, headers: &str) -> Client {
         let mut client = self.connect();
         client.send(request(line, headers));
         client
     }
 
-    /// A subscriber that has read the head of its stream: every later event is for it.
+    /// A subscriber that has read the head of its stream: it gets every later event.
     pub(crate) fn subscribe(&self, target: &str) -> Client {
         let mut client = self.ask(&format!("GET {target}"), "");
         client.read_stream_start();
@@ -129,7 +133,7 @@ impl Running {
             .expect("a server that runs");
     }
 
-    /// Publishes what all subscribers get as the last event.
+    /// Publishes the last event to all subscribers.
     pub(crate) fn publish_last(&self) {
         self.publisher
             .broadcast(Event::new("/", "last"))
@@ -170,11 +174,11 @@ pub(crate) fn request(line: &str, headers: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
 }
 
-/// A connection that remembers what it has read and not yet compared.
+/// A connection, with the bytes that were read and not yet compared.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     unread: Vec<u8>,
-    /// Bytes that came in all.
+    /// Bytes received in all.
     pub(crate) received: u64,
 }
 
@@ -184,7 +188,7 @@ impl Client {
         Self::of(stream)
     }
 
-    /// A client that the system takes little for: what it does not read stays with the server.
+    /// A client with a small receive buffer: what it does not read stays with the server.
     pub(crate) fn connect_with_small_buffer(address: SocketAddr) -> Self {
         let domain = socket2::Domain::for_address(address);
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
@@ -218,7 +222,7 @@ impl Client {
             .expect("a server that reads");
     }
 
-    /// Says that nothing more will be sent.
+    /// Ends the sending side.
     pub(crate) fn finish(&self) {
         self.stream
             .shutdown(Shutdown::Write)
@@ -241,7 +245,7 @@ impl Client {
         }
     }
 
-    /// What came and was not yet taken.
+    /// The bytes that were read and not yet taken.
     pub(crate) fn peek(&self) -> String {
         String::from_utf8_lossy(&self.unread).into_owned()
     }
@@ -252,7 +256,7 @@ impl Client {
         String::from_utf8(taken).expect("UTF-8")
     }
 
-    /// What comes up to and with `end`.
+    /// The text up to and including `end`.
     pub(crate) fn read_through(&mut self, end: &str) -> String {
         let mut searched = 0;
         loop {
@@ -289,7 +293,7 @@ impl Client {
         std::mem::take(&mut self.unread)
     }
 
-    /// Nothing more comes.
+    /// Checks that nothing more comes before the end of the connection.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
         assert_eq!(self.read_to_end(), "");
@@ -300,14 +304,14 @@ impl Client {
         self.read_through(LAST)
     }
 
-    /// Reads the head of a stream and the first comment behind it.
+    /// Reads the head of a stream and the first comment after it.
     pub(crate) fn read_stream_start(&mut self) -> String {
         let start = self.read_through("\n\n");
         assert!(start.starts_with("HTTP/1.1 200 OK\r\n"), "{start:?}");
         start
     }
 
-    /// One response that has a length, whole; one with 204 has none.
+    /// One whole response. It has a length, unless its status is 204.
     pub(crate) fn response(&mut self) -> String {
         let mut response = self.read_through("\r\n\r\n");
         let length = response.split("\r\n").find_map(|line| {
@@ -356,7 +360,7 @@ pub(crate) fn retry_ms(stream: &str) -> Option<u64> {
         .map(|value| value.parse().expect("a number"))
 }
 
-/// The next event of a subscription, which has to come.
+/// The data of the next event of a subscription.
 pub(crate) fn next_data(subscription: &mut Subscription) -> String {
     subscription.recv_timeout(PATIENCE).expect("an event").data
 }
@@ -369,7 +373,8 @@ pub(crate) fn expect_no_event(mut subscription: Subscription) -> Subscription {
     subscription
 }
 
-/// A server's builder with what most tests want: no keepalive between their events, and no IDs but their own.
+/// A builder with the settings of most tests: no keepalive comments, and no history, so that events
+/// have no IDs.
 pub(crate) fn builder() -> Builder {
     Server::builder()
         .keepalive(Duration::ZERO)

@@ -1,4 +1,4 @@
-//! A server that behaves as a test wants it to, however badly; and a proxy that cuts connections at random.
+//! A server that behaves as badly as a test wants, and a proxy that cuts connections.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,8 @@ use super::{PATIENCE, join_within};
 /// The usual head of an event stream that ends with its connection.
 pub(crate) const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 
-/// A listener whose connections are each given to a handler, on a thread of its own, with their number from 0.
+/// A listener whose connections are each given to a handler, on a thread of its own, with their
+/// number from 0.
 struct Listening {
     address: SocketAddr,
     ended: Arc<AtomicBool>,
@@ -47,7 +48,7 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
-        // It looks up when somebody comes.
+        // A connection wakes it.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             join_within(PATIENCE, thread);
@@ -62,12 +63,13 @@ pub(crate) struct OddServer {
 }
 
 impl OddServer {
-    /// Connections are answered by `answer`, with their number from 0 and the request: the head, and the body if it has a length.
+    /// `answer` gets the number of each connection, from 0, and the request: its head, and its body
+    /// if that has a length.
     pub(crate) fn start(answer: impl Fn(usize, &str, TcpStream) + Send + Sync + 'static) -> Self {
         let (sender, requests) = channel();
         let listening = Listening::start(move |number, stream| {
             let request = read_request(&stream);
-            // A test that no longer listens does not care.
+            // The test may have dropped the receiver.
             let _ = sender.send(request.clone());
             answer(number, &request, stream);
         });
@@ -77,7 +79,7 @@ impl OddServer {
         }
     }
 
-    /// One that says the same to everyone, and ends the connection.
+    /// A server that sends the same response to every request, and ends the connection.
     pub(crate) fn saying(response: impl Into<Vec<u8>>) -> Self {
         let response = response.into();
         Self::start(move |_, _, mut stream| {
@@ -93,7 +95,7 @@ impl OddServer {
         self.listening.address
     }
 
-    /// The next request that came.
+    /// The next request.
     pub(crate) fn next_request(&self) -> String {
         self.requests.recv_timeout(PATIENCE).expect("a request")
     }
@@ -131,7 +133,7 @@ pub(crate) fn hold(mut stream: TcpStream) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
-/// A proxy before a server that cuts each connection after a number of bytes that `budget` gives for its number.
+/// A proxy that cuts each connection after `budget(number)` bytes.
 pub(crate) struct CuttingProxy {
     listening: Listening,
 }

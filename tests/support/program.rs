@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     Process::start(fanfare().args(arguments)).output()
 }
 
-/// Reads line by line, as a bare `read` may be interrupted, until something in the text is there.
+/// Reads lines until the text contains `wanted`.
 pub(crate) fn read_until(stream: &mut impl BufRead, wanted: &str) -> String {
     let mut text = String::new();
     while !text.contains(wanted) {
@@ -127,7 +127,7 @@ impl Serving {
         stream
     }
 
-    /// Subscribes, and reads until something in the stream is there.
+    /// Subscribes, and reads until the stream contains `wanted`.
     pub(crate) fn stream_until(&self, namespace: &str, wanted: &str) -> String {
         let stream = self.request(&format!(
             "GET /subscribe{namespace} HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -137,7 +137,7 @@ impl Serving {
 
     pub(crate) fn signal(&self, name: &str) {
         assert!(
-            // The shell's own: a bare machine has no other.
+            // `kill` of the shell: a minimal machine has no other.
             Command::new("bash")
                 .args(["-c", &format!("kill {name} {}", self.child.id())])
                 .status()

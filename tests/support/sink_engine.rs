@@ -1,4 +1,5 @@
-//! An engine without sockets: its subscribers are one outlet that takes bytes and counts them. For what is measured inside.
+//! An engine without sockets, for measurements: the outlet of all subscribers counts bytes and
+//! drops them.
 
 #![allow(dead_code, reason = "each program uses a part of what they share")]
 
@@ -9,12 +10,13 @@ use fanfare::internals::{
 };
 use fanfare::{Config, DisconnectReason, Event, Namespace};
 
-/// Takes what it is given, and counts it.
+/// Takes bytes and counts them.
 #[derive(Debug)]
 pub(crate) struct Sink {
     pub(crate) bytes: u64,
     pub(crate) writes: u64,
-    /// What one write takes at most; less than it was given means that it is full until the turn goes on.
+    /// The most that one write takes; a write that is not taken in full leaves the socket full
+    /// until the turn goes on.
     pub(crate) most: usize,
     full: Vec<ConnId>,
 }
@@ -35,7 +37,8 @@ impl Outlet for Sink {
     fn finish(&mut self, _: ConnId) {}
 }
 
-/// An engine and its subscribers, driven turn by turn as the event loop drives it, at a time that stands still.
+/// An engine and its subscribers. It is driven turn by turn like the event loop does, with a clock
+/// that stands still.
 #[derive(Debug)]
 pub(crate) struct SinkEngine {
     pub(crate) engine: Engine,
@@ -78,12 +81,12 @@ impl SinkEngine {
         self.engine.take_opened();
     }
 
-    /// Adds so many subscribers of one namespace.
+    /// Adds `count` subscribers of one namespace.
     pub(crate) fn join_many(&mut self, path: &str, count: usize) {
         (0..count).for_each(|_| self.join(&[path]));
     }
 
-    /// Publishes events and gives them to everyone, as fast as the engine takes them.
+    /// Publishes events as fast as the engine takes them, and delivers them to all subscribers.
     pub(crate) fn turn(&mut self, frames: &[Frame]) {
         for frame in frames {
             if !self.engine.can_append() {
@@ -112,7 +115,7 @@ pub(crate) fn namespace(path: &str) -> Namespace {
     Namespace::parse(path).expect("a benchmark or test knows what a namespace is")
 }
 
-/// An event with so many bytes of data, ready to be published.
+/// An event with `data_bytes` bytes of data, ready to be published.
 pub(crate) fn frame(path: &str, data_bytes: usize) -> Frame {
     let event = Event::new(path, "x".repeat(data_bytes));
     Frame::new(&event, &EventLimits::default()).expect("plain data may be sent")

@@ -1,27 +1,29 @@
-//! The simulator: the engine in worlds that a seed makes up, compared with a naive model of what it should do.
+//! The simulator: the engine in worlds that a seed makes up, compared with a naive model of what it
+//! should do.
 //!
-//! A world has a configuration, sockets, clients, publishers in the same process, and a time that is a number.
-//! Sockets take as many bytes as they like when they like. Clients ask for streams, publish, send malformed
-//! requests, stall and vanish. After every turn the output is compared with the model: whole answers, each stream
-//! its part of the total order and no other events, every end for its true reason, memory within its limit and
-//! only for events that are still needed, nothing left over at the end.
+//! A world has a configuration, sockets, clients, publishers in the same process, and a time that
+//! is a number. Sockets take as many bytes as they like when they like. Clients ask for streams,
+//! publish, send malformed requests, stall and vanish. After every turn the output is compared with
+//! the model: whole answers, each stream its part of the total order and no other events, every end
+//! for its true reason, memory within its limit and only for events that are still needed, nothing
+//! left over at the end.
 //!
-//! `SIM_SEED=n cargo test --test sim` plays the world of one seed again, and prints what sockets do with
-//! `SIM_TRACE=1`. `support/seeds.rs` has the other variables. README.md has the bugs that were planted in the
-//! engine to see whether the simulator finds them.
+//! `SIM_SEED=n cargo test --test sim` plays the world of one seed again, and prints what sockets do
+//! with `SIM_TRACE=1`. `support/seeds.rs` has the other variables. README.md has the bugs that were
+//! planted in the engine to see whether the simulator finds them.
 //!
 //! # Words
 //! - dice: the source of chance; each draw is a throw.
 //! - planned: an event with all that is expected of it.
 //! - follower: the model of one stream: which events it is still to be given.
-//! - witness: a subscriber of everything that takes all at once. Events that are published over HTTP get their
-//!   place in the total order when the witness is given them.
+//! - witness: a subscriber of everything that takes all at once. Events that are published over
+//!   HTTP get their place in the total order when the witness is given them.
 //! - sip: a socket that sips takes at most a few bytes at a time.
 //! - fickle: a fickle socket takes all it is given, some of it or nothing, at random.
-//! - calm: a world without failures of the store, where most events go to one namespace. It finds a gap that is
-//!   reported though nothing is missing.
-//! - paired: a world where all happens at two namespaces, mostly at both. It finds an event that one log still has
-//!   and another has dropped.
+//! - calm: a world without failures of the store, where most events go to one namespace. It finds a
+//!   gap that is reported though nothing is missing.
+//! - paired: a world where all happens at two namespaces, mostly at both. It finds an event that
+//!   one log still has and another has dropped.
 
 #[path = "../../support/mod.rs"]
 mod support;

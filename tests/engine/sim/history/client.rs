@@ -1,4 +1,5 @@
-//! A client that asks for a stream, is cut off, and comes back with the ID of the last event that it has.
+//! A client that asks for a stream, is cut off, and comes back with the ID of the last event that
+//! it has.
 
 use fanfare::Decoder;
 use fanfare::internals::{ConnId, ReadInterest};

@@ -45,8 +45,8 @@ impl Published {
     }
 }
 
-/// Whether an event went to a namespace. One for all went to the namespaces in use then, and the model knows only
-/// of some namespaces that they were.
+/// Whether an event went to a namespace. One for all went to the namespaces in use then, and the
+/// model knows only of some namespaces that they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     Yes,
@@ -60,7 +60,8 @@ impl World {
         char::from_digit(self.epoch, 36).expect("a digit")
     }
 
-    /// The number of the event that an ID names, or the reason of the gap after an ID that names none.
+    /// The number of the event that an ID names, or the reason of the gap after an ID that names
+    /// none.
     pub(super) fn seq_of(&self, id: &str) -> Result<usize, GapReason> {
         let (epoch, seq) = id.split_once('-').ok_or(GapReason::Unknown)?;
         let is_number = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());

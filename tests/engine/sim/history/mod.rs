@@ -1,10 +1,11 @@
-//! Worlds of clients that come back: what a stream is given after the event it names, compared with a naive list
-//! of all events.
+//! Worlds of clients that come back: what a stream is given after the event it names, compared with
+//! a naive list of all events.
 //!
-//! The model keeps every event for ever and says of each whether a log must still retain it. A stream that is
-//! promised that nothing is missing must be given every later event of its namespaces. One that is given a gap must
-//! be given all that must still be there, and a gap is allowed only where something may be missing. Between the
-//! turns every connection may be cut, at any byte, and the client comes back.
+//! The model keeps every event for ever and says of each whether a log must still retain it. A
+//! stream that is promised that nothing is missing must be given every later event of its
+//! namespaces. One that is given a gap must be given all that must still be there, and a gap is
+//! allowed only where something may be missing. Between the turns every connection may be cut, at
+//! any byte, and the client comes back.
 
 mod checks;
 mod client;
@@ -39,10 +40,11 @@ pub(crate) struct World {
     engine: Engine,
     net: Net,
     epoch: u32,
-    /// No store fails, no power is cut, no event goes to all, and most events go to one namespace: a client that
-    /// missed nothing of another namespace must be promised so.
+    /// No store fails, no power is cut, no event goes to all, and most events go to one namespace:
+    /// a client that missed nothing of another namespace must be promised so.
     calm: bool,
-    /// All that goes on, goes on at two namespaces, mostly at both: what one has dropped the other may have.
+    /// All that goes on, goes on at two namespaces, mostly at both: what one has dropped the other
+    /// may have.
     paired: bool,
     born: Instant,
     now: u64,
@@ -227,7 +229,8 @@ impl World {
         }
     }
 
-    /// The process ends and another one begins: with what the store has, or with nothing and in a new epoch.
+    /// The process ends and another one begins: with what the store has, or with nothing and in a
+    /// new epoch.
     fn restart(&mut self) -> Result<(), String> {
         if self.store.is_some() {
             return self.crash();
