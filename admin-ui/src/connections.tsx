@@ -9,7 +9,7 @@ import { type Connection, type Connections as ConnectionsPage, post } from "./se
 import { type Column, Head, query, useView } from "./table";
 
 const COLUMNS: Column[] = [
-  { label: "Id", sortBy: "id", text: true, kind: "id" },
+  { label: "ID", sortBy: "id", text: true, kind: "id" },
   { label: "Namespaces", sortBy: "namespace", text: true, kind: "name" },
   { label: "Address", sortBy: "client_ip", text: true, kind: "address small" },
   { label: "User agent", sortBy: "user_agent", text: true, kind: "agent wide" },
