@@ -29,7 +29,7 @@ test.each([
   ["the same sample twice", counters(1000, 1), counters(1000, 1)],
   ["a restarted server", counters(9000, 100), counters(1000, 1, 8)],
   ["a server restarted within the same second", counters(9000, 100), counters(9500, 1)],
-])("there are no rates for %s", (_, before, now) => expect(rates(before, now)).toBeNull());
+])("rates are null for %s", (_, before, now) => expect(rates(before, now)).toBeNull());
 
 test("a meter computes the rate of each name", () => {
   const meter = new Meter();

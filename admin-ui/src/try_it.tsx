@@ -67,7 +67,7 @@ function Publish({ publish }: { publish: "open" | "token" | "closed" }) {
       <div class="actions">
         <p role="status" class={failed.value ? "error" : ""}>
           {publish === "closed"
-            ? "Publishing is closed: the server has no publish token."
+            ? "Publishing is closed: set a publish token on the server."
             : message}
         </p>
         <button type="submit" class="primary" disabled={publish === "closed"}>

@@ -34,8 +34,8 @@ static FILES: [File; 4] = files! {
     "icon.svg": "image/svg+xml",
 };
 
-/// The response with the file of this name, compressed if the request accepts gzip; `None` if there
-/// is no such file. The empty name is `index.html`.
+/// The response with the file of this name, compressed if the request accepts gzip; `None` if the
+/// file does not exist. The empty name is `index.html`.
 pub(crate) fn asset(name: &str, head: &RequestHead) -> Option<Response> {
     let name = if name.is_empty() { "index.html" } else { name };
     let file = FILES.iter().find(|file| file.name == name)?;

@@ -3,7 +3,7 @@
 /// Number of bounds: 0, 1, 2, 4 and so on up to 16,384.
 const BOUNDS: usize = 16;
 
-/// Counts values by range. Each range ends at a bound, which it includes; the last has no end.
+/// Counts values by range. Each range ends at a bound, which it includes; the last is unbounded.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Histogram {
     counts: [u64; BOUNDS + 1],

@@ -11,7 +11,7 @@ use crate::status::{DisconnectReason, State, Status, StoreState};
 
 /// Maximum number of top-level namespaces with a series of their own; all others share one.
 const MAX_SERIES: usize = 64;
-/// The name of the shared series. It has no leading slash, so no namespace has this name.
+/// The name of the shared series. Names of namespaces begin with a slash, so it is never one of them.
 const OTHERS: &str = "other";
 /// Microseconds in one step of a histogram of durations.
 const STEP_US: u64 = 100;
