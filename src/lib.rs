@@ -3,8 +3,8 @@
 //!
 //! Events are published to [namespaces](Namespace), for example `/pets/dogs`. An event reaches the
 //! subscribers of its namespace and of every namespace above. One thread serves any number of
-//! subscribers. Each event is encoded once, and all subscribers are sent the same bytes. A subscriber
-//! that cannot keep up is disconnected before it affects others.
+//! subscribers. Each event is encoded once, and all subscribers are sent the same bytes. A
+//! subscriber that cannot keep up is disconnected before it affects others.
 //!
 //! ```no_run
 //! use fanfare::{Event, Server};
@@ -151,7 +151,8 @@ pub use status::{ConnectionInfo, DisconnectReason, State, Status, StoreState};
 pub use store::Fsync;
 pub use store::{EventStore, LastEvents, Record, Recovered, Restore};
 
-/// Parts that the program, the simulator and the benchmarks use. They are not part of the public interface.
+/// Parts that the program, the simulator and the benchmarks use. They are not part of the public
+/// interface.
 #[doc(hidden)]
 pub mod internals {
     #[cfg(feature = "client")]

@@ -1,5 +1,5 @@
-//! Access to publishing and to the status page. It follows from the options and the addresses that the
-//! server is bound to, and is computed once at the start.
+//! Access to publishing and to the status page. It follows from the options and the addresses that
+//! the server is bound to, and is computed once at the start.
 
 use core::net::SocketAddr;
 
@@ -14,9 +14,9 @@ use crate::loopback::is_loopback_address;
 pub enum PublishAccess {
     /// Clients that send the token.
     Token,
-    /// All clients: there is no token, and the server is bound to loopback addresses only.
+    /// All clients. The server has no token and is bound to loopback addresses only.
     Open,
-    /// No client: there is no token, and the server is bound to an address that is not loopback.
+    /// No client. The server has no token and is bound to an address that is not loopback.
     Closed,
 }
 
@@ -27,9 +27,9 @@ pub enum PublishAccess {
 pub enum AdminAccess {
     /// Clients that send the token.
     Token,
-    /// All clients: there is no token, and the status page is served on loopback addresses only.
+    /// All clients. The status page has no token and is served on loopback addresses only.
     Open,
-    /// No client: there is no token, and the status page is served on an address that is not loopback.
+    /// No client. The status page has no token and is served on an address that is not loopback.
     Closed,
     /// No client: the option `admin` is `off`.
     Off,
@@ -50,8 +50,8 @@ impl Config {
         self.access(std::slice::from_ref(bound)).publish
     }
 
-    /// Which clients may see the status and the metrics of a server that is bound to this address. With
-    /// [`Admin::At`], that address counts instead.
+    /// Which clients may see the status and the metrics of a server that is bound to this address.
+    /// With [`Admin::At`], that address counts instead.
     #[cfg(feature = "admin")]
     pub fn admin_access(&self, bound: &SocketAddr) -> AdminAccess {
         let bound = match &self.admin {

@@ -33,7 +33,8 @@ pub enum Form {
     List(char),
 }
 
-/// The least and the greatest value of an option, as they are written, and whether 0 is valid in addition.
+/// The least and the greatest value of an option, as they are written, and whether 0 is valid in
+/// addition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) min: &'static str,
@@ -100,7 +101,8 @@ pub(super) trait Kind {
     /// The text that parses as this value.
     fn write(value: &Self::Value) -> String;
 
-    /// Checks what parsing does not: a program can set any value. `given` is the value as it was written.
+    /// Checks what parsing does not: a program can set any value. `given` is the value as it was
+    /// written.
     ///
     /// # Errors
     /// What is wrong with the value.

@@ -1,6 +1,6 @@
-//! The list of all options of a server. All else about an option comes from here: the field of `Config`, its default and its
-//! check, the setter of `Builder`, the flag, the environment variable and the key of a file, the help text, and the table of
-//! `docs/options.md`.
+//! The list of all options of a server. All else about an option comes from here: the field of
+//! `Config`, its default and its check, the setter of `Builder`, the flag, the environment variable
+//! and the key of a file, the help text, and the table of `docs/options.md`.
 
 /// Calls a macro with the list of options. An entry is
 ///
@@ -9,25 +9,29 @@
 /// name: Type of the field as Kind = "default", "minimum" to "maximum" or "0";
 /// ```
 ///
-/// The kind (`config/kind.rs`) says how the value is parsed, written and checked. `none` as the default is an empty value,
-/// and may be followed by a text that describes it. Only numbers have bounds.
+/// The kind (`config/kind.rs`) says how the value is parsed, written and checked. `none` as the
+/// default is an empty value, and may be followed by a text that describes it. Only numbers have
+/// bounds.
 macro_rules! with_options {
     ($callback:ident) => {
         $callback! {
-            /// How long a stream may be silent before a comment is sent on it; 0 turns comments off.
+            /// How long a stream may be silent before a comment is sent on it; 0 turns comments
+            /// off.
             keepalive: Duration as Time = "15s", "1ms" to "24h" or "0";
 
             /// Text of the comment that `keepalive` sends.
             keepalive_text: String as Line = none;
 
-            /// Reconnection time at the start of each stream, varied at random by ±50 %; 0 leaves it out.
+            /// Reconnection time at the start of each stream, varied at random by ±50 %; 0 leaves
+            /// it out.
             retry: Duration as Time = "3s", "1ms" to "24h" or "0";
 
-            /// Bytes of events that may be pending for a subscriber before it is disconnected; the largest event
-            /// always fits.
+            /// Bytes of events that may be pending for a subscriber before it is disconnected; the
+            /// largest event always fits.
             max_lag: usize as Size = "1MiB", "1B" to "1024GiB";
 
-            /// How long a socket may accept nothing while there is something to write before it is closed.
+            /// How long a socket may accept nothing while there is something to write before it is
+            /// closed.
             write_timeout: Duration as Time = "30s", "1ms" to "24h";
 
             /// How long a request's head may take to arrive.
@@ -55,19 +59,22 @@ macro_rules! with_options {
             /// Events that may wait between publishers and the event loop.
             queue: usize as Count = "16384", "1" to "16777216";
 
-            /// Size of the events that may wait between publishers and the event loop; one event always fits.
+            /// Size of the events that may wait between publishers and the event loop; one event
+            /// always fits.
             ///
-            /// Under load, publishers that can wait use less of it, see [`Publisher`](crate::Publisher).
+            /// Under load, publishers that can wait use less of it, see
+            /// [`Publisher`](crate::Publisher).
             queue_bytes: usize as Size = "1MiB", "1B" to "1024GiB";
 
             /// Size of the kernel's send buffer of a connection; 0 leaves it to the kernel.
             send_buffer: usize as Size = "64KiB", "0" to "1GiB";
 
-            /// Bytes of events that are collected for a namespace before they are written, while publishers continue;
-            /// more is faster, and later.
+            /// Bytes of events that are collected for a namespace before they are written, while
+            /// publishers continue; more is faster, and later.
             write_budget: usize as Size = "16KiB", "1B" to "1GiB";
 
-            /// Minimum time between two writes to the subscribers of a namespace: fewer, larger writes.
+            /// Minimum time between two writes to the subscribers of a namespace: fewer, larger
+            /// writes.
             coalesce: Duration as Time = "0", "1ms" to "1m" or "0";
 
             /// Events that each namespace retains for replay; 0 turns history off.
@@ -81,21 +88,23 @@ macro_rules! with_options {
             /// Size of the events that each namespace retains; 0 turns history off.
             history_bytes: usize as Size = "4MiB", "0" to "16384GiB";
 
-            /// Memory of all retained events together; the largest log is evicted first, 0 turns history off.
+            /// Memory of all retained events together; the largest log is evicted first, 0 turns
+            /// history off.
             ///
-            /// It includes events that are kept only because slow subscribers still need them. With 0, those may use as
-            /// much as by default.
+            /// It includes events that are kept only because slow subscribers still need them. With
+            /// 0, those may use as much as by default.
             history_total: usize as Size = "256MiB", "0" to "16384GiB";
 
-            /// Type of the event that reports events missing from a stream; an empty type turns these reports off.
+            /// Type of the event that reports events missing from a stream; an empty type turns
+            /// these reports off.
             gap_event: String as EventType = "gap";
 
             /// Directory that keeps events across restarts; created if it does not exist.
             #[cfg(feature = "disk")]
             data_dir: Option<PathBuf> as Directory = none;
 
-            /// When events in the data directory are synced to disk: before they are delivered, about 100 ms after they
-            /// were appended, or when the operating system decides.
+            /// When events in the data directory are synced to disk: before they are delivered,
+            /// about 100 ms after they were appended, or when the operating system decides.
             #[cfg(feature = "disk")]
             fsync: Fsync as Fsync = "interval";
 
@@ -108,23 +117,24 @@ macro_rules! with_options {
             /// How long a drain may take.
             drain: Duration as Time = "10s", "0" to "24h";
 
-            /// Token that publishers must send as `Authorization: Bearer TOKEN`; without one, publishing over HTTP is
-            /// open on a loopback address and closed on any other.
+            /// Token that publishers must send as `Authorization: Bearer TOKEN`; without one,
+            /// publishing over HTTP is open on a loopback address and closed on any other.
             publish_token: Option<String> as Token = none;
 
-            /// Networks of the proxies whose `Forwarded`, `X-Forwarded-For` and `X-Real-IP` headers are trusted.
+            /// Networks of the proxies whose `Forwarded`, `X-Forwarded-For` and `X-Real-IP` headers
+            /// are trusted.
             trusted_proxies: Vec<Cidr> as Networks = none;
 
             /// Remove the last part of client addresses from the status, from logs and in hooks.
             mask_addresses: bool as Switch = "false";
 
-            /// Where the status page and the metrics are served: with everything else, nowhere, or on an address of
-            /// their own.
+            /// Where the status page and the metrics are served: with everything else, nowhere, or
+            /// on an address of their own.
             #[cfg(feature = "admin")]
             admin: Admin as Admin = "on";
 
-            /// Token that the status page and the metrics ask for; without one, they are open on a loopback address and
-            /// closed on any other.
+            /// Token that the status page and the metrics ask for; without one, they are open on a
+            /// loopback address and closed on any other.
             #[cfg(feature = "admin")]
             admin_token: Option<String> as Token = none;
         }

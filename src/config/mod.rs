@@ -52,6 +52,7 @@ macro_rules! default_text {
     };
 }
 
+/// Bounds as an option of a value.
 macro_rules! bounds {
     () => {
         None
@@ -72,6 +73,7 @@ macro_rules! bounds {
     };
 }
 
+/// Declares `Config` with its defaults, its debug output and the descriptions of its options.
 macro_rules! declare_config {
     ($(
         $(#[doc = $doc:literal])*
@@ -79,7 +81,8 @@ macro_rules! declare_config {
         $name:ident: $type:ty as $kind:ident = $default:tt $($description:literal)?
             $(, $min:literal to $max:literal $(or $zero:literal)?)?;
     )*) => {
-        /// Every option of a server. [`Builder`](crate::Builder) has a setter of the same name for each.
+        /// Every option of a server. [`Builder`](crate::Builder) has a setter of the same name for
+        /// each.
         ///
         /// Durations are used in whole milliseconds; a fraction of one is dropped.
         #[derive(Clone)]
@@ -176,11 +179,12 @@ impl Config {
             return fail("history-total", problem);
         }
         #[cfg(feature = "disk")]
-        if self.data_dir.is_some() && !self.keeps_history() {
-            return fail(
-                "data-dir",
-                "has no effect because history is turned off".into(),
-            );
+        if let Some(path) = &self.data_dir
+            && !self.keeps_history()
+        {
+            let path = path.display();
+            let problem = format!("`{path}` requires history, which is turned off");
+            return fail("data-dir", problem);
         }
         Ok(())
     }
@@ -216,8 +220,9 @@ impl Config {
         }
     }
 
-    /// Bytes of events that may be pending for a subscriber: `max_lag`, but at least the largest frame and what is
-    /// collected before it. With less, subscribers would be disconnected for events that were not written to them yet.
+    /// Bytes of events that may be pending for a subscriber: `max_lag`, but at least the largest
+    /// frame and what is collected before it. With less, subscribers would be disconnected for
+    /// events that were not written to them yet.
     pub(crate) fn lag_limit(&self) -> usize {
         let least = max_frame_bytes(self.max_event).saturating_add(self.write_budget);
         self.max_lag.max(least)

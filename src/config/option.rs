@@ -72,7 +72,8 @@ impl ConfigOption {
         self.is_secret
     }
 
-    /// Sets the option in a configuration. The items of a list are separated as [`ConfigOption::form`] says.
+    /// Sets the option in a configuration. The items of a list are separated as
+    /// [`ConfigOption::form`] says.
     ///
     /// # Errors
     /// The text is not a value of this option, or the value is out of bounds.

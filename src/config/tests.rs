@@ -242,7 +242,7 @@ fn options_that_depend_on_each_other_are_checked() {
             config.data_dir = Some("data".into());
             config.history_events = 0;
         }),
-        "data-dir: has no effect because history is turned off"
+        "data-dir: `data` requires history, which is turned off"
     );
 }
 

@@ -1,4 +1,5 @@
-//! The values of options that have a text form of their own: durations, sizes, and where the status page is.
+//! The values of options that have a text form of their own: durations, sizes, and where the status
+//! page is.
 
 #[cfg(feature = "admin")]
 use core::net::SocketAddr;
@@ -34,7 +35,8 @@ impl std::error::Error for ValueError {}
 /// # Ok::<(), fanfare::config::ValueError>(())
 /// ```
 ///
-/// A part of a millisecond cannot be parsed. It is displayed as [`Duration`] does in its `Debug` form.
+/// A part of a millisecond cannot be parsed. It is displayed as [`Duration`] does in its `Debug`
+/// form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 

@@ -22,11 +22,8 @@ use super::hooks::Hooks;
 
 /// Builds a [`Server`] with options and hooks.
 ///
-/// Each option of [`Config`] has a setter of the same name. Options are checked by [`Builder::build`].
-///
-/// # Hooks
-/// Hooks run on the thread of the event loop, so every connection waits while one runs: a hook must not
-/// block. A hook that panics ends the server.
+/// Each option of [`Config`] has a setter of the same name. Options are checked by
+/// [`Builder::build`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,6 +32,10 @@ use super::hooks::Hooks;
 /// let server = Server::builder().keepalive(Duration::from_secs(30)).max_lag(4 << 20).build()?;
 /// # Ok::<(), fanfare::ConfigError>(())
 /// ```
+///
+/// # Hooks
+/// Hooks run on the thread of the event loop, so every connection waits while one runs: a hook must
+/// not block. A hook that panics ends the server.
 #[derive(Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
@@ -133,8 +134,8 @@ impl Builder {
         self
     }
 
-    /// Sets the hook that decides about requests. It is called for every request but `OPTIONS`, before the
-    /// server's own routes.
+    /// Sets the hook that decides about requests. It is called for every request but `OPTIONS`,
+    /// before the server's own routes.
     ///
     /// ```
     /// use fanfare::{Namespace, Routing, Server};
@@ -159,8 +160,8 @@ impl Builder {
         self
     }
 
-    /// Sets the hook that is called at the end of each connection, with the reason. The connection need not
-    /// have been an event stream; see [`ConnectionInfo::is_stream`].
+    /// Sets the hook that is called at the end of each connection, with the reason. The connection
+    /// need not have been an event stream; see [`ConnectionInfo::is_stream`].
     pub fn on_disconnect(
         mut self,
         hook: impl FnMut(&ConnectionInfo, DisconnectReason) + Send + 'static,
@@ -169,14 +170,15 @@ impl Builder {
         self
     }
 
-    /// Sets the store that keeps events across restarts. It replaces the server's own store, which is in the
-    /// directory `data_dir`.
+    /// Sets the store that keeps events across restarts. It replaces the server's own store, which
+    /// is in the directory `data_dir`.
     pub fn event_store(mut self, event_store: impl EventStore + 'static) -> Self {
         self.hooks.event_store = Some(Box::new(event_store));
         self
     }
 
-    /// Sets the hook that is called with messages for the operator, for example when no descriptors are left.
+    /// Sets the hook that is called with messages for the operator, for example when no descriptors
+    /// are left.
     pub fn on_warning(mut self, hook: impl FnMut(&str) + Send + 'static) -> Self {
         self.hooks.on_warning = Some(Box::new(hook));
         self

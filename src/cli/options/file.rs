@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Entry, Options, Source, entries};
 
-/// Reads a YAML or TOML file. The options are checked each by itself; [`Options::check`] checks them together.
+/// Reads a YAML or TOML file. The options are checked each by itself; [`Options::check`] checks
+/// them together.
 ///
 /// # Errors
 /// One line that names the file, the line in it, the option, and what is expected.
@@ -70,7 +71,8 @@ fn dashed(key: &str) -> String {
     key.replace('_', "-")
 }
 
-/// The options of a file. They are set while the file is parsed, so that the parser adds the position to an error.
+/// The options of a file. They are set while the file is parsed, so that the parser adds the
+/// position to an error.
 struct Document(Options);
 
 impl Default for Document {

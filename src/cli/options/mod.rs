@@ -1,5 +1,5 @@
-//! The options of `serve`: those of the server, which the library declares, and four of the program itself. Each is a
-//! flag, an environment variable and a key of a file.
+//! The options of `serve`: those of the server, which the library declares, and four of the program
+//! itself. Each is a flag, an environment variable and a key of a file.
 
 mod file;
 
@@ -119,9 +119,10 @@ fn entries() -> impl Iterator<Item = Entry> {
         Entry {
             name: "log-level",
             value_name: "LEVEL",
-            help: "The least severe messages that are logged: nothing, failures, warnings, also the end of each event \
-                   stream, or also every other connection"
-                .into(),
+            help:
+                "Least severe messages to log: failures (`error`), problems (`warn`), the end of \
+                   each event stream (`info`), or other connections (`debug`)"
+                    .into(),
             default: "info",
             form: Form::Choice(&["off", "error", "warn", "info", "debug"]),
             is_secret: false,
@@ -171,7 +172,8 @@ impl Entry {
         }
     }
 
-    /// The value of this option among the arguments or in the environment. Several values are one list.
+    /// The value of this option among the arguments or in the environment. Several values are one
+    /// list.
     fn given(&self, matches: &ArgMatches) -> Option<OsString> {
         let values = matches.get_raw(self.name)?;
         let separator = match self.form {
@@ -209,7 +211,8 @@ pub(super) fn variable(option: &str) -> String {
     format!("FANFARE_{}", option.replace('-', "_").to_uppercase())
 }
 
-/// `localhost:9001` as an address, which is what the library takes. Other texts are returned as they are.
+/// `localhost:9001` as an address, which is what the library takes. Other texts are returned as
+/// they are.
 fn with_address(text: &OsStr) -> OsString {
     let resolve = |text: &str| match text.parse::<Admin>() {
         Ok(_) => None,
@@ -238,10 +241,12 @@ impl Options {
         options
     }
 
-    /// The options of flags over those of the environment over those of a file over defaults, checked.
+    /// The options of flags over those of the environment over those of a file over defaults,
+    /// checked.
     ///
     /// # Errors
-    /// One line that names the first invalid option, where its value comes from, and what is expected.
+    /// One line that names the first invalid option, where its value comes from, and what is
+    /// expected.
     pub(super) fn read(file: Option<&Path>, given: &Given) -> Result<Self, String> {
         let mut options = file.map_or_else(|| Ok(Self::defaults()), read_file)?;
         for (entry, text, source) in &given.0 {

@@ -63,7 +63,8 @@ fn the_table_of_the_documents_lists_all_options() {
     }
 }
 
-/// The number at the start of a text with its unit, as options are written: `15s` of `15 s by default`.
+/// The number at the start of a text with its unit, as options are written: `15s` of `15 s by
+/// default`.
 fn number(text: &str) -> Option<String> {
     let mut words = text.split([' ', ')', ';', '|', '\n']);
     let digits = words.next()?.trim_end_matches([',', '.']).replace(',', "");
