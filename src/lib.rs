@@ -162,7 +162,9 @@ pub mod internals {
     pub use crate::config::{Access, PublishAccess};
     #[cfg(feature = "admin")]
     pub use crate::engine::AdminSetup;
-    pub use crate::engine::{ConnId, Engine, Outlet, Published, ReadInterest, SLICE, SURPLUS};
+    pub use crate::engine::{
+        ConnId, Engine, Outlet, Published, ReadInterest, Recovery, SLICE, SURPLUS,
+    };
     pub use crate::event::{EventLimits, max_frame_bytes};
     pub use crate::event_log::{EventLog, Extent, Slices};
     pub use crate::event_stream::frame::{BytesRef, Frame, FrameRef, Target, TargetRef};

@@ -11,10 +11,13 @@
 
 use core::net::SocketAddr;
 
+use crate::cidr::masked;
 use crate::http::request::RequestReader;
 use crate::status::DisconnectReason;
 
-use super::groups::GroupId;
+#[cfg(feature = "admin")]
+use super::admin::client_info::ClientInfo;
+use super::groups::Membership;
 #[cfg(feature = "publish")]
 use super::upload::Upload;
 
@@ -37,11 +40,11 @@ pub(super) struct Connection {
     #[cfg(feature = "admin")]
     pub(super) for_admin: bool,
     pub(super) ended: Option<DisconnectReason>,
-    /// Milliseconds of the engine's time.
+    /// When it was accepted, in milliseconds of the engine's time.
     pub(super) since_ms: u64,
-    /// When it last took bytes other than events, or when its socket last became full of them; of events
-    /// a subscriber's [`SubscriberState`](super::groups::SubscriberState) tells.
-    pub(super) active_at: u64,
+    /// When it last took bytes other than events, or when its socket last became full of them. For events, see
+    /// [`SubscriberState`](super::fan_out::SubscriberState).
+    pub(super) active_ms: u64,
     /// Bytes it took other than events.
     pub(super) bytes: u64,
 }
@@ -81,7 +84,7 @@ pub(super) struct Stream {
     pub(super) ignored: u32,
     pub(super) closing_notice: ClosingNotice,
     #[cfg(feature = "admin")]
-    pub(super) client: super::admin::ClientInfo,
+    pub(super) client: ClientInfo,
 }
 
 /// How a stream that the server ends is brought to its end.
@@ -94,14 +97,6 @@ pub(super) enum ClosingNotice {
     Pending(Box<[u8]>, DisconnectReason),
     /// They are on their way, no event follows them, and then the stream ends.
     Sent(DisconnectReason),
-}
-
-/// Where a subscriber is kept.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Membership {
-    pub(super) group: GroupId,
-    /// In the group's list.
-    pub(super) index: u32,
 }
 
 /// Bytes that go out before any event.
@@ -154,7 +149,7 @@ impl Connection {
             for_admin: false,
             ended: None,
             since_ms: now_ms,
-            active_at: now_ms,
+            active_ms: now_ms,
             bytes: 0,
         }
     }
@@ -170,18 +165,25 @@ impl Connection {
         self.stream().map(|stream| stream.membership)
     }
 
-    /// Whether it is a stream that may still be given events: none follows a closing_notice.
-    pub(super) fn hears_events(&self) -> bool {
+    /// Whether it is a stream that may still be given events: none follows a closing notice.
+    pub(super) fn receives_events(&self) -> bool {
         let sent = |stream: &Stream| matches!(stream.closing_notice, ClosingNotice::Sent(_));
         self.stream().is_some_and(|stream| !sent(stream))
     }
 
-    /// Notes what its socket took, and whether that was all; returns how much of it was of events.
-    pub(super) fn took(&mut self, bytes: usize, all: bool, now_ms: u64) -> usize {
+    /// The client's address as it may be shown: without its last part and port if `mask`.
+    pub(super) fn shown_peer(&self, mask: bool) -> Option<SocketAddr> {
+        self.peer.map(|peer| match mask {
+            true => SocketAddr::new(masked(peer.ip()), 0),
+            false => peer,
+        })
+    }
+
+    /// Records how many bytes its socket took, and whether those were all.
+    pub(super) fn record_taken(&mut self, bytes: usize, all: bool, now_ms: u64) {
         self.writable = all;
-        self.active_at = now_ms;
+        self.active_ms = now_ms;
         let of_events = self.outgoing.advance(bytes);
         self.bytes += (bytes - of_events) as u64;
-        of_events
     }
 }

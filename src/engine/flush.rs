@@ -1,6 +1,7 @@
-//! Giving bytes to sockets: passes over the audiences that are due, and single connections that have something of their own.
+//! Giving bytes to sockets: passes over the groups that are due, and writes to single connections.
 //!
-//! The pass is in `audience.rs`; here is which of them runs, in slices, so that nobody waits for the whole of a large one.
+//! The pass itself is in `fan_out`. Here is the order in which passes and single writes run, in slices, so that no connection
+//! waits for the whole of a large pass.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -8,91 +9,49 @@ use std::time::Instant;
 use crate::event_log::Slices;
 use crate::status::DisconnectReason;
 
-use super::connection::{ClosingNotice, Connection, Membership, Phase};
-use super::groups::{Gone, GroupId, Report, Source, Subscribers, Turn, WRITE_COST, Writer};
-use super::merge::{Merge, TopicSet, end_of};
-use super::topic::{Reader, Topic};
-use super::{ConnId, Engine, Outlet, Pause, ReadInterest};
-
-/// How long half of `max_lag`, as it is set, lasts somebody who is held back, however fast events come: who is well reads in that time. Ten
-/// times as long, if most are: then it is not they who are slow.
-const REACTION_MS: u64 = 100;
-/// Where an event may be larger than `max_lag`, somebody may lack that much, so that it takes longer until one who does not read is cut: no more
-/// than so many times as long.
-const REACTIONS: u64 = 8;
-
-/// What events may cost in one call of [`Engine::flush`], and as much again all else, in bytes that could have been copied in that time:
-/// about 2.5 ms.
-pub const SLICE: usize = 16 << 20;
+use super::connection::{ClosingNotice, Phase};
+use super::fan_out::{Members, PassState, Writer, Written};
+use super::flow::BlockedPass;
+use super::groups::GroupId;
+use super::schedule::{SLICE, Schedule};
+use super::{ConnId, Engine, Outlet, ReadInterest};
 
 impl Engine {
-    /// Says that no more events come now, or (`idle` false) asks whether some have waited long enough: then what
-    /// gathered becomes due.
+    /// Ends the intake of a turn: groups with new events become due, all of them if no more events come now (`idle`), else
+    /// those that have waited long enough.
     pub fn end_intake(&mut self, idle: bool, now: Instant) {
-        self.set_now(now);
-        let coalesces = !self.config.coalesce.is_zero();
-        let all = !coalesces && (idle || self.is_paused());
-        for _ in 0..self.dirty.len() {
-            let Some((group, due_at)) = self.dirty.pop_front() else {
-                break;
-            };
-            let now_ms = self.now_ms;
-            let Some(pass) = self
-                .pass_of(group)
-                .filter(|pass| pass.turn == Turn::Dirty && pass.due_at == due_at)
-            else {
-                continue;
-            };
-            if all || now_ms >= due_at {
-                pass.turn = Turn::Due;
-                self.due.push_back(group);
-            } else if coalesces {
-                self.dirty.push_back((group, due_at));
-            } else {
-                self.dirty.push_front((group, due_at));
-                break;
-            }
-        }
-        self.batching = !(coalesces || self.dirty.is_empty());
+        self.clock.set(now);
+        self.schedule
+            .end_intake(&mut self.groups, idle, self.clock.ms());
     }
 
     /// Whether events gather for a while longer, though there are none now.
     pub fn is_batching(&self) -> bool {
-        self.batching
+        self.schedule.is_batching()
     }
 
-    /// When what gathers will have gathered long enough, in milliseconds of the engine's time.
-    pub(super) fn next_intake_end(&self) -> Option<u64> {
-        let mut due_at = self.dirty.iter().map(|&(_, due_at)| due_at);
-        if !self.config.coalesce.is_zero() {
-            return due_at.min();
-        }
-        // What came after all was settled is settled in the next turn.
-        let first = |due_at| if self.batching { due_at } else { self.now_ms };
-        due_at.next().map(first)
-    }
-
-    /// Gives bytes to the outlet, for about 2.5 ms at the most; returns whether there is more to give.
+    /// Gives bytes to the outlet, for about 2.5 ms at most; returns whether there is more to give.
     pub fn flush(&mut self, outlet: &mut impl Outlet, now: Instant) -> bool {
-        self.set_now(now);
+        self.clock.set(now);
         let mut budget = SLICE;
-        self.flush_listed(|engine| &mut engine.ready, outlet, &mut budget);
-        // New connections and answers take nothing from what events may cost.
-        let mut budget = self.slice;
-        self.flush_listed(|engine| &mut engine.lagging, outlet, &mut budget);
+        self.flush_listed(|schedule| &mut schedule.ready, outlet, &mut budget);
+        // New connections and answers take nothing from the budget of events.
+        let mut budget = self.schedule.slice;
+        self.flush_listed(|schedule| &mut schedule.lagging, outlet, &mut budget);
         while budget > 0
-            && let Some(&group) = self.due.front()
+            && let Some(group) = self.schedule.next_group()
         {
-            if self.pass(group, outlet, &mut budget) {
-                self.due.pop_front();
+            if self.run_pass(group, outlet, &mut budget) {
+                self.schedule.end_pass();
             }
         }
-        // Whoever comes back is given what it missed beside what goes on, and nobody waits for that.
-        self.publish_replayed_pages(outlet);
-        let mut budget = self.slice;
-        self.flush_listed(|engine| &mut engine.replaying, outlet, &mut budget);
-        if self.due.is_empty() {
-            self.trim();
+        // Replays go out alongside new events. Events do not wait for them.
+        self.publish_replay_pages(outlet);
+        let mut budget = self.schedule.slice;
+        self.flush_listed(|schedule| &mut schedule.replaying, outlet, &mut budget);
+        if self.schedule.is_flushed() {
+            self.retention
+                .trim(&mut self.topics, &self.groups, &mut self.ids);
         }
         #[cfg(feature = "admin")]
         if self.work_on_report() {
@@ -100,302 +59,230 @@ impl Engine {
         }
         // A response that went out may have made way for a publish request that was already there.
         #[cfg(feature = "publish")]
-        if !self.uploads.is_empty() && !self.is_paused() {
+        if !self.connections.uploads.is_idle() && !self.is_paused() {
             return true;
         }
-        let listed = [&self.ready, &self.lagging, &self.replaying];
-        !(self.due.is_empty() && listed.iter().all(|list| list.is_empty()))
+        !self.schedule.is_idle()
     }
 
-    /// Those who come back together mostly miss the same: what the first of them lacks is shared.
-    fn publish_replayed_pages(&self, outlet: &mut impl Outlet) {
-        let first = self.replaying.front();
-        let first = first.and_then(|&key| self.connections.get(key as usize));
-        let place = first.and_then(Connection::membership);
-        if let Some(Membership {
-            group: GroupId::Topic(key),
-            index,
-        }) = place
-            && self.replaying.len() > 1
+    /// Subscribers that come back together mostly miss the same events: the pages of the first one's serve all.
+    fn publish_replay_pages(&self, outlet: &mut impl Outlet) {
+        let replaying = &self.schedule.replaying;
+        let first = replaying.front().and_then(|&key| self.connections.get(key));
+        if let Some(of) = first.and_then(|connection| connection.membership())
+            && replaying.len() > 1
         {
-            let Topic {
-                log, subscribers, ..
-            } = &self.topics[key as usize];
-            let from = subscribers.list[index as usize].cursor;
-            let mut slices = Slices::new();
-            log.gather(from.max(log.start()), self.limits.write_most, &mut slices);
-            outlet.publish_pages(&slices, self.replaying.len());
+            self.groups
+                .publish_replay_pages(of, replaying.len(), &self.topics, outlet);
         }
     }
 
     /// One write to each connection that is on a list now.
     fn flush_listed(
         &mut self,
-        list: fn(&mut Self) -> &mut VecDeque<ConnId>,
+        list: fn(&mut Schedule) -> &mut VecDeque<ConnId>,
         outlet: &mut impl Outlet,
         budget: &mut usize,
     ) {
-        for _ in 0..list(self).len() {
+        for _ in 0..list(&mut self.schedule).len() {
             if *budget == 0 {
                 return;
             }
-            let Some(key) = list(self).pop_front() else {
+            let Some(key) = list(&mut self.schedule).pop_front() else {
                 return;
             };
-            if let Some(connection) = self.connections.get_mut(key as usize) {
-                connection.listed = false;
+            if self.connections.get(key).is_some() {
+                self.connections[key].listed = false;
             }
             self.flush_connection(key, outlet, budget);
         }
     }
 
-    /// Goes on with the pass over an group; returns whether it is over.
-    fn pass(&mut self, group: GroupId, outlet: &mut impl Outlet, budget: &mut usize) -> bool {
-        match self.pass_of(group).map(|pass| pass.turn) {
-            Some(Turn::Due | Turn::Passing(_)) => {}
+    /// Continues the pass over a group; returns whether it is over.
+    fn run_pass(&mut self, group: GroupId, outlet: &mut impl Outlet, budget: &mut usize) -> bool {
+        match self.groups.pass_mut(group).map(|pass| pass.state) {
+            Some(PassState::Due | PassState::Running { .. }) => {}
             _ => return true,
         }
         let mut writer = Writer {
             outlet,
-            now_ms: self.now_ms,
-            #[cfg(feature = "admin")]
-            now_us: self.now_us,
-            limits: self.limits,
+            clock: self.clock,
+            limits: self.groups.limits(),
             budget: *budget,
-            report: std::mem::take(&mut self.report),
+            report: &mut self.schedule.report,
         };
-        match group {
-            GroupId::Topic(key) => {
-                let Topic {
-                    log, subscribers, ..
-                } = &mut self.topics[key as usize];
-                if subscribers.pass.turn == Turn::Due && subscribers.list.len() > 1 {
-                    // Also whoever is behind will be given it, in pieces.
-                    let mut news = Slices::new();
-                    log.gather_last(subscribers.pass.pending_bytes, &mut news);
-                    writer.outlet.publish_pages(&news, subscribers.list.len());
-                }
-                subscribers.visit(Reader::new(log), &mut writer);
-            }
-            GroupId::TopicSet(key) => {
-                let topic_set = &mut self.topic_sets[key as usize];
-                let merge = Merge::new(&topic_set.topics, &self.topics, &mut self.scratch);
-                topic_set.subscribers.visit(merge, &mut writer);
-            }
-        }
+        self.groups.fan_out(group, &self.topics, &mut writer);
         *budget = writer.budget;
-        self.report = self.take_report(writer.report);
-        let pass = self.pass_of(group).expect("nobody has left in between");
-        if pass.unvisited > 0 {
+        self.apply_report();
+        let Members { pass, blocked, .. } = self.groups.members_mut(group);
+        if !pass.is_complete() {
             return false;
         }
-        let again = pass.turn == Turn::Passing(true);
-        pass.turn = Turn::Clean;
-        let (began_at, flushing_bytes) = (pass.began_at, pass.flushing_bytes);
-        #[cfg(feature = "admin")]
-        if flushing_bytes > 0 {
-            let times = (pass.flushing_since_us, pass.began_us);
-            self.note_pass(times);
-        }
-        let blocked = self.blocked_of(group);
-        if blocked > 0 {
-            self.pause_for(blocked, began_at, flushing_bytes);
+        let again = pass.state == PassState::Running { again: true };
+        pass.state = PassState::Clean;
+        self.meters.record_pass(pass);
+        if *blocked > 0 {
+            let blocked = BlockedPass {
+                blocked: *blocked,
+                subscribers: self.meters.status.subscribers,
+                began_ms: pass.began_ms,
+                flushed_bytes: pass.flushing_bytes,
+            };
+            self.schedule.flow.pause_after(blocked, self.clock.ms());
         }
         if again {
-            self.schedule(group, 0);
+            self.schedule
+                .schedule(group, &mut self.groups, 0, &self.clock);
         }
         self.list_untrimmed(group);
         true
     }
 
-    /// Makes publishers wait after a pass that found some held back.
-    fn pause_for(&mut self, held: usize, began_at: u64, flushing_bytes: u64) {
-        // Were nearly all of them cut at once, that would help nobody.
-        let most = held > self.stats.subscribers / 2;
-        let reaction_ms = if most { 10 * REACTION_MS } else { REACTION_MS };
-        let max_lag = (self.config.max_lag as u64).max(self.limits.max_lag / REACTIONS);
-        let until = began_at + 2 * flushing_bytes * reaction_ms / max_lag;
-        if until > self.now_ms && (until > self.pause.until || !self.is_paused()) {
-            let held = held.div_ceil(2);
-            self.pause = Pause {
-                until,
-                blocked: held,
-            };
-        }
-    }
-
-    fn blocked_of(&self, group: GroupId) -> usize {
-        match group {
-            GroupId::Topic(key) => self.topics[key as usize].subscribers.blocked,
-            GroupId::TopicSet(key) => self.topic_sets[key as usize].subscribers.blocked,
-        }
-    }
-
-    /// Notes that subscribers are no longer blocked, as they took something or have gone: a pause lasts no longer than its cause.
-    pub(super) fn unblock(&mut self, subscribers: usize) {
-        self.pause.blocked = self.pause.blocked.saturating_sub(subscribers);
-    }
-
-    fn take_report(&mut self, mut report: Report) -> Report {
-        self.stats.deliveries += std::mem::take(&mut report.events);
-        self.stats.bytes += std::mem::take(&mut report.bytes);
-        self.unblock(std::mem::take(&mut report.unblocked));
-        for (conn, reason) in report.ended.drain(..) {
+    /// Applies the results of writes: counts, ended connections, lagging subscribers.
+    fn apply_report(&mut self) {
+        let report = &mut self.schedule.report;
+        self.meters.take_counts(report);
+        self.schedule
+            .flow
+            .unblock(std::mem::take(&mut report.unblocked));
+        while let Some((conn, reason)) = self.schedule.report.ended.pop() {
             self.disconnect(conn, reason);
         }
-        for conn in report.lagging.drain(..) {
+        for index in 0..self.schedule.report.lagging.len() {
+            let conn = self.schedule.report.lagging[index];
             self.list_lagging(conn);
         }
-        report
+        self.schedule.report.lagging.clear();
     }
 
     fn list_lagging(&mut self, key: ConnId) {
-        let connection = &mut self.connections[key as usize];
+        let connection = &mut self.connections[key];
         if std::mem::replace(&mut connection.listed, true) {
             return;
         }
-        let place = connection.membership();
-        if place.is_some_and(|place| self.state(place).is_replaying(&self.limits)) {
-            self.replaying.push_back(key);
+        let limits = self.groups.limits();
+        let replays = |of| self.groups.state(of).is_replaying(&limits);
+        if connection.membership().is_some_and(replays) {
+            self.schedule.replaying.push_back(key);
         } else {
-            self.lagging.push_back(key);
+            self.schedule.lagging.push_back(key);
         }
     }
 
-    /// Puts a connection on the list of those with something to write.
+    /// Lists a connection that has bytes to write.
     pub(super) fn wake(&mut self, key: ConnId) {
-        let connection = &mut self.connections[key as usize];
-        if !connection.listed {
-            connection.listed = true;
-            self.ready.push_back(key);
+        let connection = &mut self.connections[key];
+        if !std::mem::replace(&mut connection.listed, true) {
+            self.schedule.ready.push_back(key);
         }
     }
 
-    /// Adds bytes that go out before any further event, and holds passes back until they did.
+    /// Adds bytes that go out before any further event. Passes leave the connection alone until they did.
     pub(super) fn push_outgoing(&mut self, key: ConnId, bytes: &[u8]) {
-        let connection = &mut self.connections[key as usize];
+        let connection = &mut self.connections[key];
         connection.outgoing.push(bytes);
-        if let Some(place) = connection.membership() {
-            self.state_mut(place).writable = false;
+        if let Some(of) = connection.membership() {
+            self.groups.state_mut(of).writable = false;
         }
         self.wake(key);
     }
 
-    /// The socket takes bytes again.
+    /// Reports that a socket takes bytes again.
     pub fn writable(&mut self, key: ConnId, now: Instant) {
-        self.set_now(now);
-        let Some(connection) = self
-            .connections
-            .get_mut(key as usize)
-            .filter(|connection| connection.ended.is_none())
-        else {
+        self.clock.set(now);
+        let Some(connection) = self.connections.live_mut(key) else {
             return;
         };
         connection.writable = true;
         let nothing_first = connection.outgoing.is_empty();
-        if let Some(place) = connection.membership() {
-            self.state_mut(place).writable = nothing_first;
+        if let Some(of) = connection.membership() {
+            self.groups.state_mut(of).writable = nothing_first;
         }
         if !nothing_first || self.has_pending(key) {
             self.wake(key);
         }
     }
 
-    /// One write to one connection: what goes out first, then the events it lacks.
+    /// Whether a stream lacks events that are there for it.
+    pub(super) fn has_pending(&self, key: ConnId) -> bool {
+        let of = self.connections[key].membership();
+        of.is_some_and(|of| self.groups.has_pending(of, &self.topics))
+    }
+
+    /// One write to one connection: the bytes that go out first, then the events that it lacks.
     fn flush_connection(&mut self, key: ConnId, outlet: &mut impl Outlet, budget: &mut usize) {
-        let Some(connection) = self.connections.get(key as usize) else {
+        let Some(connection) = self.connections.get(key) else {
             return;
         };
-        let place = connection.membership();
-        // A pass that finds a socket full tells the state, not the connection.
-        let full = place.is_some_and(|place| !self.state(place).writable);
+        let membership = connection.membership();
+        // A pass that finds a socket full records it in the subscriber's state, not in the connection.
+        let is_full = membership.is_some_and(|of| !self.groups.state(of).writable);
         if connection.ended.is_some()
             || !connection.writable
-            || (full && connection.outgoing.is_empty())
+            || (is_full && connection.outgoing.is_empty())
         {
             return;
         }
+        let written = self.write_to(key, outlet, budget);
+        self.apply_report();
+        let written = match written {
+            Ok(written) => written,
+            Err(reason) => return self.disconnect(key, reason),
+        };
+        if written.least_moved
+            && let Some(of) = membership
+        {
+            // A pass finds out what the logs may drop now.
+            self.schedule
+                .schedule(of.group, &mut self.groups, 0, &self.clock);
+        }
+        if written.all && !(written.events && self.has_pending(key)) {
+            self.on_all_written(key, outlet);
+        } else if written.all {
+            self.list_lagging(key);
+        }
+    }
+
+    fn write_to(
+        &mut self,
+        key: ConnId,
+        outlet: &mut impl Outlet,
+        budget: &mut usize,
+    ) -> Result<Written, DisconnectReason> {
         let mut writer = Writer {
             outlet,
-            now_ms: self.now_ms,
-            #[cfg(feature = "admin")]
-            now_us: self.now_us,
-            limits: self.limits,
+            clock: self.clock,
+            limits: self.groups.limits(),
             budget: *budget,
-            report: std::mem::take(&mut self.report),
+            report: &mut self.schedule.report,
         };
-        let connection = &mut self.connections[key as usize];
-        let place = place.filter(|_| connection.hears_events());
-        let written = match place.map(|place| (place.group, place.index as usize)) {
-            None => writer.write_answer(key, connection),
-            Some((GroupId::Topic(topic), index)) => {
-                let Topic {
-                    log, subscribers, ..
-                } = &mut self.topics[topic as usize];
-                writer.write_alone(connection, subscribers, index, Reader::new(log))
-            }
-            Some((GroupId::TopicSet(topic_set), index)) => {
-                let topic_set = &mut self.topic_sets[topic_set as usize];
-                let merge = Merge::new(&topic_set.topics, &self.topics, &mut self.scratch);
-                writer.write_alone(connection, &mut topic_set.subscribers, index, merge)
-            }
+        let connection = &mut self.connections[key];
+        let first = connection.outgoing.rest();
+        let membership = connection.membership();
+        let result = match membership.filter(|_| connection.receives_events()) {
+            Some(of) => self.groups.write_one(of, first, &self.topics, &mut writer),
+            None => write_first(key, first, &mut writer),
         };
         *budget = writer.budget;
-        self.report = self.take_report(writer.report);
-        match written {
-            Ok(written) => {
-                if written.least_moved
-                    && let Some(place) = place
-                {
-                    // A pass will find what the logs may drop now.
-                    self.schedule(place.group, 0);
-                }
-                if written.all && !(written.events && self.has_pending(key)) {
-                    self.caught_up(key, outlet);
-                } else if written.all {
-                    self.list_lagging(key);
-                }
-            }
-            Err(reason) => self.disconnect(key, reason),
-        }
+        let (written, taken) = result?;
+        connection.record_taken(taken, written.all, self.clock.ms());
+        Ok(written)
     }
 
-    /// Whether a stream was not yet given all events that are there for it.
-    pub(super) fn has_pending(&self, key: ConnId) -> bool {
-        let Some(Membership { group, index }) = self.connections[key as usize].membership() else {
-            return false;
-        };
-        match group {
-            GroupId::Topic(key) => {
-                let Topic {
-                    log, subscribers, ..
-                } = &self.topics[key as usize];
-                subscribers.list[index as usize].cursor < log.end()
-            }
-            GroupId::TopicSet(key) => {
-                let TopicSet {
-                    topics,
-                    subscribers,
-                } = &self.topic_sets[key as usize];
-                subscribers.list[index as usize].cursor < end_of(topics, &self.topics)
-            }
-        }
-    }
-
-    /// All is written: what was waiting for that happens now.
-    fn caught_up(&mut self, key: ConnId, outlet: &mut impl Outlet) {
-        let linger_until = self.now_ms + self.config.head_timeout.as_millis() as u64;
-        let connection = &mut self.connections[key as usize];
+    /// Continues with a connection whose bytes are all written.
+    fn on_all_written(&mut self, key: ConnId, outlet: &mut impl Outlet) {
+        let now_ms = self.clock.ms();
+        let connection = &mut self.connections[key];
         match &mut connection.phase {
             Phase::Responding { reader } => {
                 let reader = std::mem::take(reader);
                 connection.phase = Phase::Request {
                     reader,
-                    since_ms: self.now_ms,
+                    since_ms: now_ms,
                 };
-                // Whoever has sent the next request already is not read from until that is answered too.
+                // A client that has already sent the next request is not read from until that is answered too.
                 if self.process(key) == ReadInterest::More {
-                    self.readable_again.push(key);
+                    self.connections.readable_again.push(key);
                 }
             }
             Phase::Streaming(stream) => match std::mem::take(&mut stream.closing_notice) {
@@ -408,12 +295,12 @@ impl Engine {
             },
             Phase::Closing {
                 linger: true,
-                linger_until_ms: until @ None,
+                linger_until_ms: until_ms @ None,
                 ..
             } if !connection.half_closed => {
-                *until = Some(linger_until);
+                *until_ms = Some(now_ms + self.config.head_timeout.as_millis() as u64);
                 outlet.finish(key);
-                self.readable_again.push(key);
+                self.connections.readable_again.push(key);
             }
             Phase::Closing {
                 linger_until_ms: Some(_),
@@ -426,94 +313,29 @@ impl Engine {
             _ => {}
         }
     }
+
+    /// Lists the topics of a group whose logs may hold events that are no longer needed.
+    pub(super) fn list_untrimmed(&mut self, group: GroupId) {
+        for topic in self.groups.topics_of(group) {
+            self.retention.list_untrimmed(topic, &mut self.topics);
+        }
+    }
 }
 
-/// What came of one write to one connection.
-#[derive(Debug)]
-struct Written {
-    /// All that was there to write was taken.
-    all: bool,
-    /// There were events in it.
-    events: bool,
-    /// The subscriber was the last of its group, and moved on.
-    least_moved: bool,
-}
-
-impl<O: Outlet> Writer<'_, O> {
-    /// Writes to a connection that gets no events what it has to get.
-    fn write_answer(
-        &mut self,
-        key: ConnId,
-        connection: &mut Connection,
-    ) -> Result<Written, DisconnectReason> {
-        let mut slices = Slices::new();
-        slices.push(connection.outgoing.rest());
-        let wanted = slices.bytes();
-        let taken = self.write(key, &slices)?;
-        connection.took(taken, taken == wanted, self.now_ms);
-        self.report.bytes += taken as u64;
-        Ok(Written {
-            all: taken == wanted,
-            events: false,
-            least_moved: false,
-        })
-    }
-
-    /// Writes to a subscriber what goes out first, then the events that it alone may lack.
-    fn write_alone<S: Source>(
-        &mut self,
-        connection: &mut Connection,
-        subscribers: &mut Subscribers<S::Cursor>,
-        index: usize,
-        mut source: S,
-    ) -> Result<Written, DisconnectReason> {
-        let least = subscribers.least();
-        let subscriber = &mut subscribers.list[index];
-        let place = subscriber.cursor;
-        let mut slices = Slices::new();
-        slices.push(connection.outgoing.rest());
-        let first = slices.bytes();
-        let mut lag = 0;
-        if place < source.end() {
-            let gathered = source.gather(place, &self.limits);
-            gathered.map_err(|Gone| DisconnectReason::Lagged)?;
-            source.add_to(&mut slices);
-            lag = source.lag();
-        }
-        let wanted = slices.bytes();
-        let taken = self.write(subscriber.state.conn, &slices)?;
-        let all = taken == wanted;
-        let of_events = connection.took(taken, all, self.now_ms);
-        lag -= of_events as u64;
-        self.report.bytes += (taken - of_events) as u64;
-        subscriber.state.writable = all;
-        let step = source.step(place, of_events);
-        self.advance(subscriber, of_events, step);
-        if subscriber.cursor >= source.end() {
-            subscriber.state.lag_limit = self.limits.max_lag;
-        }
-        if of_events > 0 && lag <= self.limits.blocked_from() {
-            let was_blocked = std::mem::take(&mut subscriber.state.blocked);
-            subscribers.blocked -= usize::from(was_blocked);
-            self.report.unblocked += usize::from(was_blocked);
-        }
-        // Places are often within an event: whoever was in the same one as the last moves on when that is complete.
-        let was_least = |least| source.passed(place) <= source.passed(least);
-        let least_moved = step.1 > 0 && least.is_some_and(was_least);
-        Ok(Written {
-            all,
-            events: wanted > first,
-            least_moved,
-        })
-    }
-
-    /// One write, if there is something to write.
-    fn write(&mut self, key: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
-        if slices.bytes() == 0 {
-            return Ok(0);
-        }
-        let taken = self.outlet.write(key, slices)?;
-        self.budget = self.budget.saturating_sub(WRITE_COST + taken);
-        Ok(taken)
-    }
+/// Writes to a connection that receives no events.
+fn write_first(
+    key: ConnId,
+    first: &[u8],
+    writer: &mut Writer<'_, impl Outlet>,
+) -> Result<(Written, usize), DisconnectReason> {
+    let mut slices = Slices::new();
+    slices.push(first);
+    let taken = writer.write(key, &slices)?;
+    writer.report.bytes += taken as u64;
+    let written = Written {
+        all: taken == first.len(),
+        events: false,
+        least_moved: false,
+    };
+    Ok((written, taken))
 }

@@ -1,363 +1,414 @@
-//! Those who get the same events, and the pass that gives each of them what it lacks.
+//! The groups: each one has the subscribers of the same namespaces, and receives the events of their topics.
 //!
-//! The pass is the inner loop of the whole server. Nearly all subscribers of an group stand at the same place, so what one of them
-//! lacks is gathered once and handed to all that follow; what is touched for each is one [`Subscriber`], in memory order, and
-//! the system call. Where the events come from is the [`Source`]'s matter: the log of one topic, or several merged.
-//! Knows nothing of requests or timers.
+//! A group of one namespace reads that topic's log directly. A group of several reads a merge of their logs. [`Feed`] is the
+//! one place that knows the difference.
 
-use crate::event_log::Slices;
+use std::collections::HashMap;
+
+use slab::Slab;
+
+use crate::event_log::{EventLog, Slices};
 use crate::status::DisconnectReason;
 
+use super::fan_out::{
+    self, Cursors, Limits, LogReader, Members, Pass, SubscriberState, Writer, Written,
+};
+use super::merge::{self, Merge, MergeBuffers, MergeCursor};
+use super::topics::{TopicId, Topics};
 use super::{ConnId, Outlet};
 
-/// What a write costs beside its bytes, in bytes that could have been copied in that time: 3.6 µs at 0.155 ns a byte.
-pub(super) const WRITE_COST: usize = 23_000;
+/// The key of a group. It is used again once the group is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct GroupId(u32);
 
-/// Who an group is, by key.
+/// A subscriber's place in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum GroupId {
-    /// The subscribers of one namespace.
-    Topic(u32),
-    /// Those of the same several namespaces.
-    TopicSet(u32),
+pub(super) struct Membership {
+    pub(super) group: GroupId,
+    index: u32,
 }
 
-/// The events of an group, and what those at a place in them lack.
-pub(super) trait Source {
-    /// A place in the events: what was given of them ends there.
-    type Cursor: Copy + Ord;
-
-    /// The place of one who lacks nothing.
-    fn end(&self) -> Self::Cursor;
-
-    /// How far one has got there, counted in whole events.
-    fn passed(&self, place: Self::Cursor) -> u64;
-
-    /// Gathers what those at a place lack, as far as one write may give it.
-    fn gather(&mut self, from: Self::Cursor, limits: &Limits) -> Result<(), Gone>;
-
-    /// Adds what was gathered, as far as there is room.
-    fn add_to<'a>(&'a self, slices: &mut Slices<'a>);
-
-    /// How much those lack for whom it was gathered; more than there is, but only if that is within the limit too.
-    fn lag(&self) -> u64;
-
-    /// Where one stands who was given so many of the bytes gathered, and how many events that completed.
-    fn step(&self, from: Self::Cursor, bytes: usize) -> (Self::Cursor, u64);
-}
-
-/// Events that a subscriber lacks are no longer there.
+/// The subscribers of the same namespaces.
 #[derive(Debug)]
-pub(super) struct Gone;
+struct Group {
+    members: Members,
+    feed: Feed,
+}
 
-/// What a pass is held to, in bytes.
+/// Where a group's events come from, and the cursors of its subscribers in them.
+#[derive(Debug)]
+enum Feed {
+    /// The log of one topic. A cursor is the offset in it of the first byte not given.
+    One(TopicId, Cursors<u64>),
+    /// The logs of several.
+    Merged(TopicSet, Cursors<MergeCursor>),
+}
+
+/// The topics of a group of several namespaces, in the order of their names.
+type TopicSet = Box<[SetTopic]>;
+
+/// A topic of a set.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// What one write gives at most.
-    pub(super) write_most: usize,
-    /// What a subscriber may lack.
-    pub(super) max_lag: u64,
+struct SetTopic {
+    topic: TopicId,
+    /// The group's index in the topic's list of groups.
+    index: u32,
 }
 
-impl Limits {
-    /// Lacking more than this, somebody with a full socket is held back: what one write gives, or half of what may be.
-    pub(super) fn blocked_from(&self) -> u64 {
-        (self.write_most as u64).min(self.max_lag / 2)
+impl From<SetTopic> for TopicId {
+    fn from(of: SetTopic) -> Self {
+        of.topic
     }
 }
 
-/// One subscriber: all that a delivery reads and writes.
-#[derive(Debug)]
-pub(super) struct Subscriber<P> {
-    pub(super) cursor: P,
-    pub(super) state: SubscriberState,
+impl Feed {
+    fn topics(&self) -> impl Iterator<Item = TopicId> {
+        let (one, set) = match self {
+            Self::One(topic, _) => (Some(*topic), &[][..]),
+            Self::Merged(set, _) => (None, &**set),
+        };
+        one.into_iter().chain(set.iter().map(|of| of.topic))
+    }
 }
 
-/// What a subscriber has, whatever its place is in.
-#[derive(Debug)]
-pub(super) struct SubscriberState {
-    /// When it last took bytes, or when its socket last became full, in milliseconds of the engine's time.
-    pub(super) active_at: u64,
-    /// Bytes of its events that it may lack: while it is given what it asked to be replayed, that much more than others.
-    pub(super) lag_limit: u64,
-    /// Events given in full, and bytes of events.
-    pub(super) events: u64,
-    pub(super) bytes: u64,
+/// Everything about a subscriber that joins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewSubscriber {
     pub(super) conn: ConnId,
-    /// The pass may write to it: its socket takes bytes and nothing else goes out first.
+    /// The number of the event that it continues after.
+    pub(super) after: u64,
+    /// Events dropped before this tick of [`Retention`](super::retention::Retention) were reported to it.
+    pub(super) known_until: u64,
+    /// A pass may write to it.
     pub(super) writable: bool,
-    /// Its socket is full, and it lacks more than one write gives.
-    pub(super) blocked: bool,
-}
-
-impl SubscriberState {
-    /// Whether it is being given what it asked to be replayed.
-    pub(super) fn is_replaying(&self, limits: &Limits) -> bool {
-        self.lag_limit > limits.max_lag
-    }
-}
-
-/// Whether an group waits for a pass.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// Nothing came since the last pass.
-    #[default]
-    Clean,
-    /// Something came; more may gather.
-    Dirty,
-    /// In the queue for its pass.
-    Due,
-    /// In its pass, which may go on over several turns; `true` when something came since it began.
-    Passing(bool),
-}
-
-/// The passes over an group: the last one, and the one that runs or waits.
-#[derive(Debug, Default)]
-pub(super) struct Pass {
-    pub(super) turn: Turn,
-    /// When the last one began, in milliseconds of the engine's time.
-    pub(super) began_at: u64,
-    /// When the next one is due at the latest, if it is dirty.
-    pub(super) due_at: u64,
-    /// Bytes of events that came since then, and that had come when it began.
-    pub(super) pending_bytes: u64,
-    pub(super) flushing_bytes: u64,
-    /// When the first of either came, and when the last one began, in microseconds of the engine's time.
-    #[cfg(feature = "admin")]
-    pub(super) since_us: u64,
-    #[cfg(feature = "admin")]
-    pub(super) flushing_since_us: u64,
-    #[cfg(feature = "admin")]
-    pub(super) began_us: u64,
-    /// How many subscribers the running one has yet to visit. It goes downwards, so that `swap_remove` in
-    /// the middle of it moves only visited ones.
-    pub(super) unvisited: usize,
-}
-
-/// The subscribers of an group.
-#[derive(Debug)]
-pub(super) struct Subscribers<P> {
-    pub(super) list: Vec<Subscriber<P>>,
-    pub(super) pass: Pass,
-    /// How many of them are blocked.
-    pub(super) blocked: usize,
-    /// No subscriber stands before this place; `None` when nobody ever joined. Not true while a pass runs, which finds it anew.
-    least: Option<P>,
-}
-
-impl<P> Default for Subscribers<P> {
-    fn default() -> Self {
-        Self {
-            list: Vec::new(),
-            pass: Pass::default(),
-            blocked: 0,
-            least: None,
-        }
-    }
-}
-
-/// What events are written with.
-pub(super) struct Writer<'a, O> {
-    pub(super) outlet: &'a mut O,
     pub(super) now_ms: u64,
-    #[cfg(feature = "admin")]
-    pub(super) now_us: u64,
-    pub(super) limits: Limits,
-    /// What may still be written in this turn, in bytes that could have been copied in the time it takes.
-    pub(super) budget: usize,
-    pub(super) report: Report,
 }
 
-/// What was written, and what became of those it was written to.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    /// Events completed and bytes given to sockets.
-    pub(super) events: u64,
-    pub(super) bytes: u64,
-    /// How many subscribers were blocked and no longer are.
-    pub(super) unblocked: usize,
-    /// Whose connection is to end.
-    pub(super) ended: Vec<(ConnId, DisconnectReason)>,
-    /// Who was left with something to write though its socket would take more.
-    pub(super) lagging: Vec<ConnId>,
-    /// How many events each write completed, from the start on: the others are handed on after each pass.
-    #[cfg(feature = "admin")]
-    pub(super) write_events: crate::admin::histogram::Histogram,
+/// The result of a subscriber's leaving.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// The connection that has its index now, if another one was moved.
+    pub(super) moved: Option<ConnId>,
+    /// It was blocked.
+    pub(super) was_blocked: bool,
+    /// It was the group's last one: the group is gone, and these topics lost a group.
+    pub(super) freed: Vec<TopicId>,
 }
 
-/// What all those at one place lack.
-struct Cohort<'a, S: Source> {
-    source: &'a S,
-    cursor: S::Cursor,
-    slices: Slices<'a>,
-    /// Where one stands who took all of it, and how many events that completed.
-    whole: (S::Cursor, u64),
-    end: S::Cursor,
+/// The groups in use.
+#[derive(Debug)]
+pub(super) struct Groups {
+    slab: Slab<Group>,
+    by_topics: HashMap<Box<[TopicId]>, GroupId>,
+    buffers: MergeBuffers,
+    limits: Limits,
 }
 
-impl<O> Writer<'_, O> {
-    fn end<P>(&mut self, subscriber: &mut Subscriber<P>, reason: DisconnectReason) {
-        subscriber.state.writable = false;
-        self.report.ended.push((subscriber.state.conn, reason));
-    }
-
-    /// Notes what a subscriber took.
-    pub(super) fn advance<P>(
-        &mut self,
-        subscriber: &mut Subscriber<P>,
-        bytes: usize,
-        (place, events): (P, u64),
-    ) {
-        subscriber.cursor = place;
-        subscriber.state.events += events;
-        subscriber.state.bytes += bytes as u64;
-        subscriber.state.active_at = self.now_ms;
-        self.report.events += events;
-        #[cfg(feature = "admin")]
-        if bytes > 0 {
-            self.report.write_events.count(events);
+impl Groups {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            slab: Slab::new(),
+            by_topics: HashMap::new(),
+            buffers: MergeBuffers::default(),
+            limits,
         }
-        self.report.bytes += bytes as u64;
     }
-}
 
-impl<O: Outlet> Writer<'_, O> {
-    /// One write to one of a cohort, if its socket takes it; whoever lacks too much all the same is cut.
-    fn give<S: Source>(&mut self, subscriber: &mut Subscriber<S::Cursor>, cohort: &Cohort<'_, S>) {
-        let mut taken = 0;
-        if subscriber.state.writable {
-            match self.outlet.write(subscriber.state.conn, &cohort.slices) {
-                Ok(bytes) => taken = bytes,
-                Err(reason) => {
-                    return self.end(subscriber, reason);
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Adds a subscriber to the group of these topics, which are in the order of their names.
+    pub(super) fn join(
+        &mut self,
+        set: Vec<TopicId>,
+        new: NewSubscriber,
+        topics: &mut Topics,
+    ) -> Membership {
+        let missing = |&topic: &TopicId| {
+            let log = &topics[topic].log;
+            log.end() - log.offset_after(new.after)
+        };
+        let state = SubscriberState {
+            active_ms: new.now_ms,
+            lag_limit: self.limits.max_lag + set.iter().map(missing).sum::<u64>(),
+            events: 0,
+            bytes: 0,
+            conn: new.conn,
+            writable: new.writable,
+            blocked: false,
+        };
+        let group = match *set {
+            [topic] => self.group_of_one(topic, topics),
+            _ => self.group_of_several(set, topics),
+        };
+        let Group { members, feed } = &mut self.slab[group.0 as usize];
+        match feed {
+            Feed::One(topic, cursors) => cursors.push(topics[*topic].log.offset_after(new.after)),
+            Feed::Merged(_, cursors) => {
+                cursors.push(MergeCursor::after(new.after, new.known_until));
+            }
+        }
+        members.states.push(state);
+        let index = (members.states.len() - 1) as u32;
+        Membership { group, index }
+    }
+
+    fn group_of_one(&mut self, topic: TopicId, topics: &mut Topics) -> GroupId {
+        let own = &mut topics[topic].own_group;
+        *own.get_or_insert_with(|| {
+            let feed = Feed::One(topic, Cursors::default());
+            let members = Members::default();
+            GroupId(self.slab.insert(Group { members, feed }) as u32)
+        })
+    }
+
+    fn group_of_several(&mut self, set: Vec<TopicId>, topics: &mut Topics) -> GroupId {
+        let set = set.into_boxed_slice();
+        if let Some(&group) = self.by_topics.get(&set) {
+            return group;
+        }
+        let group = GroupId(self.slab.vacant_key() as u32);
+        let listed = set.iter().map(|&topic| {
+            let groups = &mut topics[topic].shared_groups;
+            groups.push(group);
+            let index = (groups.len() - 1) as u32;
+            SetTopic { topic, index }
+        });
+        let feed = Feed::Merged(listed.collect(), Cursors::default());
+        self.slab.insert(Group {
+            members: Members::default(),
+            feed,
+        });
+        self.by_topics.insert(set, group);
+        group
+    }
+
+    /// Removes a subscriber, and its group if that is empty then.
+    pub(super) fn leave(&mut self, of: Membership, topics: &mut Topics) -> Left {
+        let (group, index) = (&mut self.slab[of.group.0 as usize], of.index as usize);
+        let gone = group.members.remove(index);
+        match &mut group.feed {
+            Feed::One(_, cursors) => drop(cursors.list.swap_remove(index)),
+            Feed::Merged(_, cursors) => drop(cursors.list.swap_remove(index)),
+        }
+        let moved = group.members.states.get(index).map(|state| state.conn);
+        let freed = match group.members.states.is_empty() {
+            true => self.free(of.group, topics),
+            false => Vec::new(),
+        };
+        Left {
+            moved,
+            was_blocked: gone.blocked,
+            freed,
+        }
+    }
+
+    /// Frees an empty group; returns its topics.
+    fn free(&mut self, id: GroupId, topics: &mut Topics) -> Vec<TopicId> {
+        let Group { feed, .. } = self.slab.remove(id.0 as usize);
+        let set: Vec<TopicId> = feed.topics().collect();
+        match feed {
+            Feed::One(topic, _) => topics[topic].own_group = None,
+            Feed::Merged(listed, _) => {
+                self.by_topics.remove(&*set);
+                for SetTopic { topic, index } in listed {
+                    let groups = &mut topics[topic].shared_groups;
+                    groups.swap_remove(index as usize);
+                    if let Some(&moved) = groups.get(index as usize) {
+                        self.note_index(moved, topic, index);
+                    }
                 }
             }
-            self.budget = self.budget.saturating_sub(WRITE_COST + taken);
-            let all = taken == cohort.slices.bytes();
-            let step = if all {
-                cohort.whole
-            } else {
-                cohort.source.step(cohort.cursor, taken)
-            };
-            self.advance(subscriber, taken, step);
-            if !all {
-                subscriber.state.writable = false;
-            } else if subscriber.cursor < cohort.end {
-                self.report.lagging.push(subscriber.state.conn);
+        }
+        set
+    }
+
+    /// Records that a group has another index in a topic's list.
+    fn note_index(&mut self, GroupId(key): GroupId, topic: TopicId, index: u32) {
+        if let Feed::Merged(set, _) = &mut self.slab[key as usize].feed {
+            let listed = set.iter_mut().find(|of| of.topic == topic);
+            listed
+                .expect("a topic lists only groups of which it is one")
+                .index = index;
+        }
+    }
+
+    pub(super) fn state(&self, of: Membership) -> &SubscriberState {
+        &self.slab[of.group.0 as usize].members.states[of.index as usize]
+    }
+
+    pub(super) fn state_mut(&mut self, of: Membership) -> &mut SubscriberState {
+        &mut self.slab[of.group.0 as usize].members.states[of.index as usize]
+    }
+
+    /// The passes over a group, if it is still there.
+    pub(super) fn pass_mut(&mut self, GroupId(key): GroupId) -> Option<&mut Pass> {
+        let group = self.slab.get_mut(key as usize)?;
+        Some(&mut group.members.pass)
+    }
+
+    /// The members of a group that is there.
+    pub(super) fn members_mut(&mut self, GroupId(key): GroupId) -> &mut Members {
+        &mut self.slab[key as usize].members
+    }
+
+    /// Every group.
+    pub(super) fn ids(&self) -> Vec<GroupId> {
+        self.slab
+            .iter()
+            .map(|(key, _)| GroupId(key as u32))
+            .collect()
+    }
+
+    /// How many subscribers a group has.
+    pub(super) fn len(&self, GroupId(key): GroupId) -> usize {
+        self.slab[key as usize].members.states.len()
+    }
+
+    /// How many subscribers of a group are blocked.
+    pub(super) fn blocked(&self, GroupId(key): GroupId) -> usize {
+        self.slab[key as usize].members.blocked
+    }
+
+    /// The topics of a group, in the order of their names.
+    pub(super) fn topics_of(&self, GroupId(key): GroupId) -> impl Iterator<Item = TopicId> {
+        self.slab[key as usize].feed.topics()
+    }
+
+    /// The connections of a group's subscribers.
+    pub(super) fn conns(&self, GroupId(key): GroupId) -> impl Iterator<Item = ConnId> {
+        let states = self.slab[key as usize].members.states.iter();
+        states.map(|state| state.conn)
+    }
+
+    /// Whether a subscriber lacks events that are there for it.
+    pub(super) fn has_pending(&self, of: Membership, topics: &Topics) -> bool {
+        let index = of.index as usize;
+        match &self.slab[of.group.0 as usize].feed {
+            Feed::One(topic, cursors) => cursors.list[index] < topics[*topic].log.end(),
+            Feed::Merged(set, cursors) => cursors.list[index] < merge::end_of(set, topics),
+        }
+    }
+
+    /// Bytes of its events that a subscriber lacks. An event in several logs counts in each.
+    #[cfg(feature = "admin")]
+    pub(super) fn lag(&self, of: Membership, topics: &Topics) -> u64 {
+        let index = of.index as usize;
+        match &self.slab[of.group.0 as usize].feed {
+            Feed::One(topic, cursors) => {
+                let end = topics[*topic].log.end();
+                end.saturating_sub(cursors.list[index])
             }
-        }
-        let lag = cohort.source.lag() - taken as u64;
-        let state = &mut subscriber.state;
-        if lag > state.lag_limit {
-            return self.end(subscriber, DisconnectReason::Lagged);
-        }
-        if subscriber.cursor >= cohort.end {
-            state.lag_limit = self.limits.max_lag;
-        }
-        state.blocked = !state.writable
-            && !state.is_replaying(&self.limits)
-            && lag > self.limits.blocked_from();
-    }
-}
-
-impl<P: Copy + Ord> Subscribers<P> {
-    /// Takes in a subscriber at a place; returns its index.
-    pub(super) fn join(&mut self, place: P, state: SubscriberState) -> u32 {
-        self.least = Some(self.least.map_or(place, |least| least.min(place)));
-        self.list.push(Subscriber {
-            cursor: place,
-            state,
-        });
-        (self.list.len() - 1) as u32
-    }
-
-    /// Lets a subscriber go; returns who has its index now.
-    pub(super) fn leave(&mut self, index: u32) -> Option<ConnId> {
-        let gone = self.list.swap_remove(index as usize);
-        self.blocked -= usize::from(gone.state.blocked);
-        self.pass.unvisited = self.pass.unvisited.min(self.list.len());
-        let moved = self.list.get(index as usize)?;
-        Some(moved.state.conn)
-    }
-
-    /// The place before which nobody stands, as far as the last pass knows.
-    pub(super) fn least(&self) -> Option<P> {
-        self.least.filter(|_| !self.list.is_empty())
-    }
-
-    /// Who they are.
-    pub(super) fn conns(&self) -> impl Iterator<Item = ConnId> {
-        self.list.iter().map(|subscriber| subscriber.state.conn)
-    }
-
-    /// Begins or goes on with a pass that is due or running: gives every subscriber not yet visited one write with what it lacks,
-    /// as far as the budget goes.
-    pub(super) fn visit(
-        &mut self,
-        mut source: impl Source<Cursor = P>,
-        writer: &mut Writer<'_, impl Outlet>,
-    ) {
-        let end = source.end();
-        if self.pass.turn == Turn::Due {
-            self.pass = Pass {
-                turn: Turn::Passing(false),
-                began_at: writer.now_ms,
-                due_at: 0,
-                pending_bytes: 0,
-                flushing_bytes: self.pass.pending_bytes,
-                #[cfg(feature = "admin")]
-                since_us: writer.now_us,
-                #[cfg(feature = "admin")]
-                flushing_since_us: self.pass.since_us,
-                #[cfg(feature = "admin")]
-                began_us: writer.now_us,
-                unvisited: self.list.len(),
-            };
-            self.least = Some(end);
-        }
-        while let Some(index) = self.pass.unvisited.checked_sub(1)
-            && writer.budget > 0
-        {
-            let place = self.list[index].cursor;
-            if place >= end {
-                self.pass.unvisited -= 1;
-            } else if source.gather(place, &writer.limits).is_err() {
-                self.pass.unvisited -= 1;
-                writer.end(&mut self.list[index], DisconnectReason::Lagged);
-            } else {
-                let mut slices = Slices::new();
-                source.add_to(&mut slices);
-                let whole = source.step(place, slices.bytes());
-                let cohort = Cohort {
-                    source: &source,
-                    cursor: place,
-                    slices,
-                    whole,
-                    end,
+            Feed::Merged(set, cursors) => {
+                let passed = cursors.list[index].passed;
+                let missing = |of: &SetTopic| {
+                    let log = &topics[of.topic].log;
+                    log.end() - log.offset_after(passed)
                 };
-                self.visit_cohort(&cohort, writer);
+                set.iter().map(missing).sum()
             }
         }
     }
 
-    /// Visits those who stand next to each other at the same place.
-    fn visit_cohort(
+    /// The offset in a log before which a group needs nothing; `None` if it needs nothing at all.
+    pub(super) fn needed_from(&self, GroupId(key): GroupId, log: &EventLog) -> Option<u64> {
+        match &self.slab[key as usize].feed {
+            Feed::One(_, cursors) => cursors.least(),
+            Feed::Merged(_, cursors) => Some(log.offset_after(cursors.least()?.passed)),
+        }
+    }
+
+    /// Begins or continues the pass over a group.
+    pub(super) fn fan_out(
         &mut self,
-        cohort: &Cohort<'_, impl Source<Cursor = P>>,
+        GroupId(key): GroupId,
+        topics: &Topics,
         writer: &mut Writer<'_, impl Outlet>,
     ) {
-        while let Some(index) = self.pass.unvisited.checked_sub(1)
-            && writer.budget > 0
-            && self.list[index].cursor == cohort.cursor
-        {
-            self.pass.unvisited = index;
-            let subscriber = &mut self.list[index];
-            let was_blocked = subscriber.state.blocked;
-            writer.give(subscriber, cohort);
-            let blocked = subscriber.state.blocked;
-            self.blocked = self.blocked + usize::from(blocked) - usize::from(was_blocked);
-            writer.report.unblocked += usize::from(was_blocked && !blocked);
-            self.least = self.least.map(|least| least.min(subscriber.cursor));
+        let Group { members, feed } = &mut self.slab[key as usize];
+        match feed {
+            Feed::One(topic, cursors) => {
+                let log = &topics[*topic].log;
+                fan_out::publish_pages(members, log, writer);
+                fan_out::fan_out(members, cursors, LogReader::new(log), writer);
+            }
+            Feed::Merged(set, cursors) => {
+                let merge = Merge::new(set, topics, &mut self.buffers);
+                fan_out::fan_out(members, cursors, merge, writer);
+            }
         }
+    }
+
+    /// Writes `first` to one subscriber, then the events that it lacks; returns how many bytes its socket took.
+    pub(super) fn write_one(
+        &mut self,
+        of: Membership,
+        first: &[u8],
+        topics: &Topics,
+        writer: &mut Writer<'_, impl Outlet>,
+    ) -> Result<(Written, usize), DisconnectReason> {
+        let Group { members, feed } = &mut self.slab[of.group.0 as usize];
+        let index = of.index as usize;
+        match feed {
+            Feed::One(topic, cursors) => {
+                let reader = LogReader::new(&topics[*topic].log);
+                fan_out::write_one(members, cursors, index, reader, first, writer)
+            }
+            Feed::Merged(set, cursors) => {
+                let merge = Merge::new(set, topics, &mut self.buffers);
+                fan_out::write_one(members, cursors, index, merge, first, writer)
+            }
+        }
+    }
+
+    /// Publishes the pages of the bytes that a subscriber of one namespace lacks, for `readers` subscribers to be sent from.
+    pub(super) fn publish_replay_pages(
+        &self,
+        of: Membership,
+        readers: usize,
+        topics: &Topics,
+        outlet: &mut impl Outlet,
+    ) {
+        if let Feed::One(topic, cursors) = &self.slab[of.group.0 as usize].feed {
+            let log = &topics[*topic].log;
+            let from = cursors.list[of.index as usize].max(log.start());
+            let mut slices = Slices::new();
+            log.gather(from, self.limits.max_write, &mut slices);
+            outlet.publish_pages(&slices, readers);
+        }
+    }
+
+    pub(super) fn check(&self, topics: &Topics) {
+        for (key, Group { members, feed }) in &self.slab {
+            let id = GroupId(key as u32);
+            members.check();
+            assert!(!members.states.is_empty(), "an empty group is freed");
+            let cursors = match feed {
+                Feed::One(topic, cursors) => {
+                    assert_eq!(topics[*topic].own_group, Some(id));
+                    cursors.check(&members.pass, |offset| offset);
+                    cursors.list.len()
+                }
+                Feed::Merged(set, cursors) => {
+                    for of in set {
+                        let groups = &topics[of.topic].shared_groups;
+                        assert_eq!(groups.get(of.index as usize), Some(&id));
+                    }
+                    cursors.check(&members.pass, |cursor| cursor.passed);
+                    cursors.list.len()
+                }
+            };
+            assert_eq!(
+                cursors,
+                members.states.len(),
+                "each subscriber has a cursor"
+            );
+        }
+        let merged = |(_, group): &(usize, &Group)| matches!(group.feed, Feed::Merged(..));
+        assert_eq!(
+            self.by_topics.len(),
+            self.slab.iter().filter(merged).count()
+        );
     }
 }

@@ -1,124 +1,107 @@
-//! Streams of several namespaces: a merge of their logs by sequence number, each event once.
+//! Streams of several namespaces: their logs merged by sequence number, each event once.
 //!
-//! All subscribers of the same namespaces are one group, so what they lack is merged once for all that stand at the same
-//! place. The place is good in every log, as all events have one total order: the number of the last event given in full, and
-//! how much of the next one is out. An event that reached several of the logs has the same number in each.
+//! The subscribers of the same namespaces are one group, so the bytes that they lack are merged once for all that stand at the
+//! same cursor. That cursor is valid in every log, because all events have one total order: the number of the last event given
+//! in full, and the bytes given of the next one. An event in several of the logs has the same number in each.
 
-use slab::Slab;
+use std::collections::BinaryHeap;
 
 use crate::event_log::{Position, Slices};
 
-use super::groups::{Gone, Limits, Source, Subscribers};
-use super::topic::Topic;
+use super::fan_out::{Gone, Limits, Source};
+use super::topics::{TopicId, Topics};
 
-/// Several namespaces that somebody listens to on one stream.
-#[derive(Debug)]
-pub(super) struct TopicSet {
-    /// Their topics, and where each one's list of topic_sets has this one.
-    pub(super) topics: Box<[(u32, u32)]>,
-    pub(super) subscribers: Subscribers<MergeCursor>,
-}
-
-impl TopicSet {
-    pub(super) fn new(topics: Box<[(u32, u32)]>) -> Self {
-        Self {
-            topics,
-            subscribers: Subscribers::default(),
-        }
-    }
-
-    /// Notes that it was moved to another place in a topic's list.
-    pub(super) fn move_to(&mut self, topic: u32, index: u32) {
-        let listed = self.topics.iter_mut().find(|(key, _)| *key == topic);
-        listed.expect("a topic lists whom it belongs to").1 = index;
-    }
-}
-
-/// A place in the total order.
+/// A position in the total order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MergeCursor {
     /// Number of the last event given in full.
     pub(super) passed: u64,
-    /// Bytes of the next one that are out.
+    /// Bytes given of the next one.
     partial: u64,
-    /// What the logs had dropped before this time of [`Retention`](super::retention::Retention), the subscriber has been told of; zero when
-    /// nothing is missing behind its place.
-    since: u64,
+    /// Events dropped before this tick of [`Retention`](super::retention::Retention) were already reported to the subscriber
+    /// as a gap, or are in another log; 0 if nothing was missing.
+    known_until: u64,
 }
 
 impl MergeCursor {
-    /// Behind an event that was given in full.
-    pub(super) fn after(passed: u64, since: u64) -> Self {
+    /// The cursor after an event that was given in full.
+    pub(super) fn after(passed: u64, known_until: u64) -> Self {
         Self {
             passed,
             partial: 0,
-            since,
+            known_until,
         }
     }
 }
 
-/// Memory that merging needs, kept so that a delivery allocates nothing.
+/// Memory for a merge, kept so that a delivery allocates nothing.
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
-    heads: Vec<Head>,
-    /// What was gathered, contiguous; empty between passes.
-    run: Vec<u8>,
-    /// The events that end in it: number, and where.
+pub(super) struct MergeBuffers {
+    heads: Vec<LogHead>,
+    /// The gathered bytes, contiguous.
+    bytes: Vec<u8>,
+    /// The events that end in them: number, and offset of the end.
     ends: Vec<(u64, usize)>,
 }
 
 /// The next event of one of the logs.
 #[derive(Debug)]
-struct Head {
-    topic: u32,
+struct LogHead {
+    topic: TopicId,
     ordinal: u64,
     position: Position,
 }
 
-/// The logs of a topic_set as the source of its subscribers' events.
+impl LogHead {
+    /// Moves to the log's next event; returns whether there is one.
+    fn advance(&mut self, topics: &Topics) -> bool {
+        self.ordinal += 1;
+        let next = topics[self.topic].log.position(self.ordinal);
+        next.inspect(|&position| self.position = position).is_some()
+    }
+}
+
+/// The logs of several topics as the source of a group's events.
 #[derive(Debug)]
-pub(super) struct Merge<'a> {
-    keys: &'a [(u32, u32)],
-    topics: &'a Slab<Topic>,
-    scratch: &'a mut Scratch,
+pub(super) struct Merge<'a, L> {
+    /// The topics.
+    set: &'a [L],
+    topics: &'a Topics,
+    buffers: &'a mut MergeBuffers,
     lag: u64,
 }
 
-/// Where one stands who was given all events of some topics.
-pub(super) fn end_of(keys: &[(u32, u32)], topics: &Slab<Topic>) -> MergeCursor {
-    let last = |&(topic, _): &(u32, u32)| topics[topic as usize].log.last_seq();
-    let passed = keys.iter().map(last).max().unwrap_or(0);
-    MergeCursor::after(passed, 0)
+/// The cursor after all events of some topics.
+pub(super) fn end_of<L: Copy + Into<TopicId>>(set: &[L], topics: &Topics) -> MergeCursor {
+    let last = |&topic: &L| topics[topic.into()].log.last_seq();
+    MergeCursor::after(set.iter().map(last).max().unwrap_or(0), 0)
 }
 
-impl<'a> Merge<'a> {
-    pub(super) fn new(
-        keys: &'a [(u32, u32)],
-        topics: &'a Slab<Topic>,
-        scratch: &'a mut Scratch,
-    ) -> Self {
+impl<'a, L: Copy + Into<TopicId>> Merge<'a, L> {
+    pub(super) fn new(set: &'a [L], topics: &'a Topics, buffers: &'a mut MergeBuffers) -> Self {
         Self {
-            keys,
+            set,
             topics,
-            scratch,
+            buffers,
             lag: 0,
         }
     }
 
     /// Finds the next event of each log; returns how many bytes the logs hold from there on.
     fn find_heads(&mut self, from: MergeCursor) -> Result<u64, Gone> {
-        self.scratch.heads.clear();
+        self.buffers.heads.clear();
         let mut bytes = 0;
-        for &(topic, _) in self.keys {
-            let log = &self.topics[topic as usize].log;
+        for &topic in self.set {
+            let topic = topic.into();
+            let log = &self.topics[topic].log;
             let (dropped, at) = log.dropped();
-            if dropped > from.passed && at >= from.since {
+            if dropped > from.passed && at >= from.known_until {
                 return Err(Gone);
             }
             let ordinal = log.after_or_first(from.passed);
             if let Some(position) = log.position(ordinal) {
                 bytes += log.end() - position.start;
-                self.scratch.heads.push(Head {
+                self.buffers.heads.push(LogHead {
                     topic,
                     ordinal,
                     position,
@@ -128,63 +111,62 @@ impl<'a> Merge<'a> {
         Ok(bytes)
     }
 
-    /// Appends to the run the bytes of one event, from `skip` on, until it has `most`.
-    fn copy(&mut self, topic: u32, event: Position, skip: u64, most: usize) {
-        let run = &mut self.scratch.run;
+    /// Appends the bytes of one event, from `skip` on, until there are `max` in all.
+    fn copy(&mut self, topic: TopicId, event: Position, skip: u64, max: usize) {
+        let bytes = &mut self.buffers.bytes;
         let mut from = event.start + skip;
-        let until = event.end.min(from + (most - run.len()) as u64);
+        let until = event.end.min(from + (max - bytes.len()) as u64);
         while from < until {
             let mut slices = Slices::new();
-            let log = &self.topics[topic as usize].log;
+            let log = &self.topics[topic].log;
             log.gather(from, (until - from) as usize, &mut slices);
             for slice in slices.as_slice() {
-                run.extend_from_slice(slice);
+                bytes.extend_from_slice(slice);
             }
             from += slices.bytes() as u64;
         }
     }
 }
 
-impl Source for Merge<'_> {
+impl<L: Copy + Into<TopicId>> Source for Merge<'_, L> {
     type Cursor = MergeCursor;
 
     fn end(&self) -> MergeCursor {
-        end_of(self.keys, self.topics)
+        end_of(self.set, self.topics)
     }
 
-    fn passed(&self, place: MergeCursor) -> u64 {
-        place.passed
+    fn events_before(&self, cursor: MergeCursor) -> u64 {
+        cursor.passed
     }
 
     fn gather(&mut self, from: MergeCursor, limits: &Limits) -> Result<(), Gone> {
-        // An event in several of the logs counts in each of them: only if that is too much is it counted one by one.
+        // An event in several logs counts in each of them. Only if that sum is too much are events counted one by one.
         let at_most = self.find_heads(from)? - from.partial;
         let count_to = match at_most > limits.max_lag {
-            true => limits.max_lag + limits.write_most as u64,
+            true => limits.max_lag + limits.max_write as u64,
             false => 0,
         };
-        self.scratch.run.clear();
-        self.scratch.ends.clear();
+        self.buffers.bytes.clear();
+        self.buffers.ends.clear();
         let (mut counted, mut skip) = (0, from.partial);
-        while (self.scratch.run.len() < limits.write_most || counted <= count_to)
+        while (self.buffers.bytes.len() < limits.max_write || counted <= count_to)
             && let Some(next) = self
-                .scratch
+                .buffers
                 .heads
                 .iter()
                 .min_by_key(|head| head.position.seq)
         {
             let (topic, event) = (next.topic, next.position);
-            let rest = event.end - event.start - skip;
-            counted += rest;
-            if self.scratch.run.len() < limits.write_most {
-                self.copy(topic, event, skip, limits.write_most);
-                if self.scratch.run.len() as u64 == counted {
-                    self.scratch.ends.push((event.seq, counted as usize));
+            counted += event.end - event.start - skip;
+            if self.buffers.bytes.len() < limits.max_write {
+                self.copy(topic, event, skip, limits.max_write);
+                if self.buffers.bytes.len() as u64 == counted {
+                    self.buffers.ends.push((event.seq, counted as usize));
                 }
             }
             skip = 0;
             let topics = self.topics;
-            self.scratch
+            self.buffers
                 .heads
                 .retain_mut(|head| head.position.seq != event.seq || head.advance(topics));
         }
@@ -193,17 +175,17 @@ impl Source for Merge<'_> {
     }
 
     fn add_to<'a>(&'a self, slices: &mut Slices<'a>) {
-        slices.push(&self.scratch.run);
+        slices.push(&self.buffers.bytes);
     }
 
     fn lag(&self) -> u64 {
         self.lag
     }
 
-    fn step(&self, from: MergeCursor, bytes: usize) -> (MergeCursor, u64) {
-        let ends = &self.scratch.ends;
+    fn advance(&self, from: MergeCursor, bytes: usize) -> (MergeCursor, u64) {
+        let ends = &self.buffers.ends;
         let events = ends.partition_point(|&(_, end)| end <= bytes);
-        let mut place = match ends[..events].last() {
+        let mut cursor = match ends[..events].last() {
             None => MergeCursor {
                 partial: from.partial + bytes as u64,
                 ..from
@@ -214,18 +196,36 @@ impl Source for Merge<'_> {
                 ..from
             },
         };
-        if place.since > 0 && place.passed == self.end().passed {
-            place.since = 0;
+        if cursor.known_until > 0 && cursor.passed == self.end().passed {
+            cursor.known_until = 0;
         }
-        (place, events as u64)
+        (cursor, events as u64)
     }
 }
 
-impl Head {
-    /// Moves on to the log's next event; returns whether there is one.
-    fn advance(&mut self, topics: &Slab<Topic>) -> bool {
-        self.ordinal += 1;
-        let next = topics[self.topic as usize].log.position(self.ordinal);
-        next.inspect(|&position| self.position = position).is_some()
+/// The number of the event before the last `count` events of some logs, each event counted once; 0 if there are no more.
+pub(super) fn seq_before_last(set: &[TopicId], topics: &Topics, count: u64) -> u64 {
+    let retained = |&topic: &TopicId| topics[topic].log.len() as u64;
+    if set.iter().map(retained).sum::<u64>() <= count {
+        return 0;
     }
+    let seq_at = |topic: TopicId, ordinal: u64| {
+        let position = topics[topic].log.position(ordinal)?;
+        Some((position.seq, topic, ordinal))
+    };
+    let last = |&topic: &TopicId| seq_at(topic, topics[topic].log.appended().checked_sub(1)?);
+    let mut heads: BinaryHeap<_> = set.iter().filter_map(last).collect();
+    let (mut found, mut first) = (0, u64::MAX);
+    while let Some((seq, topic, ordinal)) = heads.pop() {
+        if seq < first {
+            if found == count {
+                return seq;
+            }
+            found += 1;
+            first = seq;
+        }
+        let before = ordinal.checked_sub(1);
+        heads.extend(before.and_then(|before| seq_at(topic, before)));
+    }
+    0
 }

@@ -13,7 +13,7 @@ use crate::namespace::Namespaces;
 use crate::status::DisconnectReason;
 
 use super::connection::Phase;
-use super::replay::Resume;
+use super::resume::Resume;
 use super::{ConnId, Engine, ReadInterest, Routing};
 
 /// Bytes after a subscriber's request that are ignored; one more ends the connection.
@@ -24,13 +24,10 @@ const DISCARDED_MOST: u32 = 1 << 20;
 impl Engine {
     /// Bytes came from a connection. Never panics, whatever they are, and what is kept of them is bounded.
     pub fn receive(&mut self, key: ConnId, bytes: &[u8], now: Instant) -> ReadInterest {
-        self.set_now(now);
-        let Some(connection) = self.connections.get_mut(key as usize) else {
+        self.clock.set(now);
+        let Some(connection) = self.connections.live_mut(key) else {
             return ReadInterest::Pause;
         };
-        if connection.ended.is_some() {
-            return ReadInterest::Pause;
-        }
         match &mut connection.phase {
             Phase::Request { reader, .. } | Phase::Responding { reader } => reader.push(bytes),
             #[cfg(feature = "publish")]
@@ -68,10 +65,11 @@ impl Engine {
 
     /// The other side will send no more.
     pub fn hang_up(&mut self, key: ConnId, now: Instant) {
-        self.set_now(now);
-        let Some(connection) = self.connections.get_mut(key as usize) else {
+        self.clock.set(now);
+        if self.connections.get(key).is_none() {
             return;
-        };
+        }
+        let connection = &mut self.connections[key];
         connection.half_closed = true;
         match &connection.phase {
             // Somebody who has asked gets the answer, though nothing more will be asked.
@@ -94,7 +92,7 @@ impl Engine {
     /// Goes on with what a connection has sent, as far as that can be done now.
     pub(super) fn process(&mut self, key: ConnId) -> ReadInterest {
         loop {
-            let connection = &mut self.connections[key as usize];
+            let connection = &mut self.connections[key];
             match &mut connection.phase {
                 Phase::Request { reader, .. } => match reader.head() {
                     Ok(Progress::Complete(head)) => {
@@ -130,10 +128,11 @@ impl Engine {
         if head.method() == "OPTIONS" {
             return self.respond(key, reader, head, &response::preflight());
         }
-        if self.connections[key as usize].surplus {
+        if self.connections[key].surplus {
             return self.answer_overload(key, head);
         }
         let routing = self
+            .rules
             .route
             .as_mut()
             .map_or(Routing::Default, |route| route(head));
@@ -188,7 +187,13 @@ impl Engine {
         namespaces: &Namespaces,
         replay: Replay,
     ) {
-        let resume = self.resume(namespaces.as_slice(), replay);
+        let resume = Resume::find(
+            replay,
+            namespaces.as_slice(),
+            &self.topics,
+            &self.retention,
+            &self.ids,
+        );
         let mut prefix = self.stream_head(head, resume.outcome());
         if head.method() == "HEAD" {
             return self.close_with(key, &prefix, DisconnectReason::Client);
@@ -204,6 +209,7 @@ impl Engine {
         let retry_ms = self.config.retry.as_millis() as u64;
         if retry_ms > 0 {
             let jittered = self
+                .connections
                 .random
                 .between(retry_ms.div_ceil(2), retry_ms + retry_ms / 2);
             prefix.extend_from_slice(format!("retry:{jittered}\n").as_bytes());
@@ -216,7 +222,7 @@ impl Engine {
         }
         self.introduce(key, head);
         self.push_outgoing(key, &prefix);
-        if let Phase::Streaming(stream) = &mut self.connections[key as usize].phase {
+        if let Phase::Streaming(stream) = &mut self.connections[key].phase {
             stream.ignored = reader.buffered().len() as u32;
             if stream.ignored > IGNORED_MOST {
                 self.disconnect(key, DisconnectReason::Protocol);
@@ -227,7 +233,7 @@ impl Engine {
     /// Notes who a stream's client is, as its request tells.
     fn introduce(&mut self, key: ConnId, head: &RequestHead) {
         let trusted = &self.config.trusted_proxies;
-        let connection = &mut self.connections[key as usize];
+        let connection = &mut self.connections[key];
         if let Some(peer) = connection.peer
             && !trusted.is_empty()
         {
@@ -246,12 +252,16 @@ impl Engine {
             let mut bytes = self.stream_head(head, Resume::live().outcome());
             if head.method() == "GET" {
                 bytes.extend_from_slice(
-                    format!("retry:{}\n\n", self.random.between(5_000, 30_000)).as_bytes(),
+                    format!(
+                        "retry:{}\n\n",
+                        self.connections.random.between(5_000, 30_000)
+                    )
+                    .as_bytes(),
                 );
             }
             return self.close_with(key, &bytes, DisconnectReason::Overload);
         }
-        let wait = self.random.between(5, 30).to_string();
+        let wait = self.connections.random.between(5, 30).to_string();
         let answer = Response::error(503, "too many connections").header("Retry-After", wait);
         let bytes = answer.encode(head, &self.cors(head), false);
         self.close_with(key, &bytes, DisconnectReason::Overload);
@@ -304,7 +314,7 @@ impl Engine {
         keep_alive: bool,
     ) {
         if keep_alive {
-            self.connections[key as usize].phase = Phase::Responding { reader };
+            self.connections[key].phase = Phase::Responding { reader };
             self.push_outgoing(key, bytes);
         } else {
             let reason = if self.is_draining() {
@@ -338,15 +348,15 @@ impl Engine {
             linger_until_ms: None,
             discarded: 0,
         };
-        let before = std::mem::replace(&mut self.connections[key as usize].phase, closing);
+        let before = std::mem::replace(&mut self.connections[key].phase, closing);
         #[cfg(feature = "publish")]
         if let Phase::Upload(upload) = before {
-            self.upload_bytes -= upload.held();
+            self.connections.uploads.release(&upload);
         }
         #[cfg(not(feature = "publish"))]
         drop(before);
         self.push_outgoing(key, bytes);
-        self.readable_again.push(key);
+        self.connections.readable_again.push(key);
     }
 }
 

@@ -25,7 +25,7 @@ use crate::namespace::Namespace;
 #[cfg(feature = "admin")]
 use super::admin::ACTION_MOST;
 use super::connection::Phase;
-use super::storing::Origin;
+use super::pending_writes::RequestId;
 use super::{ConnId, Engine, Published};
 
 /// Bytes that all unfinished uploads may hold together, beside one of the largest.
@@ -46,13 +46,44 @@ pub(super) struct Upload {
     /// The event or the line that is not yet complete.
     partial: Vec<u8>,
     /// When bytes last came; `None` while they wait for the intake to open.
-    idle_since: Option<u64>,
+    idle_since_ms: Option<u64>,
     /// On the engine's list of those to be worked on.
     queued: bool,
     /// The lines of events that are on their way to the store, as far as they came; what is no line is the first.
     unstored: VecDeque<u64>,
     /// What the answer will be once they are stored.
     verdict: Option<Verdict>,
+}
+
+/// The uploads that are under way.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    /// Connections with bytes to work on, in the order they came.
+    queue: VecDeque<ConnId>,
+    /// Bytes that all unfinished uploads hold together.
+    bytes: usize,
+}
+
+impl Uploads {
+    /// Whether no upload has bytes to work on.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Records that an upload holds another number of bytes.
+    fn resize(&mut self, before: usize, after: usize) {
+        self.bytes = self.bytes + after - before;
+    }
+
+    /// Records that an upload is over.
+    pub(super) fn release(&mut self, upload: &Upload) {
+        self.bytes -= upload.held();
+    }
+
+    /// Asserts that the bytes are those of `uploads`.
+    pub(super) fn check<'a>(&self, uploads: impl Iterator<Item = &'a Upload>) {
+        assert_eq!(self.bytes, uploads.map(Upload::held).sum::<usize>());
+    }
 }
 
 /// How an upload ends.
@@ -115,8 +146,8 @@ impl Upload {
 
     /// Since when it has sent nothing, if that may go on too long. Lines may be far apart: whoever sends them as they happen is
     /// no slow sender, and the system tells when such a peer is gone.
-    pub(super) fn waiting_since(&self) -> Option<u64> {
-        self.idle_since
+    pub(super) fn waiting_since_ms(&self) -> Option<u64> {
+        self.idle_since_ms
             .filter(|_| !matches!(self.form, Form::Lines { .. }))
     }
 }
@@ -146,7 +177,7 @@ impl Engine {
     ) {
         let form = self
             .check_access(head)
-            .and_then(|()| match self.store_fails() {
+            .and_then(|()| match self.store_is_refusing() {
                 true => Err(Reject::new(507, STORE_FAILS)),
                 false => self.form_of(head, namespace, query),
             });
@@ -185,13 +216,13 @@ impl Engine {
             body: BodyReader::new(head.body_length()),
             form,
             partial: Vec::new(),
-            idle_since: None,
+            idle_since_ms: None,
             queued: false,
             unstored: VecDeque::new(),
             verdict: None,
         };
         let waits = head.expects_continue() && upload.reader.is_empty();
-        self.connections[key as usize].phase = Phase::Upload(Box::new(upload));
+        self.connections[key].phase = Phase::Upload(Box::new(upload));
         if waits {
             self.push_outgoing(key, b"HTTP/1.1 100 Continue\r\n\r\n");
         }
@@ -201,7 +232,7 @@ impl Engine {
         if route::is_foreign(head) {
             return Err(Reject::new(403, "a page of another origin may not publish"));
         }
-        match (self.access.publish, &self.config.publish_token) {
+        match (self.rules.access.publish, &self.config.publish_token) {
             (PublishAccess::Token, Some(token)) => {
                 if shows_token(head, token) {
                     return Ok(());
@@ -281,28 +312,24 @@ impl Engine {
     }
 
     pub(super) fn queue_upload(&mut self, key: ConnId) {
-        if let Phase::Upload(upload) = &mut self.connections[key as usize].phase {
-            upload.idle_since = None;
+        if let Phase::Upload(upload) = &mut self.connections[key].phase {
+            upload.idle_since_ms = None;
             if !std::mem::replace(&mut upload.queued, true) {
-                self.uploads.push_back(key);
+                self.connections.uploads.queue.push_back(key);
             }
         }
     }
 
     /// Works on the upload that has waited longest, if events may be published now; returns whether there was one.
     pub fn work_on_upload(&mut self, now: Instant) -> bool {
-        self.set_now(now);
+        self.clock.set(now);
         if !self.accepting_events() {
             return false;
         }
-        let Some(key) = self.uploads.pop_front() else {
+        let Some(key) = self.connections.uploads.queue.pop_front() else {
             return false;
         };
-        let Some(connection) = self
-            .connections
-            .get_mut(key as usize)
-            .filter(|connection| connection.ended.is_none())
-        else {
+        let Some(connection) = self.connections.live_mut(key) else {
             return true;
         };
         if !matches!(connection.phase, Phase::Upload(_)) {
@@ -319,28 +346,28 @@ impl Engine {
         upload.queued = false;
         let held = upload.held();
         let id = connection.id;
-        let outcome = self.work(&mut upload, Origin { key, id });
-        self.upload_bytes = self.upload_bytes + upload.held() - held;
+        let outcome = self.work(&mut upload, RequestId { key, id });
+        self.connections.uploads.resize(held, upload.held());
         match outcome {
             Outcome::Unstored => {
-                self.connections[key as usize].phase = Phase::Upload(upload);
+                self.connections[key].phase = Phase::Upload(upload);
             }
             Outcome::Hungry if half_closed => {
-                self.connections[key as usize].phase = Phase::Upload(upload);
+                self.connections[key].phase = Phase::Upload(upload);
                 self.disconnect(key, crate::status::DisconnectReason::Client);
             }
             Outcome::Hungry => {
-                upload.idle_since = Some(self.now_ms);
-                self.connections[key as usize].phase = Phase::Upload(upload);
-                self.readable_again.push(key);
+                upload.idle_since_ms = Some(self.clock.ms());
+                self.connections[key].phase = Phase::Upload(upload);
+                self.connections.readable_again.push(key);
             }
             Outcome::Again => {
-                self.connections[key as usize].phase = Phase::Upload(upload);
+                self.connections[key].phase = Phase::Upload(upload);
                 self.queue_upload(key);
             }
             Outcome::Answer(answer, whole) => self.answer_upload(key, upload, &answer, whole),
             Outcome::Broken(reject) => {
-                self.upload_bytes -= upload.held();
+                self.connections.uploads.release(&upload);
                 self.reject(key, reject);
             }
         }
@@ -348,13 +375,13 @@ impl Engine {
     }
 
     fn answer_upload(&mut self, key: ConnId, upload: Box<Upload>, answer: &Response, whole: bool) {
-        self.upload_bytes -= upload.held();
+        self.connections.uploads.release(&upload);
         let Upload { head, reader, .. } = *upload;
         let keep_alive = whole && head.keep_alive() && !self.is_draining();
         self.respond_after_body(key, reader, &head, answer, keep_alive);
     }
 
-    fn work(&mut self, upload: &mut Upload, origin: Origin) -> Outcome {
+    fn work(&mut self, upload: &mut Upload, request: RequestId) -> Outcome {
         if upload.verdict.is_some() {
             return Outcome::Unstored;
         }
@@ -369,7 +396,7 @@ impl Engine {
                 ..
             } = upload;
             if body.is_done() {
-                return self.finish(upload, origin);
+                return self.finish(upload, request);
             }
             // Line by line, so that it stops where the intake closes.
             let input = reader.buffered();
@@ -384,7 +411,7 @@ impl Engine {
             let consumed = piece.consumed;
             let taken = match form {
                 Form::Lines { .. } => {
-                    match self.take_lines(form, partial, unstored, piece.data, origin) {
+                    match self.take_lines(form, partial, unstored, piece.data, request) {
                         Err(verdict) => {
                             // If the line was the last, the next request is what follows it.
                             reader.consume(consumed);
@@ -416,7 +443,7 @@ impl Engine {
         if partial.len() + bytes.len() > most {
             return Err(self.too_large());
         }
-        if self.upload_bytes + bytes.len() > MAX_UPLOAD_BYTES + most {
+        if self.connections.uploads.bytes + bytes.len() > MAX_UPLOAD_BYTES + most {
             return Err(Reject::new(503, "too many bodies are being received")
                 .with_header("Retry-After", "1"));
         }
@@ -440,17 +467,17 @@ impl Engine {
         partial: &mut Vec<u8>,
         unstored: &mut VecDeque<u64>,
         mut bytes: &[u8],
-        origin: Origin,
+        request: RequestId,
     ) -> Result<(), Verdict> {
         while let Some(at) = bytes.iter().position(|&byte| byte == b'\n') {
             let (line, rest) = bytes.split_at(at);
             bytes = &rest[1..];
             if partial.is_empty() {
-                self.publish_line(form, unstored, line, origin)?;
+                self.publish_line(form, unstored, line, request)?;
             } else {
                 self.take_line_bytes(form, partial, line)?;
                 let line = std::mem::take(partial);
-                self.publish_line(form, unstored, &line, origin)?;
+                self.publish_line(form, unstored, &line, request)?;
             }
         }
         self.take_line_bytes(form, partial, bytes)
@@ -482,7 +509,7 @@ impl Engine {
         form: &mut Form,
         unstored: &mut VecDeque<u64>,
         line: &[u8],
-        origin: Origin,
+        request: RequestId,
     ) -> Result<(), Verdict> {
         let Form::Lines {
             line: number,
@@ -501,7 +528,7 @@ impl Engine {
             reject: Reject::new(status, message),
         };
         let event = parse_event(line).map_err(|message| bad(400, message))?;
-        match self.publish_event(&event, *broadcast, origin) {
+        match self.publish_event(&event, *broadcast, request) {
             Ok(Some(_)) => *published += 1,
             Ok(None) => unstored.push_back(*number),
             Err(problem @ Unpublished::Store) => return Err(bad(507, problem.to_string())),
@@ -515,7 +542,7 @@ impl Engine {
         &mut self,
         event: &Event,
         broadcast: bool,
-        origin: Origin,
+        request: RequestId,
     ) -> Result<Option<Published>, Unpublished> {
         let limits = self.config.event_limits();
         let frame = if broadcast {
@@ -524,21 +551,21 @@ impl Engine {
             Frame::new(event, &limits)
         };
         let frame = frame.map_err(Unpublished::Event)?;
-        if self.store_fails() {
+        if self.store_is_refusing() {
             return Err(Unpublished::Store);
         }
-        Ok(self.publish_from(frame.by_ref(), Some(origin)))
+        Ok(self.publish_for(Some(request), frame.by_ref()))
     }
 
     /// The body is there in full.
-    fn finish(&mut self, upload: &mut Upload, origin: Origin) -> Outcome {
+    fn finish(&mut self, upload: &mut Upload, request: RequestId) -> Outcome {
         let bytes = std::mem::take(&mut upload.partial);
         let form = &mut upload.form;
         let event = match form {
             Form::Lines { .. } => {
                 let last = match bytes.is_empty() {
                     true => Ok(()),
-                    false => self.publish_line(form, &mut upload.unstored, &bytes, origin),
+                    false => self.publish_line(form, &mut upload.unstored, &bytes, request),
                 };
                 return self.conclude(upload, last.err().unwrap_or(Verdict::Done));
             }
@@ -565,7 +592,7 @@ impl Engine {
             #[cfg(feature = "admin")]
             Form::Admin(_) => false,
         };
-        match self.publish_event(&event, broadcast, origin) {
+        match self.publish_event(&event, broadcast, request) {
             Ok(Some(published)) => {
                 Outcome::Answer(self.published_answer(event.id.as_deref(), published), true)
             }
@@ -600,9 +627,15 @@ impl Engine {
         Response::json(200, json)
     }
 
+    /// The ID that subscribers get with an event; `None` without history.
+    fn published_id(&self, custom_id: Option<&str>, seq: u64) -> Option<String> {
+        let id = || custom_id.map_or_else(|| self.ids.id(seq), str::to_owned);
+        self.retention.keeps_history().then(id)
+    }
+
     /// An event of a request was stored and delivered.
-    pub(super) fn upload_published(&mut self, origin: Origin, event: &[u8], result: Published) {
-        let Some(mut upload) = self.borrow_upload(origin) else {
+    pub(super) fn upload_published(&mut self, request: RequestId, event: &[u8], result: Published) {
+        let Some(mut upload) = self.borrow_upload(request) else {
             return;
         };
         upload.unstored.pop_front();
@@ -617,12 +650,12 @@ impl Engine {
             }
             _ => Some((self.published_answer(own_id(event), result), true)),
         };
-        self.end_or_return(origin, upload, answer);
+        self.end_or_return(request, upload, answer);
     }
 
     /// An event of a request could not be stored; none of those behind it is published.
-    pub(super) fn refuse_upload(&mut self, origin: Origin, problem: &str) {
-        let Some(upload) = self.borrow_upload(origin) else {
+    pub(super) fn refuse_upload(&mut self, request: RequestId, problem: &str) {
+        let Some(upload) = self.borrow_upload(request) else {
             return;
         };
         let message = format!("events cannot be stored: {problem}");
@@ -635,16 +668,13 @@ impl Engine {
             _ => Response::error(507, &message),
         };
         let whole = upload.body.is_done();
-        self.end_or_return(origin, upload, Some((answer, whole)));
+        self.end_or_return(request, upload, Some((answer, whole)));
     }
 
     /// Takes the upload of a request from its connection, if that is still there.
-    fn borrow_upload(&mut self, origin: Origin) -> Option<Box<Upload>> {
-        let connection = self.connections.get_mut(origin.key as usize)?;
-        if connection.id != origin.id
-            || connection.ended.is_some()
-            || !matches!(connection.phase, Phase::Upload(_))
-        {
+    fn borrow_upload(&mut self, request: RequestId) -> Option<Box<Upload>> {
+        let connection = self.connections.live_mut(request.key)?;
+        if connection.id != request.id || !matches!(connection.phase, Phase::Upload(_)) {
             return None;
         }
         let lent = Phase::Responding {
@@ -658,13 +688,13 @@ impl Engine {
 
     fn end_or_return(
         &mut self,
-        origin: Origin,
+        request: RequestId,
         upload: Box<Upload>,
         answer: Option<(Response, bool)>,
     ) {
         match answer {
-            Some((answer, whole)) => self.answer_upload(origin.key, upload, &answer, whole),
-            None => self.connections[origin.key as usize].phase = Phase::Upload(upload),
+            Some((answer, whole)) => self.answer_upload(request.key, upload, &answer, whole),
+            None => self.connections[request.key].phase = Phase::Upload(upload),
         }
     }
 }

@@ -187,7 +187,7 @@ impl EventLoop {
             #[cfg(feature = "admin")]
             {
                 let queued = (self.queue.len(), self.queue.bytes());
-                self.engine.note_turn(now, Instant::now(), queued);
+                self.engine.record_turn(now, Instant::now(), queued);
             }
             let events = (!idle || self.engine.has_stored()) && !self.engine.is_paused();
             busy = unfinished || events || self.has_backlog();

@@ -15,9 +15,8 @@ use crate::http::response::Response;
 use crate::http::route::{decode_form, query_pairs};
 use crate::namespace::Namespace;
 
-use super::super::connection::{Connection, Membership, Phase, Stream};
-use super::super::groups::GroupId;
-use super::super::topic::Topic;
+use super::super::connection::{Connection, Phase, Stream};
+use super::super::topics::Topic;
 use super::super::{ConnId, Engine};
 use super::guarded;
 
@@ -169,7 +168,7 @@ impl Row {
             self.events = topic.log.appended();
             self.retained_events = topic.log.len();
             self.retained_bytes = topic.log.retained();
-            self.last_at = topic.last_at;
+            self.last_at = topic.meter.last_event_ms;
         }
     }
 }
@@ -242,7 +241,11 @@ impl Engine {
                 next: 0,
             }),
             _ => {
-                let series = self.admin.as_ref().map(|admin| admin.series.subscribers());
+                let series = self
+                    .meters
+                    .admin
+                    .as_ref()
+                    .map(|admin| admin.series.subscribers());
                 Work::Metrics(Metrics {
                     subscribers: series.unwrap_or_default(),
                     next: 0,
@@ -251,7 +254,7 @@ impl Engine {
         };
         Ok(Job {
             key,
-            id: self.connections[key as usize].id,
+            id: self.connections[key].id,
             head: head.clone(),
             work,
         })
@@ -273,19 +276,24 @@ impl Engine {
 
     /// Begins with the work for an answer; until it is there, its connection is one that is being answered.
     pub(super) fn begin_job(&mut self, job: Job, reader: Box<RequestReader>) {
-        self.connections[job.key as usize].phase = Phase::Responding { reader };
-        if let Some(admin) = &mut self.admin {
+        self.connections[job.key].phase = Phase::Responding { reader };
+        if let Some(admin) = &mut self.meters.admin {
             admin.jobs.push_back(job);
         }
     }
 
     /// Does a slice of the work for the answer that has waited longest; returns whether there is more.
     pub(in super::super) fn work_on_report(&mut self) -> bool {
-        let Some(mut job) = self.admin.as_mut().and_then(|admin| admin.jobs.pop_front()) else {
+        let Some(mut job) = self
+            .meters
+            .admin
+            .as_mut()
+            .and_then(|admin| admin.jobs.pop_front())
+        else {
             return false;
         };
         let waits = |connection: &Connection| connection.id == job.id && connection.ended.is_none();
-        if !self.connections.get(job.key as usize).is_some_and(waits) {
+        if !self.connections.get(job.key).is_some_and(waits) {
             return true;
         }
         job.work = match job.work {
@@ -297,11 +305,11 @@ impl Engine {
             done @ Work::Done(_) => done,
         };
         if let Work::Done(answer) = job.work {
-            if let Phase::Responding { reader } = &mut self.connections[job.key as usize].phase {
+            if let Phase::Responding { reader } = &mut self.connections[job.key].phase {
                 let reader = std::mem::take(reader);
                 self.respond(job.key, reader, &job.head, &guarded(answer));
             }
-        } else if let Some(admin) = &mut self.admin {
+        } else if let Some(admin) = &mut self.meters.admin {
             admin.jobs.push_front(job);
         }
         true
@@ -309,21 +317,20 @@ impl Engine {
 
     fn look_at_connections(&self, mut work: Connections) -> Work {
         let mut steps = 0;
-        while work.next < self.connections.capacity() {
+        while let Some((next, key)) = self.connections.next_from(work.next) {
             if steps >= STEPS {
                 return Work::Connections(work);
             }
-            let key = work.next;
-            work.next += 1;
+            work.next = next;
             steps += 1;
-            let Some((connection, stream)) = self.listed(key as ConnId) else {
+            let Some((connection, stream)) = self.listed(key) else {
                 continue;
             };
             work.total += 1;
             steps += self.namespaces_of(stream.membership).count();
             if self.matches(&work.query, connection, stream) {
                 let sort_key = self.sort_key(work.query.sort, connection, stream);
-                work.page.offer(sort_key, connection.id, key as ConnId);
+                work.page.offer(sort_key, connection.id, key);
             }
         }
         let ListQuery { limit, offset, .. } = work.query;
@@ -343,7 +350,7 @@ impl Engine {
 
     /// A connection that is in the list: an event stream that goes on.
     fn listed(&self, key: ConnId) -> Option<(&Connection, &Stream)> {
-        let connection = self.connections.get(key as usize)?;
+        let connection = self.connections.get(key)?;
         let stream = connection.stream()?;
         connection.ended.is_none().then_some((connection, stream))
     }
@@ -366,7 +373,7 @@ impl Engine {
     }
 
     fn sort_key(&self, sort: ConnectionSort, connection: &Connection, stream: &Stream) -> SortKey {
-        let state = self.state(stream.membership);
+        let state = self.groups.state(stream.membership);
         SortKey::Number(match sort {
             ConnectionSort::Id => connection.id,
             ConnectionSort::Namespace => {
@@ -377,45 +384,25 @@ impl Engine {
             ConnectionSort::UserAgent => return SortKey::Text(stream.client.agent().into()),
             ConnectionSort::Events => state.events,
             ConnectionSort::Bytes => connection.bytes + state.bytes,
-            ConnectionSort::Lag => self.lag(stream.membership),
+            ConnectionSort::Lag => self.groups.lag(stream.membership, &self.topics),
             ConnectionSort::LastWrite => self.last_write(connection, stream),
         })
     }
 
     fn address_of(&self, connection: &Connection) -> String {
-        let peer = connection
-            .peer
-            .map(|peer| self.shown_address(peer).ip().to_canonical());
+        let peer = connection.shown_peer(self.config.mask_addresses);
+        let peer = peer.map(|peer| peer.ip().to_canonical());
         peer.map_or_else(String::new, |address| address.to_string())
     }
 
     /// Milliseconds since a stream was last given something.
     fn last_write(&self, connection: &Connection, stream: &Stream) -> u64 {
         let at = self
+            .groups
             .state(stream.membership)
-            .active_at
-            .max(connection.active_at);
-        self.now_ms.saturating_sub(at)
-    }
-
-    /// Bytes of its events that a subscriber was not yet given.
-    fn lag(&self, Membership { group, index }: Membership) -> u64 {
-        match group {
-            GroupId::Topic(key) => {
-                let topic = &self.topics[key as usize];
-                let place = topic.subscribers.list[index as usize].cursor;
-                topic.log.end().saturating_sub(place)
-            }
-            GroupId::TopicSet(key) => {
-                let topic_set = &self.topic_sets[key as usize];
-                let passed = topic_set.subscribers.list[index as usize].cursor.passed;
-                let lacks = |&(topic, _): &(u32, u32)| {
-                    let log = &self.topics[topic as usize].log;
-                    log.end() - log.offset_after(passed)
-                };
-                topic_set.topics.iter().map(lacks).sum()
-            }
-        }
+            .active_ms
+            .max(connection.active_ms);
+        self.clock.ms().saturating_sub(at)
     }
 
     fn write_rows(&self, mut work: Rows) -> Work {
@@ -442,7 +429,7 @@ impl Engine {
     }
 
     fn connection_json(&self, connection: &Connection, stream: &Stream) -> String {
-        let state = self.state(stream.membership);
+        let state = self.groups.state(stream.membership);
         let namespaces: Vec<&str> = self
             .namespaces_of(stream.membership)
             .map(Namespace::as_str)
@@ -457,9 +444,9 @@ impl Engine {
             id: connection.id,
             namespaces,
             bytes_sent: connection.bytes + state.bytes,
-            lag: self.lag(stream.membership),
+            lag: self.groups.lag(stream.membership, &self.topics),
             last_write_ms: self.last_write(connection, stream),
-            connected_ms: self.now_ms - connection.since_ms,
+            connected_ms: self.clock.ms() - connection.since_ms,
         })
     }
 
@@ -482,21 +469,17 @@ impl Engine {
         }
     }
 
-    /// Goes over topics from one on, a slice of them; returns whether that was all.
+    /// Walks over topics from a key on, a slice of them; returns whether that was all.
     fn topics_from(&self, next: &mut usize, mut each: impl FnMut(&Topic, usize) -> usize) -> bool {
         let mut steps = 0;
-        while *next < self.topics.capacity() {
+        while let Some((after, topic)) = self.topics.next_from(*next) {
             if steps >= STEPS {
                 return false;
             }
-            steps += 1;
-            if let Some(topic) = self.topics.get(*next) {
-                let in_set = |&key: &u32| self.topic_sets[key as usize].subscribers.list.len();
-                let subscribers = topic.subscribers.list.len()
-                    + topic.topic_sets.iter().map(in_set).sum::<usize>();
-                steps += topic.topic_sets.len() + each(topic, subscribers);
-            }
-            *next += 1;
+            *next = after;
+            let topic = &self.topics[topic];
+            let subscribers = topic.groups().map(|group| self.groups.len(group)).sum();
+            steps += 1 + topic.groups().count() + each(topic, subscribers);
         }
         true
     }
@@ -567,12 +550,12 @@ impl Engine {
             retained_events: row.retained_events,
             retained_bytes: row.retained_bytes,
             last_event_at: row.last_at.map(|at| self.unix_ms(at)),
-            children: namespace.map_or(0, |namespace| self.namespaces.children(&namespace)),
+            children: namespace.map_or(0, |namespace| self.topics.children(&namespace)),
         })
     }
 
     fn count_subscribers(&self, mut work: Metrics, head: &RequestHead) -> Work {
-        let Some(admin) = &self.admin else {
+        let Some(admin) = &self.meters.admin else {
             return Work::Done(Reject::not_found().into());
         };
         let Metrics { subscribers, next } = &mut work;
@@ -592,7 +575,7 @@ impl Engine {
             retained_limit: self.config.memory_limit(),
             longest_turn_us: admin.longest_turn_us(),
             measures: admin.measures,
-            write_events: self.report.write_events,
+            write_events: self.schedule.report.write_sizes,
             namespaces: admin.series.counts(subscribers),
         };
         Work::Done(snapshot.response(head))

@@ -3,11 +3,12 @@
 //! Answers over many connections or namespaces are made in slices (`jobs`). The page's own events cost nothing while nobody watches; they go
 //! to watchers as they are, not through a log, since whoever cannot take one has no use for it when the next is there.
 
+pub(super) mod client_info;
 mod jobs;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::admin::endpoint::{AdminAction, DisconnectRequest, Endpoint, LoginRequest};
 use crate::admin::json::{LoopJson, SessionJson, StatusJson, json};
@@ -19,10 +20,11 @@ use crate::http::access::{same_secret, shows_token};
 use crate::http::request::{RequestHead, RequestReader};
 use crate::http::response::{self, Response};
 use crate::http::{proxy, route};
-use crate::namespace::Namespace;
+use crate::namespace::NamespaceRef;
 use crate::status::{DisconnectReason, State, Status, StoreState};
 
 use super::connection::Phase;
+use super::topics::Topic;
 use super::{ConnId, Engine};
 use jobs::Job;
 
@@ -30,9 +32,6 @@ use jobs::Job;
 const REPORT_MS: u64 = 1_000;
 /// The longest turn is that of this time, and of the one before it.
 const WINDOW_US: u64 = 5_000_000;
-/// Bytes of what a request says of its client that are kept.
-const AGENT_MOST: usize = 256;
-const PATH_MOST: usize = 1_024;
 /// Bytes of a body that says what to do.
 pub(super) const ACTION_MOST: usize = 8 << 10;
 
@@ -57,7 +56,7 @@ pub(super) struct Admin {
     started_unix_ms: u64,
     /// Connections that receive the status each second, and when they do next.
     watchers: Vec<ConnId>,
-    next_report: u64,
+    next_report_ms: u64,
     /// Answers that are being made, the first one now.
     jobs: VecDeque<Job>,
     /// What clients of streams say they are.
@@ -74,45 +73,38 @@ pub(super) struct Admin {
 }
 
 impl Admin {
+    /// Records a pass that is over: when the first of its events came, and when it began, in microseconds of the engine's
+    /// time.
+    pub(super) fn record_pass(&mut self, since_us: u64, began_us: u64) {
+        self.passes.push((since_us, began_us));
+    }
+
+    /// Counts an event that was published to a namespace; `topic` is the last one on the way to it, if there is one.
+    pub(super) fn count_published(
+        &mut self,
+        namespace: NamespaceRef<'_>,
+        topic: Option<&mut Topic>,
+    ) {
+        let series = &mut self.series;
+        // Any topic on the way but the root's begins with the same segment.
+        let own = match topic.filter(|topic| topic.namespace.as_str() != "/") {
+            Some(topic) => *topic
+                .meter
+                .series
+                .get_or_insert_with(|| series.of(namespace.as_str())),
+            None => series.of(namespace.as_str()),
+        };
+        series.count(own);
+    }
+
+    /// When the watchers are notified next, in milliseconds of the engine's time.
+    pub(super) fn next_report_ms(&self) -> Option<u64> {
+        (!self.watchers.is_empty()).then_some(self.next_report_ms)
+    }
+
     fn longest_turn_us(&self) -> u64 {
         self.longest_us[0].max(self.longest_us[1])
     }
-}
-
-/// What a stream's request told of its client.
-#[derive(Debug, Default)]
-pub(super) struct ClientInfo {
-    /// One piece of memory for all who say the same, as most do.
-    agent: Option<Arc<str>>,
-    /// `None` for what one expects: `/subscribe` and the namespace.
-    path: Option<Box<str>>,
-}
-
-impl ClientInfo {
-    fn agent(&self) -> &str {
-        self.agent.as_deref().unwrap_or_default()
-    }
-
-    fn path<'a>(&self, namespaces: impl Iterator<Item = &'a Namespace>) -> String {
-        match (&self.path, &self.agent) {
-            (Some(path), _) => path.to_string(),
-            (None, Some(_)) => usual_path(namespaces),
-            // A subscription in this process made no request.
-            (None, None) => String::new(),
-        }
-    }
-}
-
-fn usual_path<'a>(mut namespaces: impl Iterator<Item = &'a Namespace>) -> String {
-    match (namespaces.next(), namespaces.next()) {
-        (Some(namespace), None) => format!("/subscribe{}", namespace.as_str()),
-        _ => String::new(),
-    }
-}
-
-/// The beginning of a text, so many bytes at the most.
-fn cut(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
 }
 
 /// An answer that no page of another origin may read, and that is what it says it is.
@@ -131,12 +123,12 @@ fn guarded(response: Response) -> Response {
 impl Engine {
     /// Makes the engine one that can be looked at.
     pub fn set_admin(&mut self, setup: AdminSetup, now: Instant) {
-        self.set_now(now);
-        self.admin = Some(Box::new(Admin {
-            started_unix_ms: setup.unix_ms.saturating_sub(self.now_ms),
+        self.clock.set(now);
+        self.meters.admin = Some(Box::new(Admin {
+            started_unix_ms: setup.unix_ms.saturating_sub(self.clock.ms()),
             setup,
             watchers: Vec::new(),
-            next_report: 0,
+            next_report_ms: 0,
             jobs: VecDeque::new(),
             agents: HashSet::new(),
             series: Series::default(),
@@ -150,16 +142,16 @@ impl Engine {
 
     /// Notes that a connection came to the listener for those who look, where nothing else is served.
     pub fn set_for_admin(&mut self, key: ConnId) {
-        self.connections[key as usize].for_admin = true;
+        self.connections[key].for_admin = true;
     }
 
-    /// Notes a turn of the event loop: when it began and ended, and the events and bytes that wait to be published.
-    pub fn note_turn(&mut self, began: Instant, ended: Instant, queued: (usize, usize)) {
-        let Some(admin) = &mut self.admin else {
+    /// Records a turn of the event loop: when it began and ended, and the events and bytes in the publish queue.
+    pub fn record_turn(&mut self, began: Instant, ended: Instant, queued: (usize, usize)) {
+        let Some(admin) = &mut self.meters.admin else {
             return;
         };
         let turn_us = ended.saturating_duration_since(began).as_micros() as u64;
-        let ended_us = ended.saturating_duration_since(self.started).as_micros() as u64;
+        let ended_us = self.clock.since_start(ended).as_micros() as u64;
         admin.queued = queued;
         admin.measures.busy_us += turn_us;
         if ended_us >= admin.window_ends_us {
@@ -175,73 +167,12 @@ impl Engine {
         }
     }
 
-    /// Notes that a pass is over: when the first of its events came, and when it began.
-    pub(super) fn note_pass(&mut self, times: (u64, u64)) {
-        if let Some(admin) = &mut self.admin {
-            admin.passes.push(times);
-        }
-    }
-
-    /// Counts an event that was published to a namespace, with the last topic on its path, if there is one.
-    pub(super) fn count_published(&mut self, namespace: &str, topic: Option<u32>) {
-        let Some(Admin { series, .. }) = self.admin.as_deref_mut() else {
-            return;
-        };
-        // Any topic on the path but the root's begins with the same segment.
-        let topic = topic.map(|key| &mut self.topics[key as usize]);
-        let own = match topic.filter(|topic| topic.namespace.as_str() != "/") {
-            Some(topic) => *topic.series.get_or_insert_with(|| series.of(namespace)),
-            None => series.of(namespace),
-        };
-        series.count(own);
-    }
-
-    /// Keeps what the request of a stream tells of its client.
-    pub(super) fn record_client(&mut self, key: ConnId, head: &RequestHead) {
-        let Some(place) = self.connections[key as usize].membership() else {
-            return;
-        };
-        let path = cut(head.path(), PATH_MOST);
-        let usual = path == usual_path(self.namespaces_of(place));
-        let looking = |admin: &&mut Box<Admin>| admin.setup.access != AdminAccess::Off;
-        let Some(admin) = self.admin.as_mut().filter(looking) else {
-            return;
-        };
-        let agent = head.values("user-agent").next().unwrap_or_default();
-        let agent = String::from_utf8_lossy(agent);
-        let agent = cut(&agent, AGENT_MOST);
-        let known = admin.agents.get(agent).cloned();
-        let agent = known.unwrap_or_else(|| {
-            let agent: Arc<str> = agent.into();
-            admin.agents.insert(Arc::clone(&agent));
-            agent
-        });
-        if let Phase::Streaming(stream) = &mut self.connections[key as usize].phase {
-            stream.client = ClientInfo {
-                agent: Some(agent),
-                path: (!usual).then(|| path.into()),
-            };
-        }
-    }
-
-    pub(super) fn forget_client(&mut self, client: &ClientInfo) {
-        if let (Some(admin), Some(agent)) = (&mut self.admin, &client.agent)
-            // The one in hand, and the one in the set.
-            && Arc::strong_count(agent) == 2
-        {
-            admin.agents.remove(agent);
-        }
-    }
-
     /// Whether a request is for what is answered here.
     pub(super) fn is_for_admin(&self, key: ConnId, head: &RequestHead) -> bool {
-        let Some(admin) = &self.admin else {
+        let Some(admin) = &self.meters.admin else {
             return false;
         };
-        match (
-            admin.setup.own_listener,
-            self.connections[key as usize].for_admin,
-        ) {
+        match (admin.setup.own_listener, self.connections[key].for_admin) {
             // Whoever watches over a server asks each of its listeners whether it is there.
             (true, true) => !matches!(head.path(), "/healthz" | "/readyz"),
             (true, false) => false,
@@ -310,7 +241,8 @@ impl Engine {
     }
 
     fn admin_access(&self) -> AdminAccess {
-        self.admin
+        self.meters
+            .admin
             .as_ref()
             .map_or(AdminAccess::Off, |admin| admin.setup.access)
     }
@@ -345,13 +277,14 @@ impl Engine {
 
     fn session(&self, head: &RequestHead) -> Response {
         let elsewhere = self
+            .meters
             .admin
             .as_ref()
             .is_some_and(|admin| admin.setup.own_listener);
         let session = SessionJson {
             login: self.config.admin_token.is_some(),
             signed_in: self.check_admin(head).is_ok(),
-            publish: match self.access.publish {
+            publish: match self.rules.access.publish {
                 _ if elsewhere => "elsewhere",
                 PublishAccess::Open => "open",
                 PublishAccess::Token => "token",
@@ -362,7 +295,7 @@ impl Engine {
     }
 
     fn with_scheme(&self, key: ConnId, head: &RequestHead, action: AdminAction) -> AdminAction {
-        let peer = self.connections[key as usize].peer;
+        let peer = self.connections[key].peer;
         let trusted = &self.config.trusted_proxies;
         let secure = peer.is_some_and(|peer| proxy::is_https(head, peer.ip(), trusted));
         match action {
@@ -413,10 +346,10 @@ impl Engine {
             return self.close_with(key, &bytes, DisconnectReason::Client);
         }
         bytes.extend_from_slice(self.status_event().as_bytes());
-        self.connections[key as usize].phase = Phase::Watching { ignored: 0 };
-        if let Some(admin) = &mut self.admin {
+        self.connections[key].phase = Phase::Watching { ignored: 0 };
+        if let Some(admin) = &mut self.meters.admin {
             if admin.watchers.is_empty() {
-                admin.next_report = self.now_ms + REPORT_MS;
+                admin.next_report_ms = self.clock.ms() + REPORT_MS;
             }
             admin.watchers.push(key);
         }
@@ -424,29 +357,27 @@ impl Engine {
     }
 
     pub(super) fn forget_watcher(&mut self, key: ConnId) {
-        if let Some(admin) = &mut self.admin {
+        if let Some(admin) = &mut self.meters.admin {
             admin.watchers.retain(|&watcher| watcher != key);
         }
     }
 
-    /// When the watchers are told next, in milliseconds of the engine's time.
-    pub(super) fn next_report(&self) -> Option<u64> {
-        let admin = self.admin.as_ref()?;
-        (!admin.watchers.is_empty()).then_some(admin.next_report)
-    }
-
     /// Tells all who watch how things are, if a second is over; those who have not yet taken what they were told last are left out.
-    pub(super) fn tell_watchers(&mut self) {
-        if self.next_report().is_none_or(|at| self.now_ms < at) {
+    pub(super) fn notify_watchers(&mut self) {
+        if self
+            .meters
+            .next_report_ms()
+            .is_none_or(|at| self.clock.ms() < at)
+        {
             return;
         }
         let event = self.status_event();
-        let Some(admin) = &mut self.admin else {
+        let Some(admin) = &mut self.meters.admin else {
             return;
         };
-        admin.next_report = self.now_ms + REPORT_MS;
+        admin.next_report_ms = self.clock.ms() + REPORT_MS;
         for key in admin.watchers.clone() {
-            let connection = &self.connections[key as usize];
+            let connection = &self.connections[key];
             if connection.outgoing.is_empty() && connection.ended.is_none() {
                 self.push_outgoing(key, event.as_bytes());
             }
@@ -459,21 +390,25 @@ impl Engine {
 
     /// The counters at this moment.
     fn counters(&self) -> Status {
-        let queued = self.admin.as_ref().map_or(0, |admin| admin.queued.0);
+        let queued = self.meters.admin.as_ref().map_or(0, |admin| admin.queued.0);
         Status {
             queued,
-            ..self.status(self.started + Duration::from_millis(self.now_ms))
+            ..self.status(self.clock.instant_at(self.clock.ms()))
         }
     }
 
     /// A moment of the engine's time in milliseconds of Unix time.
     fn unix_ms(&self, at_ms: i64) -> u64 {
-        let started_unix_ms = self.admin.as_ref().map_or(0, |admin| admin.started_unix_ms);
+        let started_unix_ms = self
+            .meters
+            .admin
+            .as_ref()
+            .map_or(0, |admin| admin.started_unix_ms);
         started_unix_ms.saturating_add_signed(at_ms)
     }
 
     fn status_json(&self) -> String {
-        let Some(admin) = &self.admin else {
+        let Some(admin) = &self.meters.admin else {
             return "{}".into();
         };
         let status = self.counters();
@@ -485,7 +420,7 @@ impl Engine {
             } else {
                 "OK"
             },
-            reported_at: self.unix_ms(self.now_ms as i64) / 1000,
+            reported_at: self.unix_ms(self.clock.ms() as i64) / 1000,
             startup_time: admin.started_unix_ms / 1000,
             msgs_broadcast: status.events,
             version: env!("CARGO_PKG_VERSION"),
@@ -521,7 +456,7 @@ impl Engine {
 
     /// What an operator should know.
     fn warnings(&self, status: &Status) -> Vec<String> {
-        let publish = match self.access.publish {
+        let publish = match self.rules.access.publish {
             PublishAccess::Open => {
                 "publishing is open to everyone on this machine: no publish token is set"
             }

@@ -18,6 +18,8 @@ mod store;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use fanfare::LastEvents;
+use fanfare::internals::Recovery;
 use fanfare::internals::{Access, Engine, PublishAccess};
 use fanfare::{Config, DisconnectReason as Reason};
 
@@ -117,7 +119,9 @@ impl World {
     pub(crate) fn play(&mut self) -> Result<(), String> {
         if self.dice.percent(50) {
             self.store = Some(Store::new(self.dice.percent(50)));
-            self.engine.use_store(1, self.instant());
+            let new = engine(&self.config, self.epoch, self.instant());
+            let recovery = Recovery::new(new, self.epoch.into(), LastEvents::default());
+            self.engine = recovery.finish(1, self.instant());
         }
         for _ in 0..self.dice.between(10, 150) {
             for _ in 0..self.dice.between(0, 5) {
@@ -281,6 +285,7 @@ impl World {
         let mut reaped = Vec::new();
         self.engine
             .reap(|conn, _, reason| reaped.push((conn, reason)));
+        self.engine.check();
         for (conn, reason) in reaped {
             let number = self.net.remove(conn).ok_or("a stranger was reaped")?;
             let client = &mut self.clients[number];

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare::internals::Recovery;
 use fanfare::{LastEvents, Record};
 
 use super::events::Published;
@@ -199,16 +200,16 @@ impl World {
 
     /// Starts an engine with what the store has.
     fn recover(&mut self) {
-        self.engine = engine(&self.config, self.epoch, self.instant());
-        self.engine.set_epoch(self.epoch.into());
+        let new = engine(&self.config, self.epoch, self.instant());
         let store = self.store.as_ref().expect("only with a store");
-        self.engine.set_last_events(store.last_events.clone());
+        let last_events = store.last_events.clone();
+        let mut recovery = Recovery::new(new, self.epoch.into(), last_events);
         for (record, at) in &store.records {
             let age = Duration::from_millis(self.now - at);
-            self.engine.restore(record, age);
+            recovery.restore(record, age);
         }
         let next = self.events.len() as u64 + 1;
-        self.engine.use_store(next, self.instant());
+        self.engine = recovery.finish(next, self.instant());
         self.evicted = 0;
         self.note_eviction(0);
     }

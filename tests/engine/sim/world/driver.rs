@@ -393,6 +393,7 @@ impl World {
         let mut reaped = Vec::new();
         self.engine
             .reap(|conn, info, reason| reaped.push((conn, info, reason)));
+        self.engine.check();
         for (conn, info, reason) in reaped {
             self.disconnects[reason as usize] += 1;
             let Some(client) = self.net.remove(conn) else {

@@ -1,0 +1,132 @@
+//! What a stream's request says about its client, for the list of connections.
+
+use std::sync::Arc;
+
+use crate::config::AdminAccess;
+use crate::http::request::RequestHead;
+use crate::namespace::Namespace;
+
+use super::super::connection::Phase;
+use super::super::{ConnId, Engine};
+
+/// Bytes of a user agent that are kept.
+const MAX_AGENT: usize = 256;
+/// Bytes of a path that are kept.
+const MAX_PATH: usize = 1_024;
+
+/// The user agent and the path of a stream's request.
+#[derive(Debug, Default)]
+pub(in super::super) struct ClientInfo {
+    /// Clients with the same user agent, as most have, share its memory. `None` for a subscription in this process.
+    agent: Option<Arc<str>>,
+    /// `None` for the usual one: `/subscribe` and the namespace.
+    path: Option<Box<str>>,
+}
+
+impl ClientInfo {
+    pub(super) fn agent(&self) -> &str {
+        self.agent.as_deref().unwrap_or_default()
+    }
+
+    /// The path of the request, for a stream of these namespaces; empty for a subscription in this process.
+    pub(super) fn path<'a>(&self, namespaces: impl Iterator<Item = &'a Namespace>) -> String {
+        match (&self.path, &self.agent) {
+            (Some(path), _) => path.to_string(),
+            (None, Some(_)) => usual_path(namespaces),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+fn usual_path<'a>(mut namespaces: impl Iterator<Item = &'a Namespace>) -> String {
+    match (namespaces.next(), namespaces.next()) {
+        (Some(namespace), None) => format!("/subscribe{}", namespace.as_str()),
+        _ => String::new(),
+    }
+}
+
+/// The first `max` bytes of a text, or up to three fewer.
+fn truncated(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+impl Engine {
+    /// Records what the request of a stream says about its client.
+    pub(in super::super) fn record_client(&mut self, key: ConnId, head: &RequestHead) {
+        let Some(of) = self.connections[key].membership() else {
+            return;
+        };
+        let path = truncated(head.path(), MAX_PATH);
+        let is_usual = path == usual_path(self.namespaces_of(of));
+        let Some(admin) = &mut self.meters.admin else {
+            return;
+        };
+        if admin.setup.access == AdminAccess::Off {
+            return;
+        }
+        let agent = head.values("user-agent").next().unwrap_or_default();
+        let agent = String::from_utf8_lossy(agent);
+        let agent = truncated(&agent, MAX_AGENT);
+        let known = admin.agents.get(agent).cloned();
+        let agent = known.unwrap_or_else(|| {
+            let agent: Arc<str> = agent.into();
+            admin.agents.insert(Arc::clone(&agent));
+            agent
+        });
+        if let Phase::Streaming(stream) = &mut self.connections[key].phase {
+            stream.client = ClientInfo {
+                agent: Some(agent),
+                path: (!is_usual).then(|| path.into()),
+            };
+        }
+    }
+
+    /// Forgets a user agent with its last client.
+    pub(in super::super) fn forget_client(&mut self, client: &ClientInfo) {
+        if let (Some(admin), Some(agent)) = (&mut self.meters.admin, &client.agent)
+            // The one in hand, and the one in the set.
+            && Arc::strong_count(agent) == 2
+        {
+            admin.agents.remove(agent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        for (text, max, cut) in [
+            ("abc", 5, "abc"),
+            ("abc", 2, "ab"),
+            ("aüb", 2, "a"),
+            ("", 0, ""),
+        ] {
+            assert_eq!(truncated(text, max), cut);
+        }
+    }
+
+    #[test]
+    fn a_path_is_kept_only_where_it_is_not_the_usual_one() {
+        let pets = Namespace::parse("/pets").unwrap();
+        let agent: Option<Arc<str>> = Some("curl".into());
+        for (agent, path, shown) in [
+            (agent.clone(), None, "/subscribe/pets"),
+            (agent, Some("/other".into()), "/other"),
+            (None, None, ""),
+        ] {
+            assert_eq!(ClientInfo { agent, path }.path([&pets].into_iter()), shown);
+        }
+        let client = ClientInfo {
+            agent: Some("curl".into()),
+            path: None,
+        };
+        assert_eq!(
+            client.path([&pets, &pets].into_iter()),
+            "",
+            "of several, it is not kept"
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! Event IDs: `<epoch>-<seq>`, the name of the server's history and the event's number in the total order; or an ID that the
+//! publisher chose.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Memory that a custom ID takes besides its text, about.
+const CUSTOM_ID_MEMORY: usize = 128;
+
+/// The epoch, the number of the last event, and the custom IDs of retained events.
+#[derive(Debug)]
+pub(super) struct EventIds {
+    epoch: String,
+    /// The number of the last event, 0 before the first.
+    seq: u64,
+    /// The line with the ID of an event, `id:<epoch>-<seq>\n`.
+    line: Vec<u8>,
+    /// The number in the line.
+    line_seq: Option<u64>,
+    /// The number of the last event with a custom ID.
+    seq_of: HashMap<Arc<str>, u64>,
+    /// The custom IDs of retained events.
+    custom_ids: HashMap<u64, CustomId>,
+    /// Memory that the custom IDs take, about.
+    memory: usize,
+}
+
+#[derive(Debug)]
+struct CustomId {
+    id: Arc<str>,
+    /// Logs that retain the event, and one while it is being appended.
+    refs: usize,
+}
+
+/// Why a stream cannot continue where the last one ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GapReason {
+    /// Events that followed are gone.
+    Expired,
+    /// No event with this ID is known.
+    Unknown,
+    /// The ID is of another history.
+    Epoch,
+}
+
+impl GapReason {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+            Self::Epoch => "epoch",
+        }
+    }
+}
+
+impl EventIds {
+    pub(super) fn new(epoch: u64) -> Self {
+        Self {
+            epoch: base_36(epoch),
+            seq: 0,
+            line: Vec::new(),
+            line_seq: None,
+            seq_of: HashMap::new(),
+            custom_ids: HashMap::new(),
+            memory: 0,
+        }
+    }
+
+    /// The number of the last event.
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Counts one more event; returns its number.
+    pub(super) fn next(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// Continues after an event with this number.
+    pub(super) fn continue_after(&mut self, seq: u64) {
+        self.seq = seq;
+    }
+
+    /// The ID of the event with this number, if it has no custom ID.
+    pub(super) fn id(&self, seq: u64) -> String {
+        format!("{}-{seq}", self.epoch)
+    }
+
+    /// The line that gives the last event its ID.
+    pub(super) fn line(&mut self) -> &[u8] {
+        if self.line_seq != Some(self.seq) {
+            let is_next = self.line_seq.is_some_and(|seq| seq + 1 == self.seq);
+            if !(is_next && self.count_up()) {
+                self.line = format!("id:{}-{}\n", self.epoch, self.seq).into_bytes();
+            }
+            self.line_seq = Some(self.seq);
+        }
+        &self.line
+    }
+
+    /// Adds one to the number in the line; returns whether it has as many digits as before.
+    fn count_up(&mut self) -> bool {
+        let digits = self.line.iter_mut().rev().skip(1);
+        for digit in digits.take_while(|byte| byte.is_ascii_digit()) {
+            if *digit < b'9' {
+                *digit += 1;
+                return true;
+            }
+            *digit = b'0';
+        }
+        false
+    }
+
+    /// Records the last event's custom ID until it is [released](Self::release).
+    pub(super) fn record(&mut self, id: &str) {
+        let id: Arc<str> = id.into();
+        self.memory += id.len() + CUSTOM_ID_MEMORY;
+        self.seq_of.insert(id.clone(), self.seq);
+        self.custom_ids.insert(self.seq, CustomId { id, refs: 1 });
+    }
+
+    /// Records that one more log retains an event with a custom ID.
+    pub(super) fn hold(&mut self, seq: u64) {
+        if let Some(custom) = self.custom_ids.get_mut(&seq) {
+            custom.refs += 1;
+        }
+    }
+
+    /// Records that one log less retains it, or that it has been appended everywhere.
+    pub(super) fn release(&mut self, seq: u64) {
+        let Some(custom) = self.custom_ids.get_mut(&seq) else {
+            return;
+        };
+        custom.refs -= 1;
+        if custom.refs == 0
+            && let Some(CustomId { id, .. }) = self.custom_ids.remove(&seq)
+        {
+            self.memory -= id.len() + CUSTOM_ID_MEMORY;
+            if self.seq_of.get(&id) == Some(&seq) {
+                self.seq_of.remove(&id);
+            }
+        }
+    }
+
+    /// Memory that custom IDs take, about.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// The number of the event with this ID.
+    pub(super) fn find(&self, id: &str) -> Result<u64, GapReason> {
+        if let Some(&seq) = self.seq_of.get(id) {
+            return Ok(seq);
+        }
+        let (epoch, seq) = id.rsplit_once('-').ok_or(GapReason::Unknown)?;
+        let is_epoch = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
+        let is_number = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
+        if epoch.is_empty() || epoch.len() > 13 || !epoch.bytes().all(is_epoch) || !is_number {
+            return Err(GapReason::Unknown);
+        }
+        if epoch != self.epoch {
+            return Err(GapReason::Epoch);
+        }
+        let seq = seq.parse().ok().filter(|&seq| seq <= self.seq);
+        seq.ok_or(GapReason::Unknown)
+    }
+
+    pub(super) fn check(&self) {
+        let bytes = |custom: &CustomId| custom.id.len() + CUSTOM_ID_MEMORY;
+        let memory: usize = self.custom_ids.values().map(bytes).sum();
+        assert_eq!(self.memory, memory, "the memory of custom IDs");
+        for (id, seq) in &self.seq_of {
+            let custom = self
+                .custom_ids
+                .get(seq)
+                .expect("an ID is of a retained event");
+            assert_eq!(custom.id, *id);
+        }
+        assert!(self.custom_ids.values().all(|custom| custom.refs > 0));
+    }
+}
+
+fn base_36(mut number: u64) -> String {
+    let mut digits = Vec::new();
+    while number > 0 || digits.is_empty() {
+        digits.push(char::from_digit((number % 36) as u32, 36).expect("less than the base"));
+        number /= 36;
+    }
+    digits.iter().rev().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids_up_to(seq: u64) -> EventIds {
+        let mut ids = EventIds::new(36 * 36 + 10);
+        ids.continue_after(seq);
+        ids
+    }
+
+    #[test]
+    fn an_id_is_the_epoch_in_base_36_and_the_number() {
+        for (epoch, name) in [(0, "0"), (35, "z"), (36, "10"), (u64::MAX, "3w5e11264sgsf")] {
+            assert_eq!(EventIds::new(epoch).id(7), format!("{name}-7"));
+        }
+    }
+
+    #[test]
+    fn the_line_follows_the_number_through_every_carry_and_jump() {
+        let mut ids = ids_up_to(0);
+        for jump in [1, 7, 9, 10, 99, 100, 1_999, 12_345_678, u64::MAX - 30] {
+            ids.continue_after(jump - 1);
+            for seq in jump..jump + 25 {
+                assert_eq!(ids.next(), seq);
+                let line = format!("id:10a-{seq}\n");
+                assert_eq!(ids.line(), line.as_bytes());
+                assert_eq!(ids.line(), line.as_bytes(), "asked twice");
+            }
+        }
+    }
+
+    #[test]
+    fn an_id_is_found_or_the_reason_is_given() {
+        let mut ids = ids_up_to(41);
+        ids.next();
+        ids.record("order-7");
+        for (id, found) in [
+            ("10a-0", Ok(0)),
+            ("10a-42", Ok(42)),
+            ("10a-43", Err(GapReason::Unknown)),
+            ("order-7", Ok(42)),
+            ("order-8", Err(GapReason::Epoch)),
+            ("10b-1", Err(GapReason::Epoch)),
+            ("10A-1", Err(GapReason::Unknown)),
+            ("-1", Err(GapReason::Unknown)),
+            ("10a-", Err(GapReason::Unknown)),
+            ("10a-+1", Err(GapReason::Unknown)),
+            ("10a-99999999999999999999", Err(GapReason::Unknown)),
+            ("12345678901234-1", Err(GapReason::Unknown)),
+            ("", Err(GapReason::Unknown)),
+        ] {
+            assert_eq!(ids.find(id), found, "{id}");
+        }
+        ids.check();
+    }
+
+    #[test]
+    fn a_custom_id_is_known_while_a_log_retains_its_event() {
+        let mut ids = ids_up_to(0);
+        ids.next();
+        ids.record("a");
+        ids.hold(1);
+        ids.release(1);
+        ids.next();
+        ids.record("a");
+        ids.hold(2);
+        ids.release(2);
+        assert_eq!(ids.find("a"), Ok(2), "the last one with the ID counts");
+        ids.check();
+        ids.release(1);
+        assert_eq!(ids.find("a"), Ok(2));
+        ids.release(2);
+        assert_eq!((ids.find("a"), ids.memory()), (Err(GapReason::Unknown), 0));
+        ids.check();
+    }
+}

@@ -1,0 +1,530 @@
+//! The fan-out: gives each subscriber of a group one write with the events it lacks.
+//!
+//! This is the inner loop of the whole server. Nearly all subscribers of a group stand at the same cursor, so the bytes that
+//! one of them lacks are gathered once, as a [`Cohort`], and written to all that follow. Each subscriber then costs one system
+//! call and a few words of state, touched in memory order. The events come from a [`Source`]: the log of one topic
+//! ([`LogReader`]), or the logs of several, merged ([`Merge`](super::merge::Merge)).
+//!
+//! A run over one group is a pass. It has a budget and may continue over several turns. This file knows nothing of requests
+//! or timers.
+
+use crate::event_log::{EventLog, Slices};
+use crate::status::DisconnectReason;
+
+use super::clock::Clock;
+use super::meters::WriteSizes;
+use super::{ConnId, Outlet};
+
+/// The fixed cost of a write, in bytes that could be copied in that time: 3.6 µs at 0.155 ns a byte.
+pub(super) const WRITE_COST: usize = 23_000;
+
+/// The events of a group, and the bytes that a subscriber at a cursor lacks.
+pub(super) trait Source {
+    /// A position in the events.
+    type Cursor: Copy + Ord;
+
+    /// The cursor of a subscriber that lacks nothing.
+    fn end(&self) -> Self::Cursor;
+
+    /// A count that grows with each whole event before a cursor.
+    fn events_before(&self, cursor: Self::Cursor) -> u64;
+
+    /// Gathers the bytes after a cursor, as many as one write may carry.
+    fn gather(&mut self, from: Self::Cursor, limits: &Limits) -> Result<(), Gone>;
+
+    /// Appends the gathered bytes to `slices`, as far as there is room.
+    fn add_to<'a>(&'a self, slices: &mut Slices<'a>);
+
+    /// Upper bound on the bytes missing at the gathered cursor; exact whenever it exceeds `max_lag`.
+    fn lag(&self) -> u64;
+
+    /// The cursor after `bytes` of the gathered bytes, and the number of events completed on the way.
+    fn advance(&self, from: Self::Cursor, bytes: usize) -> (Self::Cursor, u64);
+}
+
+/// The events after a cursor are no longer in the logs.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// Limits of a pass, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The most that one write carries.
+    pub(super) max_write: usize,
+    /// The most that a subscriber may lack.
+    pub(super) max_lag: u64,
+}
+
+impl Limits {
+    /// A subscriber with a full socket that lacks more than this is blocked: one write's worth, or half of the lag limit.
+    pub(super) fn blocked_from(&self) -> u64 {
+        (self.max_write as u64).min(self.max_lag / 2)
+    }
+}
+
+/// The state of one subscriber, whatever its cursor is.
+#[derive(Debug)]
+pub(super) struct SubscriberState {
+    /// When it last took bytes, or when its socket last became full, in milliseconds of the engine's time.
+    pub(super) active_ms: u64,
+    /// Bytes that it may lack: more than others while it receives a replay.
+    pub(super) lag_limit: u64,
+    /// Events given in full.
+    pub(super) events: u64,
+    /// Bytes of events given.
+    pub(super) bytes: u64,
+    pub(super) conn: ConnId,
+    /// A pass may write to it: its socket takes bytes, and no other bytes go out first.
+    pub(super) writable: bool,
+    /// Its socket is full and it lacks more than one write carries.
+    pub(super) blocked: bool,
+}
+
+impl SubscriberState {
+    /// Whether it is receiving a replay.
+    pub(super) fn is_replaying(&self, limits: &Limits) -> bool {
+        self.lag_limit > limits.max_lag
+    }
+}
+
+/// Where a group stands between two passes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum PassState {
+    /// No events came since the last pass.
+    #[default]
+    Clean,
+    /// Events came; more may join them.
+    Dirty,
+    /// The group is in the queue for its pass.
+    Due,
+    /// A pass is running.
+    Running {
+        /// Events came since it began.
+        again: bool,
+    },
+}
+
+/// The last pass over a group, and the one that runs or waits.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    pub(super) state: PassState,
+    /// When the last one began, in milliseconds of the engine's time.
+    pub(super) began_ms: u64,
+    /// When the next one is due at the latest, if the group is dirty.
+    pub(super) due_ms: u64,
+    /// Bytes of events that came since the last pass began.
+    pub(super) pending_bytes: u64,
+    /// Bytes of events that the running pass gives out.
+    pub(super) flushing_bytes: u64,
+    /// When the first of the pending events came, in microseconds of the engine's time.
+    pub(super) pending_since_us: u64,
+    /// When the first of the events that the running pass gives out came.
+    pub(super) flushing_since_us: u64,
+    /// When the running pass began.
+    pub(super) began_us: u64,
+    /// Subscribers that the running pass has not visited. It counts down, so that `swap_remove` in the middle of a pass moves
+    /// visited subscribers only.
+    unvisited: usize,
+}
+
+impl Pass {
+    /// Begins over `subscribers` subscribers.
+    fn begin(&mut self, subscribers: usize, clock: &Clock) {
+        *self = Self {
+            state: PassState::Running { again: false },
+            began_ms: clock.ms(),
+            due_ms: 0,
+            pending_bytes: 0,
+            flushing_bytes: self.pending_bytes,
+            pending_since_us: clock.us(),
+            flushing_since_us: self.pending_since_us,
+            began_us: clock.us(),
+            unvisited: subscribers,
+        };
+    }
+
+    /// Whether every subscriber has been visited.
+    pub(super) fn is_complete(&self) -> bool {
+        self.unvisited == 0
+    }
+}
+
+/// The subscribers of a group, without their cursors.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    pub(super) states: Vec<SubscriberState>,
+    pub(super) pass: Pass,
+    /// How many of them are blocked.
+    pub(super) blocked: usize,
+}
+
+impl Members {
+    /// Removes a subscriber; returns its state. The last one takes its index.
+    pub(super) fn remove(&mut self, index: usize) -> SubscriberState {
+        let gone = self.states.swap_remove(index);
+        self.blocked -= usize::from(gone.blocked);
+        self.pass.unvisited = self.pass.unvisited.min(self.states.len());
+        gone
+    }
+
+    /// Records whether a subscriber is blocked; returns whether it was until now.
+    fn set_blocked(&mut self, index: usize, blocked: bool) -> bool {
+        let was_blocked = std::mem::replace(&mut self.states[index].blocked, blocked);
+        self.blocked = self.blocked + usize::from(blocked) - usize::from(was_blocked);
+        was_blocked && !blocked
+    }
+
+    pub(super) fn check(&self) {
+        let blocked = self.states.iter().filter(|state| state.blocked).count();
+        assert_eq!(self.blocked, blocked, "the count of blocked subscribers");
+        assert!(self.pass.unvisited <= self.states.len());
+        if !matches!(self.pass.state, PassState::Running { .. }) {
+            assert_eq!(
+                self.pass.unvisited, 0,
+                "only a running pass has subscribers to visit"
+            );
+        }
+    }
+}
+
+/// The cursors of a group's subscribers, by index.
+#[derive(Debug)]
+pub(super) struct Cursors<C> {
+    pub(super) list: Vec<C>,
+    /// No subscriber stands before this cursor; `None` until the first one joins. A running pass finds it anew.
+    least: Option<C>,
+}
+
+impl<C> Default for Cursors<C> {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            least: None,
+        }
+    }
+}
+
+impl<C: Copy + Ord> Cursors<C> {
+    pub(super) fn push(&mut self, cursor: C) {
+        self.least = Some(self.least.map_or(cursor, |least| least.min(cursor)));
+        self.list.push(cursor);
+    }
+
+    /// The cursor before which no subscriber stands, as of the last pass; `None` without subscribers.
+    pub(super) fn least(&self) -> Option<C> {
+        self.least.filter(|_| !self.list.is_empty())
+    }
+
+    /// Asserts that no subscriber stands before the least cursor, by `position`.
+    pub(super) fn check(&self, pass: &Pass, position: impl Fn(C) -> u64) {
+        if !matches!(pass.state, PassState::Running { .. })
+            && let (Some(least), Some(first)) = (
+                self.least,
+                self.list.iter().map(|&cursor| position(cursor)).min(),
+            )
+        {
+            assert!(
+                position(least) <= first,
+                "a subscriber stands before the least cursor"
+            );
+        }
+    }
+}
+
+/// Where a pass writes, the limits that it keeps, and the report that it fills.
+pub(super) struct Writer<'a, O> {
+    pub(super) outlet: &'a mut O,
+    pub(super) clock: Clock,
+    pub(super) limits: Limits,
+    /// What may still be written in this turn, in bytes that could be copied in the time it takes.
+    pub(super) budget: usize,
+    pub(super) report: &'a mut Report,
+}
+
+/// The results of writes since the report was last taken.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// Events completed.
+    pub(super) events: u64,
+    /// Bytes written.
+    pub(super) bytes: u64,
+    /// Subscribers that were blocked and no longer are.
+    pub(super) unblocked: usize,
+    /// Connections to end.
+    pub(super) ended: Vec<(ConnId, DisconnectReason)>,
+    /// Subscribers that lack more than one write carries, though their sockets would take it.
+    pub(super) lagging: Vec<ConnId>,
+    /// Events completed by each write, from the start on.
+    pub(super) write_sizes: WriteSizes,
+}
+
+/// The bytes that all subscribers at one cursor lack.
+struct Cohort<'a, S: Source> {
+    source: &'a S,
+    cursor: S::Cursor,
+    slices: Slices<'a>,
+    /// The cursor after all of the bytes, and the events completed by them.
+    whole: (S::Cursor, u64),
+    end: S::Cursor,
+}
+
+impl<O> Writer<'_, O> {
+    fn end(&mut self, state: &mut SubscriberState, reason: DisconnectReason) {
+        state.writable = false;
+        self.report.ended.push((state.conn, reason));
+    }
+
+    /// Records bytes of events that a subscriber took.
+    fn record(&mut self, state: &mut SubscriberState, bytes: usize, events: u64) {
+        state.events += events;
+        state.bytes += bytes as u64;
+        state.active_ms = self.clock.ms();
+        self.report.events += events;
+        self.report.bytes += bytes as u64;
+        if bytes > 0 {
+            self.report.write_sizes.count(events);
+        }
+    }
+}
+
+impl<O: Outlet> Writer<'_, O> {
+    /// One write to a connection, if there are bytes to write.
+    pub(super) fn write(
+        &mut self,
+        conn: ConnId,
+        slices: &Slices<'_>,
+    ) -> Result<usize, DisconnectReason> {
+        if slices.bytes() == 0 {
+            return Ok(0);
+        }
+        let taken = self.outlet.write(conn, slices)?;
+        self.budget = self.budget.saturating_sub(WRITE_COST + taken);
+        Ok(taken)
+    }
+
+    /// One write to one of a cohort, if its socket takes it. A subscriber that still lacks more than its limit is cut.
+    /// Returns whether it is blocked now.
+    fn give<S: Source>(
+        &mut self,
+        state: &mut SubscriberState,
+        cursor: &mut S::Cursor,
+        cohort: &Cohort<'_, S>,
+    ) -> bool {
+        let mut taken = 0;
+        if state.writable {
+            match self.outlet.write(state.conn, &cohort.slices) {
+                Ok(bytes) => taken = bytes,
+                Err(reason) => {
+                    self.end(state, reason);
+                    return state.blocked;
+                }
+            }
+            self.budget = self.budget.saturating_sub(WRITE_COST + taken);
+            let all = taken == cohort.slices.bytes();
+            let (next, events) = if all {
+                cohort.whole
+            } else {
+                cohort.source.advance(cohort.cursor, taken)
+            };
+            *cursor = next;
+            self.record(state, taken, events);
+            if !all {
+                state.writable = false;
+            } else if next < cohort.end {
+                self.report.lagging.push(state.conn);
+            }
+        }
+        let lag = cohort.source.lag() - taken as u64;
+        if lag > state.lag_limit {
+            self.end(state, DisconnectReason::Lagged);
+            return state.blocked;
+        }
+        if *cursor >= cohort.end {
+            state.lag_limit = self.limits.max_lag;
+        }
+        !state.writable && !state.is_replaying(&self.limits) && lag > self.limits.blocked_from()
+    }
+}
+
+/// Begins or continues the pass over a group: visits its subscribers while the budget lasts.
+pub(super) fn fan_out<S: Source>(
+    members: &mut Members,
+    cursors: &mut Cursors<S::Cursor>,
+    mut source: S,
+    writer: &mut Writer<'_, impl Outlet>,
+) {
+    let end = source.end();
+    if members.pass.state == PassState::Due {
+        members.pass.begin(members.states.len(), &writer.clock);
+        cursors.least = Some(end);
+    }
+    while let Some(index) = members.pass.unvisited.checked_sub(1)
+        && writer.budget > 0
+    {
+        let cursor = cursors.list[index];
+        if cursor >= end {
+            members.pass.unvisited -= 1;
+        } else if source.gather(cursor, &writer.limits).is_err() {
+            members.pass.unvisited -= 1;
+            writer.end(&mut members.states[index], DisconnectReason::Lagged);
+        } else {
+            let mut slices = Slices::new();
+            source.add_to(&mut slices);
+            let whole = source.advance(cursor, slices.bytes());
+            let cohort = Cohort {
+                source: &source,
+                cursor,
+                slices,
+                whole,
+                end,
+            };
+            visit_cohort(members, cursors, &cohort, writer);
+        }
+    }
+}
+
+/// Visits the subscribers that stand next to each other at the cohort's cursor.
+fn visit_cohort<S: Source>(
+    members: &mut Members,
+    cursors: &mut Cursors<S::Cursor>,
+    cohort: &Cohort<'_, S>,
+    writer: &mut Writer<'_, impl Outlet>,
+) {
+    while let Some(index) = members.pass.unvisited.checked_sub(1)
+        && writer.budget > 0
+        && cursors.list[index] == cohort.cursor
+    {
+        members.pass.unvisited = index;
+        let cursor = &mut cursors.list[index];
+        let blocked = writer.give(&mut members.states[index], cursor, cohort);
+        cursors.least = cursors.least.map(|least| least.min(*cursor));
+        writer.report.unblocked += usize::from(members.set_blocked(index, blocked));
+    }
+}
+
+/// The result of a write to one subscriber alone.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The socket took everything.
+    pub(super) all: bool,
+    /// Events were among the bytes.
+    pub(super) events: bool,
+    /// The subscriber was the last one of its group, and moved on: the logs may drop more.
+    pub(super) least_moved: bool,
+}
+
+/// Writes `first`, then the events that one subscriber lacks. Reports through `took` the bytes that the socket took and
+/// whether those were all; `took` returns how many of them were events.
+pub(super) fn write_one<S: Source>(
+    members: &mut Members,
+    cursors: &mut Cursors<S::Cursor>,
+    index: usize,
+    mut source: S,
+    first: &[u8],
+    writer: &mut Writer<'_, impl Outlet>,
+) -> Result<(Written, usize), DisconnectReason> {
+    let least = cursors.least();
+    let cursor = cursors.list[index];
+    let mut slices = Slices::new();
+    slices.push(first);
+    let mut lag = 0;
+    if cursor < source.end() {
+        let gathered = source.gather(cursor, &writer.limits);
+        gathered.map_err(|Gone| DisconnectReason::Lagged)?;
+        source.add_to(&mut slices);
+        lag = source.lag();
+    }
+    let wanted = slices.bytes();
+    let taken = writer.write(members.states[index].conn, &slices)?;
+    let all = taken == wanted;
+    let of_events = taken.saturating_sub(first.len());
+    lag -= of_events as u64;
+    writer.report.bytes += (taken - of_events) as u64;
+    let (next, events) = source.advance(cursor, of_events);
+    cursors.list[index] = next;
+    let state = &mut members.states[index];
+    state.writable = all;
+    writer.record(state, of_events, events);
+    if next >= source.end() {
+        state.lag_limit = writer.limits.max_lag;
+    }
+    if of_events > 0 && lag <= writer.limits.blocked_from() {
+        writer.report.unblocked += usize::from(members.set_blocked(index, false));
+    }
+    // Cursors are often within an event: a subscriber in the same event as the last one moves on once that is complete.
+    let was_least = |least| source.events_before(cursor) <= source.events_before(least);
+    let written = Written {
+        all,
+        events: wanted > first.len(),
+        least_moved: events > 0 && least.is_some_and(was_least),
+    };
+    Ok((written, taken))
+}
+
+/// The log of one topic as the source of its own subscribers' events. A cursor is the offset of the first byte not given.
+#[derive(Debug)]
+pub(super) struct LogReader<'a> {
+    log: &'a EventLog,
+    from: u64,
+    max_write: usize,
+}
+
+impl<'a> LogReader<'a> {
+    pub(super) fn new(log: &'a EventLog) -> Self {
+        Self {
+            log,
+            from: log.end(),
+            max_write: 0,
+        }
+    }
+}
+
+impl Source for LogReader<'_> {
+    type Cursor = u64;
+
+    fn end(&self) -> u64 {
+        self.log.end()
+    }
+
+    fn events_before(&self, cursor: u64) -> u64 {
+        self.log.passed_at(cursor)
+    }
+
+    fn gather(&mut self, from: u64, limits: &Limits) -> Result<(), Gone> {
+        self.from = from;
+        self.max_write = limits.max_write;
+        if from < self.log.start() {
+            Err(Gone)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn add_to<'a>(&'a self, slices: &mut Slices<'a>) {
+        self.log.gather(self.from, self.max_write, slices);
+    }
+
+    fn lag(&self) -> u64 {
+        self.log.end() - self.from
+    }
+
+    fn advance(&self, from: u64, bytes: usize) -> (u64, u64) {
+        let cursor = from + bytes as u64;
+        let events = self.log.passed_at(cursor) - self.log.passed_at(from);
+        (cursor, events)
+    }
+}
+
+/// Before a pass over several subscribers, publishes the pages of the events that it gives out. A lagging subscriber is sent
+/// the same pages later, in pieces.
+pub(super) fn publish_pages(
+    members: &Members,
+    log: &EventLog,
+    writer: &mut Writer<'_, impl Outlet>,
+) {
+    if members.pass.state == PassState::Due && members.states.len() > 1 {
+        let mut slices = Slices::new();
+        log.gather_last(members.pass.pending_bytes, &mut slices);
+        writer.outlet.publish_pages(&slices, members.states.len());
+    }
+}

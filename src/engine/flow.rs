@@ -1,0 +1,174 @@
+//! Flow control: who may publish when, and why.
+//!
+//! Memory is bounded by slowing publishers down, not by queues per client. An event passes three gates:
+//!
+//! 1. **The publish queue** (`queue`): a publisher waits until its event fits in `queue` and `queue_bytes`, and, while the
+//!    event loop is saturated, until about two milliseconds of work are queued at most.
+//! 2. **The store** (`pending_writes`), if there is one: events wait until the batch before them is written, up to 1 MiB.
+//! 3. **The logs** (this file and `schedule`): an event is appended only while [`Schedule::can_append`] allows it.
+//!
+//! ```text
+//!            every due group had its pass,
+//!            and no subscriber is lagging
+//!        ┌──────────────────────────────────┐
+//!        ▼                                  │
+//!      OPEN ── a group is due, or a ──► FLUSHING
+//!        ▲     subscriber is lagging        │
+//!        │                                  │ a pass ends and some of its
+//!        │                                  ▼ subscribers are blocked
+//!        └───────────────────────────── PAUSED
+//!          half of them took bytes or left,
+//!          or the time is over
+//! ```
+//!
+//! - **OPEN**: events are appended.
+//! - **FLUSHING**: events wait. Every subscriber whose socket is writable receives the previous events first, so that a
+//!   subscriber that can keep up is never cut. Replays are exempt: they continue while new events come.
+//! - **PAUSED**: events wait, so that a blocked subscriber has time to read before it lacks `max_lag` bytes. A subscriber that
+//!   takes nothing in that time reaches `max_lag` and is cut.
+//!
+//! [`Schedule::can_append`]: super::schedule::Schedule::can_append
+
+/// Publishing is throttled so that half of `max_lag` takes at least this long to accumulate for a blocked subscriber: a
+/// healthy client reads within that time.
+const REACTION_MS: u64 = 100;
+/// It takes this many times longer if most subscribers are blocked, since then the clients are not the cause.
+const MOST_BLOCKED: u64 = 10;
+/// Caps the throttle where `max_event` raises the effective lag limit above `max_lag`: a stuck client is detected at most
+/// this many times later.
+const REACTIONS: u64 = 8;
+
+/// The throttle of publishing.
+#[derive(Debug)]
+pub(super) struct Flow {
+    /// The lag on which a pause is reckoned, in bytes.
+    max_lag: u64,
+    /// When the pause ends at the latest, in milliseconds of the engine's time.
+    until_ms: u64,
+    /// The pause ends once this many blocked subscribers took bytes or left. Zero: there is none.
+    blocked: usize,
+}
+
+/// A pass that ended with blocked subscribers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlockedPass {
+    /// How many are blocked.
+    pub(super) blocked: usize,
+    /// How many subscribers the server has in all.
+    pub(super) subscribers: usize,
+    /// When the pass began.
+    pub(super) began_ms: u64,
+    /// Bytes of events that it gave out.
+    pub(super) flushed_bytes: u64,
+}
+
+impl Flow {
+    /// `max_lag` is the configured limit, `lag_limit` the effective one, which has room for the largest event.
+    pub(super) fn new(max_lag: u64, lag_limit: u64) -> Self {
+        Self {
+            max_lag: max_lag.max(lag_limit / REACTIONS),
+            until_ms: 0,
+            blocked: 0,
+        }
+    }
+
+    /// Whether events wait for blocked subscribers.
+    pub(super) fn is_paused(&self, now_ms: u64) -> bool {
+        self.blocked > 0 && now_ms < self.until_ms
+    }
+
+    /// When the pause ends at the latest, if there is one.
+    pub(super) fn paused_until(&self, now_ms: u64) -> Option<u64> {
+        self.is_paused(now_ms).then_some(self.until_ms)
+    }
+
+    /// Pauses publishing after a pass, unless it is paused for longer already.
+    pub(super) fn pause_after(&mut self, pass: BlockedPass, now_ms: u64) {
+        let most = pass.blocked > pass.subscribers / 2;
+        let reaction_ms = if most {
+            MOST_BLOCKED * REACTION_MS
+        } else {
+            REACTION_MS
+        };
+        let until_ms = pass.began_ms + 2 * pass.flushed_bytes * reaction_ms / self.max_lag;
+        if until_ms > now_ms && (until_ms > self.until_ms || !self.is_paused(now_ms)) {
+            self.until_ms = until_ms;
+            self.blocked = pass.blocked.div_ceil(2);
+        }
+    }
+
+    /// Records that blocked subscribers took bytes or left.
+    pub(super) fn unblock(&mut self, subscribers: usize) {
+        self.blocked = self.blocked.saturating_sub(subscribers);
+    }
+
+    /// Asserts that a pause has a cause: `blocked` subscribers are blocked in all groups together.
+    pub(super) fn check(&self, blocked: usize) {
+        assert!(
+            self.blocked <= blocked,
+            "a pause waits for {} of {blocked} blocked subscribers",
+            self.blocked
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(blocked: usize, flushed_bytes: u64) -> BlockedPass {
+        BlockedPass {
+            blocked,
+            subscribers: 10,
+            began_ms: 1000,
+            flushed_bytes,
+        }
+    }
+
+    #[test]
+    fn a_pause_lasts_in_proportion_to_the_bytes_and_longer_if_most_are_blocked() {
+        for (blocked, flushed_bytes, lasts_ms) in [
+            (1, 0, 0),
+            (1, 500_000, 100),
+            (5, 1_000_000, 200),
+            (6, 500_000, 1000),
+            (10, 50_000, 100),
+        ] {
+            let mut flow = Flow::new(1_000_000, 1_000_000);
+            flow.pause_after(pass(blocked, flushed_bytes), 1000);
+            let until = (lasts_ms > 0).then_some(1000 + lasts_ms);
+            assert_eq!(flow.paused_until(1000), until, "{blocked} {flushed_bytes}");
+            assert_eq!(flow.paused_until(1000 + lasts_ms), None);
+        }
+    }
+
+    #[test]
+    fn a_pause_is_reckoned_on_an_eighth_of_the_lag_limit_at_least() {
+        let mut flow = Flow::new(1_000_000, 16_000_000);
+        flow.pause_after(pass(1, 1_000_000), 1000);
+        assert_eq!(flow.paused_until(1000), Some(1100));
+    }
+
+    #[test]
+    fn a_pause_ends_when_half_of_the_blocked_subscribers_took_bytes_or_left() {
+        for (blocked, enough) in [(1, 1), (2, 1), (3, 2), (10, 5)] {
+            let mut flow = Flow::new(1_000_000, 1_000_000);
+            flow.pause_after(pass(blocked, 1_000_000), 1000);
+            flow.unblock(enough - 1);
+            assert!(flow.is_paused(1000), "{blocked}");
+            flow.unblock(1);
+            assert!(!flow.is_paused(1000), "{blocked}");
+        }
+    }
+
+    #[test]
+    fn a_shorter_pause_does_not_replace_a_longer_one_that_goes_on() {
+        let mut flow = Flow::new(1_000_000, 1_000_000);
+        flow.pause_after(pass(1, 1_000_000), 1000);
+        flow.pause_after(pass(1, 500_000), 1000);
+        assert_eq!(flow.paused_until(1000), Some(1200));
+        flow.unblock(1);
+        flow.pause_after(pass(1, 500_000), 1000);
+        assert_eq!(flow.paused_until(1000), Some(1100));
+    }
+}

@@ -1,0 +1,243 @@
+//! Publishing: the verbs that bring an event into the logs, and schedule the groups that receive it.
+
+use std::time::Instant;
+
+use crate::event_stream::frame::{BytesRef, Frame, FrameRef, TargetRef, own_id};
+use crate::namespace::{Namespace, NamespaceRef};
+
+use super::groups::{GroupId, Groups};
+use super::pending_writes::RequestId;
+use super::topics::{Topic, TopicId};
+use super::{Engine, Published};
+
+impl Engine {
+    /// Whether events are taken now: with a store, while there is room on the way to it; without one, while they may be
+    /// [appended](Self::can_append).
+    pub fn accepting_events(&self) -> bool {
+        match &self.store {
+            None => self.can_append(),
+            Some(store) => store.has_room(),
+        }
+    }
+
+    /// Whether events may be appended to the logs now: see [`flow`](super::flow).
+    pub fn can_append(&self) -> bool {
+        self.schedule.can_append(self.clock.ms())
+    }
+
+    /// Publishes an event: appends it to the logs of the namespaces that it reaches, as far as they have subscribers or keep
+    /// history. With a store, the event goes there first, and there is no result yet.
+    pub fn publish(&mut self, frame: &Frame, now: Instant) -> Option<Published> {
+        self.publish_ref(frame.by_ref(), now)
+    }
+
+    /// As [`Engine::publish`], for a borrowed frame.
+    pub fn publish_ref(&mut self, frame: FrameRef<'_>, now: Instant) -> Option<Published> {
+        self.clock.set(now);
+        self.publish_for(None, frame)
+    }
+
+    /// Publishes an event, or each event of an encoded frame, for the request that brought it.
+    pub(super) fn publish_for(
+        &mut self,
+        request: Option<RequestId>,
+        frame: FrameRef<'_>,
+    ) -> Option<Published> {
+        if !(frame.encoded && self.retention.keeps_history()) {
+            return self.publish_one(request, frame);
+        }
+        // Each event has a number and an ID of its own.
+        let mut published = None;
+        frame.for_each_event(|bytes| {
+            published = self.publish_one(request, FrameRef { bytes, ..frame });
+        });
+        published
+    }
+
+    fn publish_one(
+        &mut self,
+        request: Option<RequestId>,
+        frame: FrameRef<'_>,
+    ) -> Option<Published> {
+        if let Some(store) = &mut self.store {
+            store.push(frame, request);
+            return None;
+        }
+        Some(self.append(frame, self.clock.ms() as i64))
+    }
+
+    /// Appends an event to the logs under the next number. `published_ms` is in milliseconds of the engine's time, negative
+    /// before its start.
+    pub(super) fn append(&mut self, frame: FrameRef<'_>, published_ms: i64) -> Published {
+        let FrameRef {
+            target,
+            bytes: event,
+            encoded,
+        } = frame;
+        let seq = self.ids.next();
+        self.meters.status.events += 1;
+        self.retention.record_age(seq, published_ms);
+        let has_id = event.starts_with(b"id:");
+        let custom_id = (self.retention.keeps_history() && (encoded || has_id))
+            .then(|| own_id(&event))
+            .flatten();
+        if let Some(id) = custom_id {
+            self.ids.record(id);
+        }
+        let mut append = Append {
+            seq,
+            event,
+            published_ms,
+            with_id_line: self.retention.keeps_history() && !has_id && custom_id.is_none(),
+            custom_id: custom_id.is_some(),
+            multi_target: !matches!(target, TargetRef::One(_)),
+            reached: Reached::default(),
+        };
+        match target {
+            TargetRef::One(namespace) => self.append_on_path(namespace, &mut append),
+            TargetRef::Many(namespaces) => {
+                for namespace in namespaces {
+                    self.append_on_path(namespace.by_ref(), &mut append);
+                }
+            }
+            TargetRef::Everyone => {
+                self.meters
+                    .count_published(Namespace::root().by_ref(), None, &mut self.topics);
+                let mut next = 0;
+                while let Some((after, topic)) = self.topics.next_from(next) {
+                    next = after;
+                    self.append_to_topic(topic, &mut append);
+                }
+            }
+        }
+        if append.custom_id {
+            self.ids.release(seq);
+        }
+        self.evict();
+        Published {
+            seq,
+            subscribers: append.reached.count(),
+        }
+    }
+
+    /// Appends an event to the topics from the root to a namespace.
+    fn append_on_path(&mut self, namespace: NamespaceRef<'_>, append: &mut Append<'_>) {
+        if self.retention.keeps_history() {
+            let new_log = |namespace: &_| self.retention.new_log(namespace);
+            let filled = self.topics.fill_path(namespace, new_log);
+            if let Err(depth) = filled {
+                // Namespaces beyond the limit keep no history, and a client that comes back to them is told of a gap.
+                let depths = depth..=namespace.segments().count();
+                for namespace in depths.map(|depth| namespace.ancestor(depth)) {
+                    self.retention.record_last(&namespace, append.seq);
+                }
+            }
+        } else {
+            self.topics.collect_path(namespace);
+        }
+        let last = self.topics.end_of_path();
+        self.meters
+            .count_published(namespace, last, &mut self.topics);
+        let mut index = 0;
+        while let Some(topic) = self.topics.on_path(index) {
+            index += 1;
+            self.append_to_topic(topic, append);
+        }
+    }
+
+    fn append_to_topic(&mut self, id: TopicId, append: &mut Append<'_>) {
+        let topic = &mut self.topics[id];
+        if topic.log.last_seq() == append.seq {
+            return;
+        }
+        let id_line = match append.with_id_line {
+            true => self.ids.line(),
+            false => &[],
+        };
+        let bytes = id_line.len() + append.event.len();
+        topic.log.append(append.seq, id_line, append.event);
+        if append.custom_id {
+            self.ids.hold(append.seq);
+        }
+        let multi_target = append.multi_target && self.retention.keeps_history();
+        topic
+            .usage
+            .record(append.seq, append.custom_id, multi_target);
+        topic.meter.record_event(append.published_ms);
+        append.reached.add(topic, &self.groups, append.multi_target);
+        if !topic.has_subscribers() {
+            self.drop_unneeded(id, u64::MAX);
+            if self.topics[id].log.is_empty() {
+                // The event was too large to be retained at all, and so the topic may be free.
+                self.retention.list_unused(id, &mut self.topics);
+            }
+            return;
+        }
+        // A subscriber that still lacks what is dropped here lacks more than it may, and is cut in its next pass.
+        self.drop_unneeded(id, 0);
+        for group in self.topics[id].groups() {
+            self.schedule
+                .schedule(group, &mut self.groups, bytes, &self.clock);
+        }
+    }
+
+    fn drop_unneeded(&mut self, id: TopicId, needed: u64) {
+        self.retention
+            .drop_unneeded(id, needed, &mut self.topics, &mut self.ids);
+    }
+
+    /// Drops the oldest events of the largest logs until all together take no more memory than they may.
+    fn evict(&mut self) {
+        while let Some(id) = self.retention.evict(&mut self.topics, &mut self.ids) {
+            // A subscriber that lacks what is gone is cut in the next pass.
+            for group in self.topics[id].groups() {
+                self.schedule.schedule_now(group, &mut self.groups);
+            }
+            self.retention
+                .free_if_unused(id, &mut self.topics, &mut self.ids);
+        }
+    }
+}
+
+/// An event on its way into the logs.
+struct Append<'a> {
+    seq: u64,
+    event: BytesRef<'a>,
+    published_ms: i64,
+    /// The line with its ID goes before it.
+    with_id_line: bool,
+    /// It has an ID that the publisher chose.
+    custom_id: bool,
+    /// It goes to several namespaces.
+    multi_target: bool,
+    reached: Reached,
+}
+
+/// Counts the subscribers that an event reaches, each once.
+#[derive(Debug, Default)]
+struct Reached {
+    count: usize,
+    /// Groups that more than one of its namespaces may reach.
+    groups: Vec<(GroupId, usize)>,
+}
+
+impl Reached {
+    fn add(&mut self, topic: &Topic, groups: &Groups, multi_target: bool) {
+        for group in topic.groups() {
+            let count = groups.len(group);
+            // A group has no two namespaces on one path, so an event of one namespace reaches it once.
+            if multi_target && Some(group) != topic.own_group {
+                self.groups.push((group, count));
+            } else {
+                self.count += count;
+            }
+        }
+    }
+
+    fn count(mut self) -> usize {
+        self.groups.sort_unstable();
+        self.groups.dedup();
+        let counts = self.groups.iter().map(|(_, count)| count);
+        self.count + counts.sum::<usize>()
+    }
+}

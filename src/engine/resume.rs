@@ -1,0 +1,109 @@
+//! From where a stream is served: after the event that it names, from everything retained, or live.
+//!
+//! A replay is a subscriber whose cursor is further back. Nothing is copied for it, and nothing is queued.
+
+use crate::event_stream::frame::own_id;
+use crate::http::route::Replay;
+use crate::namespace::Namespace;
+
+use super::event_ids::{EventIds, GapReason};
+use super::merge::seq_before_last;
+use super::retention::Retention;
+use super::topics::{TopicId, Topics};
+
+/// How a stream continues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Resume {
+    pub(super) start: Start,
+    /// Why events before that are missing, and the ID that the request named.
+    pub(super) gap: Option<(GapReason, String)>,
+}
+
+/// Where in the total order a stream begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// After the last event.
+    End,
+    /// After the event with this number.
+    After(u64),
+    /// With this many events before the end.
+    Last(u64),
+}
+
+impl Resume {
+    pub(super) fn live() -> Self {
+        Self::from(Start::End)
+    }
+
+    fn from(start: Start) -> Self {
+        Self { start, gap: None }
+    }
+
+    /// How a stream of these namespaces continues that asks for `replay`.
+    pub(super) fn find(
+        replay: Replay,
+        namespaces: &[Namespace],
+        topics: &Topics,
+        retention: &Retention,
+        ids: &EventIds,
+    ) -> Self {
+        let id = match replay {
+            _ if !retention.keeps_history() => return Self::live(),
+            Replay::Live => return Self::live(),
+            Replay::All => return Self::from(Start::After(0)),
+            Replay::Last(count) => return Self::from(Start::Last(count)),
+            Replay::After(id) => id,
+        };
+        match ids.find(&id) {
+            Ok(seq) => {
+                let expired = retention.is_missing(seq, namespaces, topics);
+                Self {
+                    start: Start::After(seq),
+                    gap: expired.then_some((GapReason::Expired, id)),
+                }
+            }
+            Err(reason) => Self {
+                start: Start::After(0),
+                gap: Some((reason, id)),
+            },
+        }
+    }
+
+    /// The value of `Fanfare-Replay` in the stream's head.
+    pub(super) fn outcome(&self) -> &'static str {
+        match (self.start, &self.gap) {
+            (_, Some(_)) => "gap",
+            (Start::End, None) => "none",
+            _ => "complete",
+        }
+    }
+
+    /// The number of the event after which a stream of these topics begins.
+    pub(super) fn after(&self, set: &[TopicId], topics: &Topics, ids: &EventIds) -> u64 {
+        match self.start {
+            Start::End => ids.seq(),
+            Start::After(seq) => seq,
+            Start::Last(count) => seq_before_last(set, topics, count),
+        }
+    }
+}
+
+/// The number of the first retained event of these topics after an event.
+pub(super) fn first_after(after: u64, set: &[TopicId], topics: &Topics) -> Option<u64> {
+    let first = |&topic: &TopicId| {
+        let log = &topics[topic].log;
+        log.position(log.after_or_first(after)).map(|next| next.seq)
+    };
+    set.iter().filter_map(first).min()
+}
+
+/// The ID that the event with this number has in one of these logs.
+pub(super) fn id_in(seq: u64, set: &[TopicId], topics: &Topics, ids: &EventIds) -> String {
+    let bytes = set.iter().find_map(|&topic| {
+        let log = &topics[topic].log;
+        let position = log.position(log.after_or_first(seq - 1))?;
+        (position.seq == seq).then(|| log.copy_of(position))
+    });
+    let custom = bytes.as_deref().and_then(own_id).map(str::to_owned);
+    custom.unwrap_or_else(|| ids.id(seq))
+}

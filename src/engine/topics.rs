@@ -1,0 +1,218 @@
+//! The topics: one for each namespace in use, with its log, and the trie that finds them.
+
+use slab::Slab;
+
+use crate::event_log::EventLog;
+use crate::namespace::{Namespace, NamespaceRef};
+use crate::trie::Trie;
+
+use super::groups::GroupId;
+use super::meters::TopicMeter;
+use super::retention::TopicUsage;
+
+/// The key of a topic. It is used again once the topic is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct TopicId(pub(super) u32);
+
+/// One namespace in use.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) namespace: Namespace,
+    pub(super) log: EventLog,
+    /// The group of the subscribers of this namespace alone.
+    pub(super) own_group: Option<GroupId>,
+    /// The groups of several namespaces of which this is one.
+    pub(super) shared_groups: Vec<GroupId>,
+    /// The log's part of everything retained.
+    pub(super) usage: TopicUsage,
+    pub(super) meter: TopicMeter,
+}
+
+impl Topic {
+    /// A topic without subscribers.
+    pub(super) fn new(namespace: Namespace, log: EventLog) -> Self {
+        Self {
+            namespace,
+            usage: TopicUsage::of(&log),
+            log,
+            own_group: None,
+            shared_groups: Vec::new(),
+            meter: TopicMeter::default(),
+        }
+    }
+
+    /// The groups that receive the topic's events.
+    pub(super) fn groups(&self) -> impl Iterator<Item = GroupId> {
+        self.own_group
+            .into_iter()
+            .chain(self.shared_groups.iter().copied())
+    }
+
+    pub(super) fn has_subscribers(&self) -> bool {
+        self.own_group.is_some() || !self.shared_groups.is_empty()
+    }
+}
+
+/// `max_namespaces` is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamespacesFull;
+
+/// The topics in use.
+#[derive(Debug)]
+pub(super) struct Topics {
+    slab: Slab<Topic>,
+    by_namespace: Trie<TopicId>,
+    max_namespaces: usize,
+    /// Memory for [`Topics::collect_path`].
+    path: Vec<TopicId>,
+}
+
+impl std::ops::Index<TopicId> for Topics {
+    type Output = Topic;
+
+    fn index(&self, TopicId(key): TopicId) -> &Topic {
+        &self.slab[key as usize]
+    }
+}
+
+impl std::ops::IndexMut<TopicId> for Topics {
+    fn index_mut(&mut self, TopicId(key): TopicId) -> &mut Topic {
+        &mut self.slab[key as usize]
+    }
+}
+
+impl Topics {
+    pub(super) fn new(max_namespaces: usize) -> Self {
+        Self {
+            slab: Slab::new(),
+            by_namespace: Trie::new(),
+            max_namespaces,
+            path: Vec::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn get_mut(&mut self, TopicId(key): TopicId) -> Option<&mut Topic> {
+        self.slab.get_mut(key as usize)
+    }
+
+    /// The topic of a namespace, if it is in use.
+    pub(super) fn find(&self, namespace: &Namespace) -> Option<TopicId> {
+        self.by_namespace.get(namespace).copied()
+    }
+
+    /// The topic of a namespace; one whose log `new_log` makes, if there is none.
+    ///
+    /// # Errors
+    /// When it would be one namespace too many.
+    pub(super) fn find_or_insert(
+        &mut self,
+        namespace: &Namespace,
+        new_log: impl FnOnce(&Namespace) -> EventLog,
+    ) -> Result<TopicId, NamespacesFull> {
+        let slab = &mut self.slab;
+        let new = || {
+            let topic = Topic::new(namespace.clone(), new_log(namespace));
+            TopicId(slab.insert(topic) as u32)
+        };
+        match self
+            .by_namespace
+            .insert_with(namespace, self.max_namespaces, new)
+        {
+            Ok(topic) => Ok(*topic),
+            Err(_) => Err(NamespacesFull),
+        }
+    }
+
+    /// Collects the topics on the way from the root to a namespace, as far as they are in use: see [`Topics::on_path`].
+    pub(super) fn collect_path(&mut self, namespace: NamespaceRef<'_>) {
+        let path = &mut self.path;
+        path.clear();
+        self.by_namespace
+            .for_each_on_path(namespace.segments(), |topic| path.push(*topic));
+    }
+
+    /// Collects the topics on the way from the root to a namespace, with new ones for those not in use.
+    ///
+    /// # Errors
+    /// The depth from which on there would be too many namespaces; the topics above it are collected.
+    pub(super) fn fill_path(
+        &mut self,
+        namespace: NamespaceRef<'_>,
+        mut new_log: impl FnMut(&Namespace) -> EventLog,
+    ) -> Result<(), usize> {
+        let Self {
+            slab,
+            by_namespace,
+            max_namespaces,
+            path,
+        } = self;
+        path.clear();
+        by_namespace.fill_path(namespace.segments(), *max_namespaces, |depth, topic| {
+            let id = *topic.get_or_insert_with(|| {
+                let namespace = namespace.ancestor(depth);
+                let log = new_log(&namespace);
+                TopicId(slab.insert(Topic::new(namespace, log)) as u32)
+            });
+            path.push(id);
+        })
+    }
+
+    /// The topic at an index of the collected path, from the root on.
+    pub(super) fn on_path(&self, index: usize) -> Option<TopicId> {
+        self.path.get(index).copied()
+    }
+
+    /// The last topic of the collected path.
+    pub(super) fn end_of_path(&self) -> Option<TopicId> {
+        self.path.last().copied()
+    }
+
+    /// Removes a topic that has neither subscribers nor events.
+    pub(super) fn remove(&mut self, TopicId(key): TopicId) -> Topic {
+        let topic = self.slab.remove(key as usize);
+        self.by_namespace.remove(&topic.namespace);
+        topic
+    }
+
+    /// The namespaces of the topics of `namespace` and below it.
+    pub(super) fn for_each_under(&self, namespace: &Namespace, mut each: impl FnMut(&Topic)) {
+        self.by_namespace
+            .for_each_under(namespace, |id| each(&self[*id]));
+    }
+
+    /// How many namespaces in use are right below this one.
+    #[cfg(feature = "admin")]
+    pub(super) fn children(&self, namespace: &Namespace) -> usize {
+        self.by_namespace.children(namespace)
+    }
+
+    /// Every topic, by key.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TopicId, &Topic)> {
+        self.slab
+            .iter()
+            .map(|(key, topic)| (TopicId(key as u32), topic))
+    }
+
+    /// The next topic from a key on, and the key after it: a walk over all topics that may stop and go on.
+    pub(super) fn next_from(&self, key: usize) -> Option<(usize, TopicId)> {
+        let keys = key..self.slab.capacity();
+        let key = keys.into_iter().find(|key| self.slab.contains(*key))?;
+        Some((key + 1, TopicId(key as u32)))
+    }
+
+    pub(super) fn check(&self) {
+        assert_eq!(self.slab.len(), self.by_namespace.len());
+        for (id, topic) in self.iter() {
+            assert_eq!(
+                self.find(&topic.namespace),
+                Some(id),
+                "{}",
+                topic.namespace.as_str()
+            );
+        }
+    }
+}
