@@ -18,13 +18,18 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Begins with an engine that has neither connections nor events. `epoch` names the history; `last_events` is known of
-    /// the events that the store has no longer.
-    pub fn new(mut engine: Engine, epoch: u64, last_events: LastEvents) -> Self {
+    /// Begins with an engine that has neither connections nor events.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    /// Sets the epoch, which names the history, and what is known of the events that the store has no longer. Comes before
+    /// any record.
+    pub fn begin(&mut self, epoch: u64, last_events: LastEvents) {
+        let engine = &mut self.engine;
         engine.ids = EventIds::new(epoch);
         engine.ids.continue_after(last_events.last_seq());
         engine.retention.set_last_events(last_events);
-        Self { engine }
     }
 
     /// Restores an event that was published `age` ago.

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::time::{Instant, SystemTime};
 
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, Recovery};
 use crate::store::{EventStore, LastEvents, Record, Restore};
 
 use super::hooks::Hooks;
@@ -44,7 +44,8 @@ impl Startup {
         let mut event_store = event_store(config, hooks)?;
         if let Some(store) = &mut event_store {
             let now = SystemTime::now();
-            let damage = restore(&mut engine, store.as_mut(), fresh_epoch, now)?;
+            let damage;
+            (engine, damage) = restore(engine, store.as_mut(), fresh_epoch, now)?;
             if let Some(damage) = damage {
                 hooks.warn(&format!("some stored events could not be read: {damage}"));
             }
@@ -72,32 +73,32 @@ fn event_store(config: &Config, hooks: &mut Hooks) -> io::Result<Option<Box<dyn 
     Ok(store)
 }
 
-/// Opens a store and restores its events; returns what could not be read.
+/// Opens a store and restores its events; returns the engine that continues after them, and what could not be read.
 #[expect(
     clippy::disallowed_methods,
     reason = "the engine continues at the time when all events are restored"
 )]
 fn restore(
-    engine: &mut Engine,
+    engine: Engine,
     store: &mut dyn EventStore,
     fresh_epoch: u64,
     now: SystemTime,
-) -> io::Result<Option<String>> {
+) -> io::Result<(Engine, Option<String>)> {
     let mut restore = EngineRestore {
-        engine,
+        recovery: Recovery::new(engine),
         now,
         last_seq: None,
         misuse: None,
     };
     let recovered = store.open(fresh_epoch, &mut restore)?;
-    restore.check()?;
-    engine.use_store(recovered.next_seq, Instant::now());
-    Ok(recovered.damage)
+    let recovery = restore.check()?;
+    let engine = recovery.finish(recovered.next_seq, Instant::now());
+    Ok((engine, recovered.damage))
 }
 
 /// Passes the content of a store on to the engine, in the order that the engine relies on.
-struct EngineRestore<'a> {
-    engine: &'a mut Engine,
+struct EngineRestore {
+    recovery: Recovery,
     now: SystemTime,
     /// The number of the last event restored or known to be gone; `None` before `begin`.
     last_seq: Option<u64>,
@@ -105,8 +106,8 @@ struct EngineRestore<'a> {
     misuse: Option<String>,
 }
 
-impl EngineRestore<'_> {
-    fn check(self) -> io::Result<()> {
+impl EngineRestore {
+    fn check(self) -> io::Result<Recovery> {
         let missing = || "it must call `Restore::begin`".to_owned();
         match self
             .misuse
@@ -116,12 +117,12 @@ impl EngineRestore<'_> {
                 ErrorKind::InvalidData,
                 format!("invalid event store: {misuse}"),
             )),
-            None => Ok(()),
+            None => Ok(self.recovery),
         }
     }
 }
 
-impl Restore for EngineRestore<'_> {
+impl Restore for EngineRestore {
     fn begin(&mut self, epoch: u64, last_events: LastEvents) {
         if self.last_seq.is_some() {
             let misuse = || "it must call `Restore::begin` only once".into();
@@ -129,8 +130,7 @@ impl Restore for EngineRestore<'_> {
             return;
         }
         self.last_seq = Some(last_events.last_seq());
-        self.engine.set_epoch(epoch);
-        self.engine.set_last_events(last_events);
+        self.recovery.begin(epoch, last_events);
     }
 
     fn event(&mut self, record: Record, at: SystemTime) {
@@ -148,7 +148,7 @@ impl Restore for EngineRestore<'_> {
         if self.misuse.is_none() {
             self.last_seq = Some(seq);
             let age = self.now.duration_since(at).unwrap_or_default();
-            self.engine.restore(&record, age);
+            self.recovery.restore(&record, age);
         }
     }
 }

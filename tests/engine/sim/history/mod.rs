@@ -120,7 +120,8 @@ impl World {
         if self.dice.percent(50) {
             self.store = Some(Store::new(self.dice.percent(50)));
             let new = engine(&self.config, self.epoch, self.instant());
-            let recovery = Recovery::new(new, self.epoch.into(), LastEvents::default());
+            let mut recovery = Recovery::new(new);
+            recovery.begin(self.epoch.into(), LastEvents::default());
             self.engine = recovery.finish(1, self.instant());
         }
         for _ in 0..self.dice.between(10, 150) {

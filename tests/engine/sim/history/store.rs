@@ -203,7 +203,8 @@ impl World {
         let new = engine(&self.config, self.epoch, self.instant());
         let store = self.store.as_ref().expect("only with a store");
         let last_events = store.last_events.clone();
-        let mut recovery = Recovery::new(new, self.epoch.into(), last_events);
+        let mut recovery = Recovery::new(new);
+        recovery.begin(self.epoch.into(), last_events);
         for (record, at) in &store.records {
             let age = Duration::from_millis(self.now - at);
             recovery.restore(record, age);
