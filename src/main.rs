@@ -1,6 +1,6 @@
 //! The `fanfare` program.
 
-#![warn(clippy::unwrap_used)]
+#![warn(clippy::print_stdout, clippy::unwrap_used)]
 
 mod cli;
 

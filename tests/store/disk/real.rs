@@ -379,7 +379,6 @@ fn what_counted_survives_kill_9() {
 }
 
 /// Appends, and says after each append what counts.
-#[expect(clippy::print_stdout, reason = "the parent reads it")]
 fn append_until_killed(folder: &Path) {
     let (mut disk, recovered, _) = open(folder).unwrap();
     let mut next = recovered.next_seq;
