@@ -1,55 +1,49 @@
-//! The time each second, and now and then a new pet: `cargo run --example pets`, then
-//! `curl -N http://127.0.0.1:8001/subscribe/time` or `…/subscribe/pets`.
+//! Publishes the time every second and a new pet now and then: `cargo run --example pets`, then
+//! `curl -N http://127.0.0.1:8001/subscribe/time` or `curl -N http://127.0.0.1:8001/subscribe/pets`.
 
-use std::time::{Duration, SystemTime};
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crossbeam_channel::tick;
 use fanfare::{Event, Publisher, Server};
 
+const PETS: [(&str, &str, &str); 3] = [
+    ("/pets/dogs", "new-dog", "Corgi"),
+    ("/pets/cats", "new-cat", "Persian"),
+    ("/pets/dogs", "new-dog", "Terrier"),
+];
+
 fn main() -> std::io::Result<()> {
     let server = Server::new();
-    let clock = server.publisher();
-    std::thread::spawn(move || tell_time(&clock));
-    let shelter = server.publisher();
-    std::thread::spawn(move || announce_pets(&shelter));
+    let publisher = server.publisher();
+    thread::spawn(move || publish_time(&publisher));
+    let publisher = server.publisher();
+    thread::spawn(move || publish_pets(&publisher));
     server.serve("127.0.0.1:8001")
 }
 
-fn tell_time(publisher: &Publisher) {
+fn publish_time(publisher: &Publisher) {
     for _ in tick(Duration::from_secs(1)) {
-        let today = seconds() % 86_400;
-        let time = format!(
-            "{:02}:{:02}:{:02}",
-            today / 3600,
-            today / 60 % 60,
-            today % 60
-        );
-        if publisher.send(Event::new("/time", time)).is_err() {
-            return;
-        }
-    }
-}
-
-fn announce_pets(publisher: &Publisher) {
-    let pets = [
-        ("dogs", "new-dog", "Corgi"),
-        ("cats", "new-cat", "Persian"),
-        ("dogs", "new-dog", "Terrier"),
-    ];
-    for (_, (kind, event, name)) in tick(Duration::from_millis(700))
-        .into_iter()
-        .zip(pets.iter().cycle())
-    {
-        let event = Event::new(format!("/pets/{kind}"), *name).event(*event);
+        let event = Event::new("/time", time_of_day());
         if publisher.send(event).is_err() {
-            return;
+            return; // The server has ended.
         }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the program's clock")]
-fn seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+fn publish_pets(publisher: &Publisher) {
+    for (number, _) in tick(Duration::from_millis(700)).iter().enumerate() {
+        let (namespace, event_type, name) = PETS[number % PETS.len()];
+        let event = Event::new(namespace, name).event(event_type);
+        if publisher.send(event).is_err() {
+            return; // The server has ended.
+        }
+    }
+}
+
+/// The time in UTC, such as `18:07:17`.
+fn time_of_day() -> String {
+    let seconds = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}", seconds % 60)
 }

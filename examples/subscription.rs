@@ -1,6 +1,5 @@
-//! Receiving events in the same process: `cargo run --example subscription`.
+//! Receives events in the process that publishes them: `cargo run --example subscription`.
 
-use std::io::Write;
 use std::time::Duration;
 
 use fanfare::{Event, Namespace, Server};
@@ -11,13 +10,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let publisher = server.publisher();
     publisher.send(Event::new("/pets/dogs", "Corgi").event("new-dog"))?;
-    publisher.send(Event::new("/cars", "nobody here hears of cars"))?;
+    publisher.send(Event::new("/cars", "not received by subscribers of /pets"))?;
     publisher.send(Event::new("/pets/cats", "Persian").event("new-cat"))?;
-    // What is queued is given out before anything ends, and the iterator ends with the server.
+    // The server delivers queued events before it ends, and the subscription ends with it.
     server.handle().shutdown(Duration::from_secs(1));
 
     for event in pets {
-        writeln!(std::io::stdout(), "{}: {}", event.event_type, event.data)?;
+        println!("{}: {}", event.event_type, event.data);
     }
     server.join()?;
     Ok(())

@@ -1,8 +1,9 @@
-//! A server on a thread of its own, beside the application's main loop, and a clean stop:
+//! Runs a server on a separate thread and ends it in an orderly way:
 //! `cargo run --example thread`, then `curl -N http://127.0.0.1:8001/subscribe/count`.
 
 use std::time::Duration;
 
+use crossbeam_channel::tick;
 use fanfare::{Event, Server};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,18 +12,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?
         .spawn("127.0.0.1:8001")?;
 
-    // Whatever else the application does; here it counts for a minute.
-    for (count, _) in crossbeam_channel::tick(Duration::from_secs(1))
-        .iter()
-        .enumerate()
-        .take(60)
-    {
-        server
-            .publisher()
-            .send(Event::new("/count", count.to_string()))?;
+    // The main thread is free for the application, which counts for a minute here.
+    let seconds = tick(Duration::from_secs(1));
+    for count in 1..=60 {
+        seconds.recv()?;
+        let event = Event::new("/count", count.to_string());
+        server.publisher().send(event)?;
     }
 
-    // Streams end within ten seconds, each told when to come back; then the thread ends.
+    // Ends all streams within ten seconds and tells each client when to reconnect.
     server.handle().shutdown(Duration::from_secs(10));
     server.join()?;
     Ok(())
