@@ -1,4 +1,4 @@
-//! What is an emoji: Unicode's list of them, by the crate `emojis`, found in text as whole grapheme clusters.
+//! Finds emoji in text, as whole grapheme clusters. The crate `emojis` has Unicode's list of them.
 
 use std::collections::HashMap;
 
@@ -6,31 +6,32 @@ use emojis::{Emoji, EmojiVersion};
 use serde_json::json;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Asks for the coloured glyph where a character also has a plain one. Most writers leave it out, so no id has it.
+/// Selects the coloured glyph of a character that also has a plain one. Many writers leave it out,
+/// so IDs do not contain it.
 const EMOJI_PRESENTATION: char = '\u{fe0f}';
 
-/// The last version of Unicode's emoji that is on most devices.
-const WIDELY_SHOWN: EmojiVersion = EmojiVersion::new(15, 0);
+/// The latest version of Unicode's emoji that most devices can display.
+const WIDELY_SUPPORTED: EmojiVersion = EmojiVersion::new(15, 0);
 
-/// An emoji and the id under which it is counted.
+/// An emoji and its ID.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Its code points as `1F604` or `1F1EB-1F1F7`, without those that only ask for colour.
+    /// The code points, such as `1F604` or `1F1EB-1F1F7`, without U+FE0F.
     pub(crate) id: String,
     pub(crate) emoji: &'static str,
     name: &'static str,
-    /// One that Unicode lists as a variant of another in a skin tone of its own.
+    /// Whether it is a variant of another emoji in a different skin tone.
     pub(crate) toned: bool,
-    /// One that many devices have no glyph for yet.
+    /// Whether many devices have no glyph for it yet.
     pub(crate) new: bool,
 }
 
-/// All emoji, in Unicode's order, each followed by its skin tones.
+/// All emoji in Unicode's order. Each is followed by its skin tones.
 #[derive(Debug)]
 pub(crate) struct Emojis {
     pub(crate) entries: Vec<Entry>,
-    /// Where an emoji is among them, without what asks for colour.
-    places: HashMap<String, usize>,
+    /// The index of an emoji, written without U+FE0F, in `entries`.
+    indexes: HashMap<String, usize>,
 }
 
 impl Emojis {
@@ -40,19 +41,24 @@ impl Emojis {
             None => vec![emoji],
         };
         let entries: Vec<Entry> = emojis::iter().flat_map(with_tones).map(entry).collect();
-        let place = |(place, entry): (usize, &Entry)| (bare(entry.emoji), place);
-        let places = entries.iter().enumerate().map(place).collect();
-        Self { entries, places }
+        let indexes = entries.iter().enumerate();
+        let indexes = indexes.map(|(index, entry)| (bare(entry.emoji), index));
+        Self {
+            indexes: indexes.collect(),
+            entries,
+        }
     }
 
-    /// The emoji of a text, in order, each as often as it is used. A whole grapheme cluster counts or does not: a family is no man, and
-    /// what asks for the plain glyph (U+FE0E) is no emoji.
+    /// The emoji of a text in order, each as often as it is used. Only a whole grapheme cluster
+    /// counts: a family is not also a man, and a cluster with U+FE0E, which selects the plain glyph,
+    /// is not an emoji.
     pub(crate) fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a Entry> {
         let clusters = text.graphemes(true).filter(|cluster| cluster.len() > 1);
-        clusters.filter_map(|cluster| Some(&self.entries[*self.places.get(&bare(cluster))?]))
+        clusters.filter_map(|cluster| Some(&self.entries[*self.indexes.get(&bare(cluster))?]))
     }
 
-    /// All of them for the page, which makes the ids itself: `[emoji, name, 1 if it is shown only once it is used]`.
+    /// All emoji as JSON for the page: `[emoji, name, late]`. `late` is 1 for an emoji that is shown only
+    /// after its first use. The page derives the IDs itself.
     pub(crate) fn to_json(&self) -> String {
         let row = |entry: &Entry| {
             let late = u8::from(entry.toned || entry.new);
@@ -69,7 +75,7 @@ fn entry(emoji: &'static Emoji) -> Entry {
         emoji: emoji.as_str(),
         name: emoji.name(),
         toned: tone != emojis::SkinTone::Default,
-        new: emoji.emoji_version() > WIDELY_SHOWN,
+        new: emoji.emoji_version() > WIDELY_SUPPORTED,
     }
 }
 

@@ -1,12 +1,15 @@
-//! Where posts come from: standard input, or a simulation.
+//! The sources of posts: standard input and a simulation.
 //!
-//! The simulation is one, and every post of it says so. Which emoji it uses follows what is known of real posts in outline only: a few
-//! are in most of them, most are in very few, they come in clusters, and now and then one of them has its moment.
+//! The author of each simulated post is marked as simulated. The frequencies of emoji follow real
+//! posts only roughly: a few are in most posts and most are in very few, they come in clusters, and
+//! now and then one is a trend.
 
 use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::io::BufRead;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crossbeam_channel::tick;
 
 use crate::emoji::Emojis;
 use crate::post::Post;
@@ -14,14 +17,14 @@ use crate::post::Post;
 /// A source of posts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Feed {
-    /// Standard input, one post a line.
+    /// Standard input, one post per line.
     Stdin,
-    /// So many made-up posts a second.
+    /// A simulation with this many posts per second.
     Simulated(u32),
 }
 
 impl Feed {
-    /// What the page calls it.
+    /// The name of the source in the page's JSON.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Stdin => "stdin",
@@ -29,8 +32,7 @@ impl Feed {
         }
     }
 
-    /// Hands out posts until there are no more, or one is not taken.
-    #[expect(clippy::disallowed_methods, reason = "the simulation keeps its rate")]
+    /// Calls `each` with each post until the source ends or `each` returns an error.
     pub(crate) fn run(
         self,
         mut each: impl FnMut(Post) -> Result<(), Box<dyn Error>>,
@@ -39,22 +41,23 @@ impl Feed {
             return read_lines(std::io::stdin().lock(), each);
         };
         let emojis = Emojis::new();
-        let started = Instant::now();
         let mut simulation = Simulation::new(&emojis, rate, RandomState::new().hash_one(0));
-        let mut made = 0;
-        for now in crossbeam_channel::tick(Duration::from_millis(4)) {
-            let elapsed = now.saturating_duration_since(started).as_millis() as u64;
-            let due = elapsed * u64::from(rate) / 1000;
-            for _ in made..due {
+        let ticks = tick(Duration::from_millis(4));
+        let started = ticks.recv()?;
+        let mut posted = 0;
+        for now in ticks {
+            let elapsed_ms = now.saturating_duration_since(started).as_millis() as u64;
+            let due = elapsed_ms * u64::from(rate) / 1000;
+            for _ in posted..due {
                 each(simulation.post())?;
             }
-            made = due.max(made);
+            posted = due.max(posted);
         }
         Ok(())
     }
 }
 
-/// Hands out the lines of a feed as posts; empty ones are none.
+/// Calls `each` with each line as a post. Skips blank lines.
 pub(crate) fn read_lines(
     input: impl BufRead,
     mut each: impl FnMut(Post) -> Result<(), Box<dyn Error>>,
@@ -69,7 +72,7 @@ pub(crate) fn read_lines(
     Ok(())
 }
 
-/// The most used first, roughly; all others follow in an order of chance.
+/// The most popular emoji, roughly in order. All others follow in random order.
 const POPULAR: &str = "😂❤️😭🥰😍🔥😊🙏💕✨🤣👍😘💀🎉🥺😁🤔👏🥳😅💙😎🙄😉💜🤗💖😢👀💯🌹💔😔🙌✅🤷😩☺️😏🌸🤦💪😀🎶🤍😳👇💚😋😌😆😡🌟🖤♥️👌🤩😱🎂😜🧡⭐\
     🫶🤝👋😴🌈🍕🐶☕🐱🚀⚡🎄🌞🍀🫡🥹🌍🏆⚽🎵🇧🇷🇺🇸🇫🇷🇩🇪🇯🇵🇮🇳🏳️‍🌈👨‍👩‍👧‍👦🧑‍💻3️⃣";
 
@@ -113,29 +116,32 @@ const NAMES: [&str; 16] = [
     "Luz", "Mateo", "Nour", "Oona", "Priya",
 ];
 
-/// Posts that nobody wrote.
+/// A source of random posts.
 pub(crate) struct Simulation<'a> {
     emojis: &'a Emojis,
-    /// Emoji by how often they are used, without skin tones, and the sums of their weights.
+    /// Indexes of emoji without skin tones, most popular first.
     ranked: Vec<usize>,
+    /// The sums of the weights of `ranked` up to each.
     weights: Vec<f64>,
-    /// The emoji that has its moment, for so many posts more.
-    trend: (usize, u32),
+    /// The rank of the emoji that is a trend.
+    trend: usize,
+    /// How many more posts the trend lasts.
+    trend_posts: u32,
     rate: u32,
-    made: u64,
+    posted: u64,
     dice: Dice,
 }
 
 impl<'a> Simulation<'a> {
     pub(crate) fn new(emojis: &'a Emojis, rate: u32, seed: u64) -> Self {
         let mut dice = Dice(seed);
-        let place = |id: &str| emojis.entries.iter().position(|entry| entry.id == id);
-        let popular = emojis.find(POPULAR).filter_map(|entry| place(&entry.id));
+        let index = |id: &str| emojis.entries.iter().position(|entry| entry.id == id);
+        let popular = emojis.find(POPULAR).filter_map(|entry| index(&entry.id));
         let mut ranked: Vec<usize> = popular.collect();
         let mut rest: Vec<usize> = (0..emojis.entries.len())
-            .filter(|&place| {
-                let entry = &emojis.entries[place];
-                !entry.toned && !entry.new && !ranked.contains(&place)
+            .filter(|index| {
+                let entry = &emojis.entries[*index];
+                !entry.toned && !entry.new && !ranked.contains(index)
             })
             .collect();
         for index in (1..rest.len()).rev() {
@@ -150,18 +156,19 @@ impl<'a> Simulation<'a> {
             emojis,
             weights: weights.collect(),
             ranked,
-            trend: (0, 0),
+            trend: 0,
+            trend_posts: 0,
             rate,
-            made: 0,
+            posted: 0,
             dice,
         }
     }
 
     pub(crate) fn post(&mut self) -> Post {
-        self.made += 1;
-        self.trend.1 = match self.trend.1 {
+        self.posted += 1;
+        self.trend_posts = match self.trend_posts {
             0 => {
-                self.trend.0 = self.dice.below(self.ranked.len());
+                self.trend = self.dice.below(self.ranked.len());
                 self.rate * 10
             }
             left => left - 1,
@@ -170,35 +177,35 @@ impl<'a> Simulation<'a> {
         let mut text = format!("{phrase} ");
         for _ in 0..=self.dice.below(3) {
             let emoji = self.emoji();
-            // Some say it more than once.
+            // Some posts repeat an emoji.
             let times = [1, 1, 1, 1, 2, 3][self.dice.below(6)];
             text.extend(std::iter::repeat_n(emoji, times));
         }
         let name = NAMES[self.dice.below(NAMES.len())];
         let screen_name = format!("simulated_{}", self.dice.below(10_000));
-        Post::new(self.made, text, &screen_name, name)
+        Post::new(self.posted, text, &screen_name, name)
     }
 
     fn emoji(&mut self) -> &'a str {
         let rank = if self.dice.below(40) == 0 {
-            self.trend.0
+            self.trend
         } else {
             let sum = self.weights.last().copied().unwrap_or_default();
-            let at = self.dice.fraction() * sum;
-            self.weights.partition_point(|&weight| weight < at)
+            let target = self.dice.fraction() * sum;
+            self.weights.partition_point(|&weight| weight < target)
         };
-        let place = self.ranked[rank.min(self.ranked.len() - 1)];
+        let index = self.ranked[rank.min(self.ranked.len() - 1)];
         let entries = &self.emojis.entries;
-        // Its skin tones follow it.
-        let tones = entries[place + 1..].iter().take_while(|entry| entry.toned);
+        // The skin tones of an emoji follow it.
+        let tones = entries[index + 1..].iter().take_while(|entry| entry.toned);
         let count = tones.count().min(5);
         let toned = count > 0 && self.dice.below(5) < 2;
         let tone = if toned { 1 + self.dice.below(count) } else { 0 };
-        entries[place + tone].emoji
+        entries[index + tone].emoji
     }
 }
 
-/// Chance, the same for the same seed (splitmix64).
+/// Random numbers, the same for the same seed (splitmix64).
 struct Dice(u64);
 
 impl Dice {
@@ -209,11 +216,12 @@ impl Dice {
         mixed ^ mixed >> 31
     }
 
-    /// From zero up, one or more below `end`.
+    /// A number from zero to `end - 1`.
     fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
+    /// A number from zero to one, without one.
     fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }

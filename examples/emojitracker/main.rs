@@ -1,5 +1,6 @@
-//! Every emoji of a stream of posts, counted and lit up in real time: `cargo run --release --example emojitracker`, then open
-//! `http://127.0.0.1:8001`. README.md beside this file tells more.
+//! Counts every emoji of a stream of posts and lights it up in the browser:
+//! `cargo run --release --example emojitracker`, then open `http://127.0.0.1:8001`. See the
+//! README.md in this directory.
 
 mod emoji;
 mod feed;
@@ -12,30 +13,29 @@ mod tracker;
 mod tests;
 
 use std::error::Error;
-use std::io::Write;
 
 use clap::Parser;
 
 use feed::Feed;
 use tracker::Tracker;
 
-/// Counts every emoji of a stream of posts and shows them in the browser as they come.
+/// Counts every emoji of a stream of posts and shows the counts in the browser.
 #[derive(Parser)]
 #[command(name = "emojitracker")]
 struct Options {
-    /// Where to listen; port 0 is any free one.
+    /// Address to listen on; port 0 chooses a free port
     #[arg(long, default_value = "127.0.0.1:8001")]
     addr: String,
-    /// Simulated posts a second.
+    /// Simulated posts per second
     #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
-    /// Reads posts from standard input instead: one a line, text or a JSON object with a `text`.
+    /// Read posts from standard input instead: one per line, text or a JSON object with a `text`
     #[arg(long)]
     stdin: bool,
-    /// As --stdin.
+    /// Same as --stdin
     #[arg(value_name = "-", value_parser = ["-"], conflicts_with = "stdin")]
     input: Option<String>,
-    /// Sends no event ids and keeps nothing for those who reconnect.
+    /// Send no event IDs and retain no events for clients that reconnect
     #[arg(long)]
     no_history: bool,
 }
@@ -47,11 +47,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         false => Feed::Simulated(options.rate),
     };
     let tracker = Tracker::start(&options.addr, !options.no_history, feed.name())?;
-    let mut out = std::io::stdout();
-    writeln!(out, "emojitracker on http://{}", tracker.address()?)?;
-    out.flush()?;
+    println!("emojitracker on http://{}", tracker.address()?);
     feed.run(|post| tracker.track(&post))?;
-    // What came last may still wait for its roll-up. Whoever comes now finds the counts as they are.
+    // The last counts may still wait for their roll-up. The server goes on to serve them.
     tracker.flush()?;
     tracker.join()
 }

@@ -1,4 +1,4 @@
-//! What is served beside the streams: the page, its files, and the rankings.
+//! Serves the page, its files and the rankings, through the `route` hook.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const FILES: [(&str, &str, &str); 7] = [
     ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
 
-/// What requests other than those for streams are answered with.
+/// The responses to requests that are not for streams.
 #[derive(Debug)]
 pub(crate) struct Site {
     files: Vec<(&'static str, Response)>,
@@ -46,7 +46,7 @@ impl Site {
 
     pub(crate) fn route(&self, head: &RequestHead) -> Routing {
         let path = head.path();
-        // Posts come from the feed alone.
+        // Only the feed publishes.
         if path.starts_with("/publish") {
             return Routing::Refuse(404, "unknown path".into());
         }
@@ -61,7 +61,7 @@ impl Site {
     }
 }
 
-/// A file that browsers ask for each time and get when it has changed.
+/// A file that browsers revalidate each time and download when it has changed.
 fn file(content_type: &'static str, bytes: impl Into<Bytes>) -> Response {
     let bytes = bytes.into();
     let mut hasher = DefaultHasher::new();

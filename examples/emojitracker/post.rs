@@ -1,6 +1,6 @@
-//! A post: what it says, and how it is shown to those who follow one of its emoji.
+//! A post: its text, and its JSON form for subscribers of the emoji in it.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ pub(crate) struct Post {
 }
 
 impl Post {
-    /// A post by somebody, in the form in which Emojitracker sent them.
+    /// A post in the JSON form of the original Emojitracker.
     pub(crate) fn new(id: u64, text: String, screen_name: &str, name: &str) -> Self {
         let json = json!({
             "id": id.to_string(),
@@ -22,13 +22,14 @@ impl Post {
             "name": name,
             "links": [],
             "profile_image_url": "",
-            "created_at": iso_8601(now()),
+            "created_at": iso_8601(UNIX_EPOCH.elapsed().unwrap_or_default()),
         });
         let json = json.to_string();
         Self { text, json }
     }
 
-    /// A line of a feed: a JSON object with a `text`, which is passed on as it is, or else a text by nobody.
+    /// A post from a line of a feed: a JSON object with a `text`, which is sent on unchanged, or else
+    /// a text without an author.
     pub(crate) fn from_line(line: &str, number: u64) -> Self {
         let line = line.trim();
         let object: Option<Value> = serde_json::from_str(line).ok();
@@ -42,19 +43,12 @@ impl Post {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "posts are dated by this clock")]
-fn now() -> Duration {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-}
-
-/// A time since 1970 as `2026-11-21T13:28:09+00:00`.
+/// A time since 1970 in the form `2026-11-21T13:28:09+00:00`.
 pub(crate) fn iso_8601(since_epoch: Duration) -> String {
     let seconds = since_epoch.as_secs();
     let (mut days, time) = (seconds / 86_400, seconds % 86_400);
-    let every = |year: u64, years| year.is_multiple_of(years);
-    let is_leap = |year| every(year, 4) && !every(year, 100) || every(year, 400);
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
     let mut year = 1970;
     while days >= 365 + u64::from(is_leap(year)) {
         days -= 365 + u64::from(is_leap(year));

@@ -1,7 +1,8 @@
-//! How often each emoji was used, up to one roll-up: what a page begins with before it goes on with the stream.
+//! The count of each emoji up to one roll-up, with which a page starts before it follows the stream.
 //!
-//! Counted by a subscriber of the stream itself, in this process. So the counts are those of exactly the events that the server has given
-//! out up to the one whose id they bear, and whoever resumes after that one misses nothing and counts nothing twice.
+//! A subscriber in this process counts the events of the stream itself. So the counts include
+//! exactly the events up to the one whose ID they carry. A client that resumes after that event
+//! misses nothing and counts nothing twice.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,18 +12,18 @@ use serde_json::json;
 
 #[derive(Debug)]
 pub(crate) struct Rankings {
-    /// Whether events have ids and may be resumed after.
+    /// Whether events have IDs, so that clients can resume after them.
     history: bool,
-    /// Where the posts come from, as the page tells.
+    /// The source of the posts, which the page shows.
     source: &'static str,
-    state: Mutex<State>,
+    counted: Mutex<Counted>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Counted {
     counts: HashMap<String, u64>,
     last_event_id: String,
-    /// The response as it stands, made when somebody asks.
+    /// The response for these counts, once it was requested.
     response: Option<Response>,
 }
 
@@ -31,7 +32,7 @@ impl Rankings {
         Self {
             history,
             source,
-            state: Mutex::default(),
+            counted: Mutex::default(),
         }
     }
 
@@ -43,32 +44,32 @@ impl Rankings {
     }
 
     fn add(&self, event: StreamEvent) {
-        // They are our own roll-ups: anything else would have been published by somebody else.
+        // Only roll-ups are published to this namespace.
         let Ok(counts) = serde_json::from_str::<HashMap<String, u64>>(&event.data) else {
             return;
         };
-        let mut state = self.lock();
+        let mut counted = self.lock();
         for (id, count) in counts {
-            *state.counts.entry(id).or_default() += count;
+            *counted.counts.entry(id).or_default() += count;
         }
-        state.last_event_id = event.last_event_id;
-        state.response = None;
+        counted.last_event_id = event.last_event_id;
+        counted.response = None;
     }
 
-    /// The counts as JSON, most used first, made once for all who ask between two roll-ups.
+    /// The counts as JSON, most used first. Encoded once for all requests between two roll-ups.
     pub(crate) fn response(&self) -> Response {
-        let mut state = self.lock();
-        if let Some(response) = &state.response {
+        let mut counted = self.lock();
+        if let Some(response) = &counted.response {
             return response.clone();
         }
-        let response = Response::new("application/json", self.to_json(&state))
+        let response = Response::new("application/json", self.to_json(&counted))
             .header("Cache-Control", "no-store");
-        state.response = Some(response.clone());
+        counted.response = Some(response.clone());
         response
     }
 
-    fn to_json(&self, state: &State) -> String {
-        let mut ranked: Vec<(&String, u64)> = state
+    fn to_json(&self, counted: &Counted) -> String {
+        let mut ranked: Vec<(&String, u64)> = counted
             .counts
             .iter()
             .map(|(id, &count)| (id, count))
@@ -78,7 +79,7 @@ impl Rankings {
             .into_iter()
             .map(|(id, score)| json!({ "id": id, "score": score }))
             .collect();
-        let last_event_id = Some(&state.last_event_id).filter(|id| !id.is_empty());
+        let last_event_id = Some(&counted.last_event_id).filter(|id| !id.is_empty());
         json!({
             "source": self.source,
             "history": self.history,
@@ -88,7 +89,7 @@ impl Rankings {
         .to_string()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! The streams byte for byte, what counts as an emoji, and that nothing is lost on the way from posts to counts.
+//! Tests the bytes of the streams, the search for emoji, and that the counts match the posts.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,8 +14,8 @@ use crate::post::{Post, iso_8601};
 use crate::tracker::Tracker;
 
 fn track(tracker: &Tracker, feed: &str) {
-    read_lines(feed.as_bytes(), |post| tracker.track(&post)).expect("a feed that is taken");
-    tracker.flush().expect("a server that runs");
+    read_lines(feed.as_bytes(), |post| tracker.track(&post)).expect("the tracker accepts the feed");
+    tracker.flush().expect("the server runs");
 }
 
 fn get(tracker: &Tracker, line: &str) -> BufReader<TcpStream> {
@@ -29,13 +29,13 @@ fn get(tracker: &Tracker, line: &str) -> BufReader<TcpStream> {
     BufReader::new(stream)
 }
 
-/// The head of a response, and what comes behind it up to an end that is part of it.
+/// Reads a response up to and including `end`.
 fn read_through(stream: &mut BufReader<TcpStream>, end: &str) -> String {
     let mut text = String::new();
     while !text.ends_with(end) {
         assert!(
             stream.read_line(&mut text).unwrap() > 0,
-            "the end of {text:?}"
+            "the stream ended after {text:?}"
         );
     }
     text
@@ -78,7 +78,7 @@ fn emoji_are_whole_grapheme_clusters() {
             "1F9D1-1F3FF-200D-1F4BB 1F469-200D-1F680",
         ),
         ("England 🏴󠁧󠁢󠁥󠁮󠁧󠁿", "1F3F4-E0067-E0062-E0065-E006E-E0067-E007F"),
-        // With and without what asks for colour it is the same; with what asks for the plain glyph it is none.
+        // U+FE0F makes no difference. U+FE0E makes it a plain glyph, which is not an emoji.
         ("❤️ ❤ ❤\u{fe0e}", "2764 2764"),
         ("🏳️‍🌈 🏳‍🌈", "1F3F3-200D-1F308 1F3F3-200D-1F308"),
         ("👨‍", ""),
@@ -90,7 +90,7 @@ fn emoji_are_whole_grapheme_clusters() {
 }
 
 #[test]
-fn every_emoji_has_an_id_of_its_own_and_is_found_by_itself() {
+fn every_emoji_has_its_own_id_and_is_found() {
     let emojis = Emojis::new();
     assert!(emojis.entries.len() > 3_700);
     let ids: BTreeMap<&str, &str> = emojis
@@ -108,7 +108,7 @@ fn every_emoji_has_an_id_of_its_own_and_is_found_by_itself() {
 }
 
 #[test]
-fn without_history_the_streams_are_the_streamers_own() {
+fn without_history_the_streams_match_those_of_the_original() {
     let tracker = Tracker::start("127.0.0.1:0", false, "stdin").unwrap();
     let mut streams = ["raw", "eps", "details/1F604", "details/1F1EB-1F1F7"].map(|path| {
         let mut stream = get(&tracker, &format!("GET /subscribe/{path}"));
@@ -149,7 +149,7 @@ fn without_history_the_streams_are_the_streamers_own() {
 }
 
 #[test]
-fn what_a_line_says_is_a_post() {
+fn lines_are_text_or_json_posts() {
     let post = Post::from_line("  plain 😄 text\r\n", 7);
     assert_eq!(post.text, "plain 😄 text");
     let json: Value = serde_json::from_str(&post.json).unwrap();
@@ -171,7 +171,7 @@ fn what_a_line_says_is_a_post() {
 }
 
 #[test]
-fn roll_ups_and_rankings_are_the_sums_of_the_raw_stream() {
+fn roll_ups_and_rankings_are_sums_of_the_raw_stream() {
     const POSTS: usize = 5_000;
     let emojis = Emojis::new();
     let tracker = Tracker::start("127.0.0.1:0", true, "simulated").unwrap();
@@ -201,7 +201,7 @@ fn roll_ups_and_rankings_are_the_sums_of_the_raw_stream() {
         tracker.track(&post).unwrap();
     }
     tracker.flush().unwrap();
-    // The rankings are complete when they bear the id of the last roll-up, which is when all uses are counted.
+    // The rankings include the last roll-up once they count all uses.
     let rankings = loop {
         let rankings = rankings(&tracker);
         if total(&rankings) == uses as u64 {
@@ -228,7 +228,7 @@ fn roll_ups_and_rankings_are_the_sums_of_the_raw_stream() {
     let counts = ranked.into_iter().map(|(score, id)| (id.to_owned(), score));
     assert_eq!(counts.collect::<BTreeMap<_, _>>(), expected);
     assert_eq!(rankings["lastEventId"], last.as_str());
-    // Few of many: a tenth of the emoji has most of the uses.
+    // A tenth of the emoji has most of the uses.
     let mut most: Vec<u64> = expected.into_values().collect();
     most.sort_unstable_by(|a, b| b.cmp(a));
     let tenth: u64 = most.iter().take(emojis.entries.len() / 10).sum();
@@ -236,12 +236,12 @@ fn roll_ups_and_rankings_are_the_sums_of_the_raw_stream() {
 }
 
 #[test]
-fn a_snapshot_and_the_stream_after_it_are_all_there_is() {
+fn a_snapshot_and_the_stream_after_it_are_complete() {
     let emojis = Emojis::new();
     let tracker = Tracker::start("127.0.0.1:0", true, "simulated").unwrap();
     let mut simulation = Simulation::new(&emojis, 250, 2);
     let (uses, totals) = std::thread::scope(|scope| {
-        // Each comes in the middle of it, and once more before anything was counted.
+        // Each subscribes after a different number of posts, the first before all of them.
         let watchers: Vec<_> = (0..20)
             .map(|_| {
                 let snapshot = rankings(&tracker);
@@ -285,7 +285,7 @@ fn a_snapshot_and_the_stream_after_it_are_all_there_is() {
 }
 
 #[test]
-fn the_page_and_its_files_are_there_and_nobody_publishes() {
+fn the_page_is_served_and_publishing_is_not_allowed() {
     let tracker = Tracker::start("127.0.0.1:0", true, "stdin").unwrap();
     for (line, status, text) in [
         ("GET /", "200", "text/html"),

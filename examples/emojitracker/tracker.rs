@@ -1,4 +1,4 @@
-//! The tracker: from posts to the three streams, and the server that carries them.
+//! The tracker: publishes posts to three streams, and owns the server that carries them.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -13,10 +13,10 @@ use crate::page::Site;
 use crate::post::Post;
 use crate::rankings::Rankings;
 
-/// Time between two roll-ups: at most 60 a second.
+/// Time between two roll-ups: at most 60 per second.
 const INTERVAL: Duration = Duration::from_millis(17);
 
-/// A server with its streams and its page, and what feeds it.
+/// A server with its streams and its page, and the publisher that feeds it.
 pub(crate) struct Tracker {
     emojis: Arc<Emojis>,
     publisher: Publisher,
@@ -25,7 +25,7 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// Starts the server. Without `history` events have no ids.
+    /// Starts the server. Without `history`, events have no IDs.
     pub(crate) fn start(
         address: &str,
         history: bool,
@@ -41,7 +41,7 @@ impl Tracker {
             builder = builder.history_events(0);
         }
         let server = builder.build()?.spawn(address)?;
-        // It listens before anything is published, so it counts everything.
+        // Subscribe before the first event is published, so that all are counted.
         let counted = server.handle().subscribe(&[Namespace::parse("/eps")?])?;
         std::thread::spawn(move || rankings.count(counted));
 
@@ -69,21 +69,21 @@ impl Tracker {
         self.server.handle()
     }
 
-    /// Sends out all there is to say of a post: each use of an emoji to those who want all or the counts, and the post itself to those
-    /// who follow one of its emoji.
+    /// Publishes each use of an emoji to `/raw`, adds it to the counts of `/eps`, and publishes the
+    /// post once to the details of each of its emoji.
     pub(crate) fn track(&self, post: &Post) -> Result<(), Box<dyn Error>> {
-        let mut told = HashSet::new();
+        let mut published = HashSet::new();
         for emoji in self.emojis.find(&post.text) {
             let id = &emoji.id;
             self.publisher.send(Event::new("/raw", id.as_str()))?;
             self.eps.add(id, 1)?;
-            if !told.insert(id) {
+            if !published.insert(id) {
                 continue;
             }
             let details = Event::new(format!("/details/{id}"), post.json.as_str())
                 .event(format!("stream.tweet_updates.{id}"));
             match self.publisher.send(details) {
-                // A post too large for an event is counted all the same.
+                // A post that is too large for an event is still counted.
                 Ok(()) | Err(SendError::Refused(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -91,12 +91,12 @@ impl Tracker {
         Ok(())
     }
 
-    /// Sends out what was counted last.
+    /// Publishes the roll-up of the latest counts.
     pub(crate) fn flush(&self) -> Result<(), RollupError> {
         self.eps.flush()
     }
 
-    /// Waits for the server, which ends when it is told to.
+    /// Waits until the server has ended.
     pub(crate) fn join(self) -> Result<(), Box<dyn Error>> {
         Ok(self.server.join()?)
     }
