@@ -1,4 +1,4 @@
-// The page: the counts, the grid, the detail view, and one loop that draws them.
+// The page: connects the counts, the grid and the detail view, and draws them in one loop.
 
 import { follow } from "./counts.js";
 import { Details } from "./details.js";
@@ -7,7 +7,7 @@ import { Grid, idOf } from "./grid.js";
 const RATE_OVER_MS = 2000;
 const STATES = { connecting: "connecting", live: "live", reconnecting: "reconnecting" };
 const NOTICES = {
-  simulated: "A simulated feed: nobody wrote these posts. Feed it your own with --stdin.",
+  simulated: "These posts are simulated. Use --stdin to read real ones.",
   stdin: "Posts from this server's standard input.",
 };
 
@@ -19,7 +19,7 @@ const grid = new Grid(part("stage"), (cell) => {
 });
 
 let total = 0;
-/** Uses in each tenth of a second of late, newest last. */
+/** The number of uses in each of the latest tenths of a second, newest last. */
 const recent = [];
 
 const response = await fetch("emoji.json");
@@ -45,19 +45,19 @@ follow({
     else recent.push({ at: now, uses });
     forget(now);
   },
-  tell(state) {
+  setState(state) {
     part("state").dataset.state = state;
     part("state").textContent = STATES[state];
   },
 });
 
-let told = 0;
+let figuresAt = 0;
 requestAnimationFrame(function draw(now) {
   grid.frame(now);
   details.frame(now);
-  if (now - told > 200) {
-    told = now;
-    tellFigures(now);
+  if (now - figuresAt > 200) {
+    figuresAt = now;
+    showFigures(now);
   }
   requestAnimationFrame(draw);
 });
@@ -66,7 +66,7 @@ function forget(now) {
   while (recent.length > 0 && now - recent[0].at > RATE_OVER_MS) recent.shift();
 }
 
-function tellFigures(now) {
+function showFigures(now) {
   forget(now);
   const uses = recent.reduce((sum, { uses }) => sum + uses, 0);
   part("total").textContent = number.format(total);

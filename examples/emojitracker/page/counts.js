@@ -1,31 +1,35 @@
-// The counts: a snapshot, and from exactly there the stream.
+// The counts: a snapshot, then the stream from exactly that point.
 //
-// With history, the snapshot bears the id of the last roll-up in it, and the stream resumes after that one: nothing is missed and nothing
-// counted twice. When the server no longer has what was missed, it sends `gap`, and all begins anew. Without history, the
-// stream is opened first and the snapshot taken then, as near as that comes.
+// With history, the snapshot carries the ID of the last roll-up in it, and the stream resumes after
+// it, so that no use is missed or counted twice. When the server cannot resume, it sends `gap`, and
+// the page takes a new snapshot. Without history, the page opens the stream first and then takes the
+// snapshot, which is only approximate.
 
 const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 15_000;
+const MAX_WAIT_MS = 15_000;
 
-/** Calls `begin(snapshot)` with all counts, then `use(counts)` with each roll-up, and `tell(state)` when the connection changes. */
-export function follow({ begin, use, tell }) {
+/**
+ * Calls `begin(snapshot)` with all counts, then `use(counts)` with each roll-up, and
+ * `setState(state)` when the state of the connection changes.
+ */
+export function follow({ begin, use, setState }) {
   let source = null;
   let wait = FIRST_WAIT_MS;
   start();
 
   async function start() {
-    tell("connecting");
+    setState("connecting");
     try {
       const snapshot = await rankings();
       if (!snapshot.history) return listen("subscribe/eps", null);
-      // Before the first roll-up there is no id to resume after: all that was kept is all there is.
+      // Before the first roll-up there is no ID to resume after, so all retained events are needed.
       const after = snapshot.lastEventId
         ? `lastEventId=${encodeURIComponent(snapshot.lastEventId)}`
         : "replay=all";
       begin(snapshot);
       listen(`subscribe/eps?${after}`, snapshot);
     } catch {
-      again();
+      restart();
     }
   }
 
@@ -35,34 +39,34 @@ export function follow({ begin, use, tell }) {
     let current = snapshot !== null;
     stream.onopen = async () => {
       if (snapshot === null) {
-        // Without history a new connection has missed something, the first one too.
+        // Without history, events before the connection was made are missing.
         current = false;
         const now = await rankings().catch(() => null);
         if (source !== stream) return;
-        if (now === null) return again();
+        if (now === null) return restart();
         begin(now);
         current = true;
       }
-      tell("live");
+      setState("live");
     };
     stream.onmessage = ({ data }) => {
       wait = FIRST_WAIT_MS;
       if (current) use(JSON.parse(data));
     };
-    stream.addEventListener("gap", again);
+    stream.addEventListener("gap", restart);
     stream.onerror = () => {
-      // A browser tries again by itself until it is refused.
-      if (stream.readyState === EventSource.CLOSED) again();
-      else tell("reconnecting");
+      // A browser reconnects by itself unless the server refuses it.
+      if (stream.readyState === EventSource.CLOSED) restart();
+      else setState("reconnecting");
     };
   }
 
-  function again() {
+  function restart() {
     source?.close();
     source = null;
-    tell("reconnecting");
+    setState("reconnecting");
     setTimeout(start, wait * (0.5 + Math.random()));
-    wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+    wait = Math.min(wait * 2, MAX_WAIT_MS);
   }
 }
 

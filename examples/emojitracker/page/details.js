@@ -1,7 +1,8 @@
-// The detail view: one emoji, and the posts that use it as they come.
+// The detail view: one emoji, and the latest posts that use it.
 
-const SHOWN = 60;
-/** No more posts than anyone could read: one in so much time, the newest. */
+/** Posts in the list at most. */
+const MAX_POSTS = 60;
+/** The minimum time between two posts, so that they can be read. */
 const POST_EVERY_MS = 150;
 
 const number = new Intl.NumberFormat("en");
@@ -17,7 +18,7 @@ export class Details {
     this.part = (name) => dialog.querySelector(`#details-${name}`);
     dialog.addEventListener("close", () => {
       this.stop();
-      // Back to the page without the emoji's address, and without another entry in the history.
+      // Remove the emoji from the address without another entry in the browser's history.
       if (location.hash) history.replaceState(null, "", location.pathname + location.search);
     });
     dialog.addEventListener("click", (event) => {
@@ -62,11 +63,11 @@ export class Details {
     this.postedAt = now;
     this.part("state").textContent = "live posts, newest first";
     this.posts.prepend(entry(this.waiting.shift()));
-    while (this.posts.childElementCount > SHOWN) this.posts.lastElementChild.remove();
+    while (this.posts.childElementCount > MAX_POSTS) this.posts.lastElementChild.remove();
   }
 }
 
-/** A post as a list entry. What strangers wrote is text, never markup. */
+/** A post as a list entry. Its contents are not trusted, so they are set as text. */
 function entry(data) {
   const post = JSON.parse(data);
   const item = document.createElement("li");
@@ -75,7 +76,7 @@ function entry(data) {
   const time = document.createElement("time");
   const text = document.createElement("p");
   by.className = "by";
-  name.textContent = post.name || "somebody";
+  name.textContent = post.name || "unknown";
   time.textContent = post.created_at ? new Date(post.created_at).toLocaleTimeString() : "";
   text.textContent = post.text;
   by.append(name, post.screen_name ? `@${post.screen_name}` : "", time);

@@ -1,20 +1,21 @@
-// The grid: every emoji at the place of its rank, lit up when it is used.
+// The grid: all emoji in the order of their counts. An emoji lights up when it is used.
 //
-// Drawing asks the browser for no layout. Where a cell is follows from its rank and from the width that a ResizeObserver told. Only cells in sight, or
-// about to be, are displayed; those that move glide there by a transform. Light is an animation of opacity that the browser
-// runs by itself, on one of a few hundred lights that lie under the grid and are lent to the cells.
+// Drawing causes no layout: the position of a cell follows from its index and from the width that a
+// ResizeObserver reports. Only cells in or near the visible part are displayed. Cells that move glide
+// by a transform. A light is an animation of the opacity, which the browser runs by itself, on one of
+// 256 elements below the grid that cells borrow.
 
 const LIGHTS = 256;
 const LIGHT_MS = 900;
-/** A light that began so lately is not made to begin again. */
+/** A light is not restarted before this time has passed. */
 const LIGHT_AGAIN_MS = 160;
 const GLIDE_MS = 700;
 const RANK_EVERY_MS = 3000;
-/** Nothing moves under a pointer that was moved so lately. */
+/** Cells do not move until the pointer has rested for this time. */
 const POINTER_REST_MS = 1500;
-/** Counts written in one frame, in sight and displayed beyond it. Each waits its turn: when hundreds change, nobody reads them 60 times a second. */
-const SEEN_WRITES = 48;
-const UNSEEN_WRITES = 12;
+/** Counts written per frame: of visible cells, and of other displayed cells. */
+const VISIBLE_WRITES = 48;
+const OTHER_WRITES = 12;
 
 const number = new Intl.NumberFormat("en");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -25,43 +26,45 @@ export class Grid {
     this.root = stage.querySelector("#grid");
     this.cells = [];
     this.byId = new Map();
-    /** All cells, the most used first; those of them that are to be shown; and of these those that are displayed. */
+    /** All cells, most used first; those that match the search; and those near the visible part. */
     this.ranked = [];
     this.shown = [];
     this.displayed = new Set();
-    /** Since the last frame: those with another count than is written, and those that were used. */
+    /** Cells whose count is not written yet, and cells used since the last frame. */
     this.changed = new Set();
     this.used = new Set();
     this.matches = () => true;
     this.geometry = { columns: 1, left: 0, width: 78, height: 88 };
-    /** Places in sight, and those near enough to be displayed. */
-    this.sight = { from: 0, to: 0, near: 0, far: 0 };
+    /** The range of visible indexes, and the range of indexes that are displayed. */
+    this.range = { from: 0, to: 0, near: 0, far: 0 };
     this.rankedAt = 0;
     this.pointedAt = -Infinity;
     this.lights = Array.from({ length: LIGHTS }, light);
     stage.querySelector("#glows").append(...this.lights.map(({ node }) => node));
     this.root.addEventListener("click", (event) => {
-      const cell = this.cells[event.target.closest(".cell")?.dataset.place];
+      const cell = this.cells[event.target.closest(".cell")?.dataset.cellIndex];
       if (cell) pick(cell);
     });
     this.root.addEventListener("pointermove", (event) => {
       if (event.pointerType === "mouse") this.pointedAt = performance.now();
     });
-    this.root.addEventListener("keydown", (event) => this.step(event));
-    addEventListener("scroll", () => this.look(), { passive: true });
+    this.root.addEventListener("keydown", (event) => this.moveFocus(event));
+    addEventListener("scroll", () => this.updateRange(), { passive: true });
     new ResizeObserver(([entry]) => this.fit(entry.contentRect.width)).observe(stage);
   }
 
-  /** Makes the cells: rows of [emoji, name, late]. One that is late has a place once it is used. */
+  /** Makes a cell of each row [emoji, name, late]. A late cell is hidden until its first use. */
   fill(rows) {
-    this.cells = rows.map(([emoji, name, late], place) => new Cell(emoji, name, late === 1, place));
+    this.cells = rows.map(
+      ([emoji, name, late], cellIndex) => new Cell(emoji, name, late === 1, cellIndex),
+    );
     this.byId = new Map(this.cells.map((cell) => [cell.id, cell]));
     this.ranked = [...this.cells];
     this.root.replaceChildren(...this.cells.map((cell) => cell.node));
     this.arrange(false);
   }
 
-  /** Takes all counts as they are. */
+  /** Replaces all counts. */
   reset(rankings) {
     for (const cell of this.cells) {
       if (cell.count > 0) this.set(cell, 0);
@@ -94,23 +97,23 @@ export class Grid {
     }
     this.write();
     for (const cell of this.used) {
-      if (this.inSight(cell)) this.flash(cell, now);
+      if (this.isVisible(cell)) this.flash(cell, now);
     }
     this.used.clear();
   }
 
   write() {
-    let seen = SEEN_WRITES;
-    let unseen = UNSEEN_WRITES;
+    let visible = VISIBLE_WRITES;
+    let others = OTHER_WRITES;
     for (const cell of this.changed) {
-      if (this.displayed.has(cell) && (this.inSight(cell) ? seen-- : unseen--) <= 0) continue;
+      if (this.displayed.has(cell) && (this.isVisible(cell) ? visible-- : others--) <= 0) continue;
       cell.write();
       this.changed.delete(cell);
     }
   }
 
-  inSight(cell) {
-    return cell.index >= this.sight.from && cell.index < this.sight.to;
+  isVisible(cell) {
+    return cell.index >= this.range.from && cell.index < this.range.to;
   }
 
   /** Shows only the cells for which `matches` holds. */
@@ -120,7 +123,7 @@ export class Grid {
   }
 
   rank(glide) {
-    // Among equals whoever was ahead stays ahead, so that nothing moves without a reason.
+    // Cells with equal counts keep their order, so that none moves without a reason.
     this.ranked.sort((a, b) => b.count - a.count || a.rank - b.rank);
     this.ranked.forEach((cell, rank) => {
       cell.rank = rank;
@@ -141,13 +144,13 @@ export class Grid {
       this.shown[0].node.tabIndex = 0;
   }
 
-  /** Displays the cells near what is in sight, each in its place. */
+  /** Displays the cells in and near the visible part, each at its position. */
   display(glide) {
-    const near = new Set(this.shown.slice(this.sight.near, this.sight.far));
+    const near = new Set(this.shown.slice(this.range.near, this.range.far));
     for (const cell of this.displayed) {
       if (near.has(cell)) continue;
       cell.node.hidden = true;
-      if (cell.light) this.takeBack(cell.light);
+      if (cell.light) this.releaseLight(cell.light);
     }
     for (const cell of near) {
       const { columns, left, width, height } = this.geometry;
@@ -162,32 +165,32 @@ export class Grid {
   }
 
   flash(cell, now) {
-    if (cell.light && now - cell.light.since < LIGHT_AGAIN_MS) return;
-    // More may be lit than there are lights: the next use asks again.
-    const light = cell.light ?? this.lend(cell);
+    if (cell.light && now - cell.light.startedAt < LIGHT_AGAIN_MS) return;
+    // If no light is free, the next use tries again.
+    const light = cell.light ?? this.assignLight(cell);
     if (!light) return;
-    light.since = now;
+    light.startedAt = now;
     light.animation.currentTime = 0;
     light.animation.play();
   }
 
-  lend(cell) {
+  assignLight(cell) {
     const light = this.lights.pop();
     if (!light) return null;
     light.cell = cell;
     light.moveTo(cell.x, cell.y);
-    light.animation.onfinish = () => this.takeBack(light);
+    light.animation.onfinish = () => this.releaseLight(light);
     cell.light = light;
     return light;
   }
 
-  takeBack(light) {
+  releaseLight(light) {
     light.animation.cancel();
     light.cell.light = null;
     this.lights.push(light);
   }
 
-  /** The stage has a new width. */
+  /** Arranges the cells for a new width. */
   fit(stageWidth) {
     const small = stageWidth < 640;
     const columns = Math.max(1, Math.floor(stageWidth / (small ? 62 : 78)));
@@ -205,35 +208,35 @@ export class Grid {
     style.setProperty("--emoji", small ? "30px" : "38px");
     style.setProperty("--small", small ? "11px" : "12px");
     this.top = this.stage.getBoundingClientRect().top + scrollY;
-    this.look();
+    this.updateRange();
     this.arrange(false);
   }
 
-  /** Notes which rows are in sight. */
-  look() {
+  /** Updates the visible range. */
+  updateRange() {
     const { columns, height } = this.geometry;
     const above = scrollY - (this.top ?? 0);
     const row = (pixels) => Math.max(0, Math.floor(pixels / height)) * columns;
-    const sight = {
+    const range = {
       from: row(above),
       to: row(above + innerHeight) + columns,
       near: row(above - innerHeight),
       far: row(above + 2 * innerHeight) + columns,
     };
-    const moved = sight.near !== this.sight.near || sight.far !== this.sight.far;
-    this.sight = sight;
+    const moved = range.near !== this.range.near || range.far !== this.range.far;
+    this.range = range;
     if (moved) this.display(false);
   }
 
-  /** Arrow keys go from cell to cell. */
-  step(event) {
+  /** Moves the focus with the arrow keys. */
+  moveFocus(event) {
     const by = {
       ArrowLeft: -1,
       ArrowRight: 1,
       ArrowUp: -this.geometry.columns,
       ArrowDown: this.geometry.columns,
     }[event.key];
-    const from = this.cells[event.target.dataset.place];
+    const from = this.cells[event.target.dataset.cellIndex];
     const to = by && from && this.shown[from.index + by];
     if (!to) return;
     event.preventDefault();
@@ -246,20 +249,20 @@ export class Grid {
 
 /** One emoji and its count. */
 class Cell {
-  constructor(emoji, name, late, place) {
+  constructor(emoji, name, late, cellIndex) {
     this.id = idOf(emoji);
     this.emoji = emoji;
     this.name = name;
     this.late = late;
     this.count = 0;
-    this.rank = place;
+    this.rank = cellIndex;
     this.index = -1;
     this.x = this.y = NaN;
     this.light = null;
     this.node = document.createElement("button");
     this.node.className = "cell";
     this.node.title = name;
-    this.node.dataset.place = place;
+    this.node.dataset.cellIndex = cellIndex;
     this.node.dataset.id = this.id;
     this.node.tabIndex = -1;
     this.node.hidden = true;
@@ -277,7 +280,7 @@ class Cell {
     this.node.classList.toggle("used", this.count > 0);
   }
 
-  /** Returns how far that is, if it is another place. */
+  /** Returns the distance to the old position, or null if it is the same. */
   moveTo(x, y) {
     if (x === this.x && y === this.y) return null;
     const by = { x: this.x - x, y: this.y - y };
@@ -306,14 +309,14 @@ function light() {
     node,
     animation,
     cell: null,
-    since: 0,
+    startedAt: 0,
     moveTo(x, y) {
       node.style.transform = `translate(${x}px, ${y}px)`;
     },
   };
 }
 
-/** The code points of an emoji as the streams name them: without the one that only asks for colour. */
+/** The ID of an emoji: its code points without U+FE0F, which only selects the coloured glyph. */
 export function idOf(emoji) {
   const codePoints = Array.from(emoji, (character) => character.codePointAt(0)).filter(
     (codePoint) => codePoint !== 0xfe0f,
