@@ -270,7 +270,7 @@ fn an_option_is_described_for_help_texts() {
     let queue_bytes = option("queue-bytes");
     assert_eq!(
         queue_bytes.help(),
-        "Size of the events that may wait there; one event always fits"
+        "Size of the events that may wait between publishers and the event loop; one event always fits"
     );
     let described = (queue_bytes.value_name(), queue_bytes.default_text());
     assert_eq!(described, ("SIZE", "1MiB"));
