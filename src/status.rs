@@ -1,4 +1,4 @@
-//! What a server tells of itself: reasons, counters, and what is known of one connection. Values only.
+//! The status of a server: its counters, its connections, and why connections end. Values only.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,33 +7,35 @@ use core::net::SocketAddr;
 
 use crate::namespace::Namespace;
 
-/// Why a connection ended. Every one ends for exactly one of these.
+/// The reason why a connection ended. Each connection ends for exactly one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DisconnectReason {
-    /// The other side closed it, or it was done with the one request it was for.
+    /// The client closed the connection, or the server closed it after a response.
     Client,
-    /// It lacked more than [`max_lag`](crate::Config::max_lag) bytes of its events.
+    /// More than [`max_lag`](crate::Config::max_lag) bytes of its events were pending.
     Lagged,
-    /// Its socket took nothing for [`write_timeout`](crate::Config::write_timeout) while it had something to take.
+    /// Its socket accepted no bytes for [`write_timeout`](crate::Config::write_timeout) while bytes
+    /// were pending.
     Stalled,
-    /// Its request did not come in time.
+    /// The request did not arrive in time.
     Timeout,
-    /// The application ended it: [`Handle::disconnect`](crate::Handle::disconnect).
+    /// The application or an administrator ended it, for example with
+    /// [`Handle::disconnect`](crate::Handle::disconnect).
     Kicked,
     /// The server shut down.
     Shutdown,
     /// There were too many connections.
     Overload,
-    /// It broke the rules of HTTP, or sent bytes where none belong.
+    /// The client violated HTTP, or sent too many bytes after its request for a stream.
     Protocol,
-    /// The operating system reported an error other than the other side's leaving.
+    /// The operating system reported an error other than a closed connection.
     Error,
 }
 
 impl DisconnectReason {
-    /// Every reason, in the order of [`Status::disconnects`].
-    pub const ALL: [Self; 9] = [
+    /// All reasons.
+    pub const ALL: &'static [Self] = &[
         Self::Client,
         Self::Lagged,
         Self::Stalled,
@@ -45,7 +47,7 @@ impl DisconnectReason {
         Self::Error,
     ];
 
-    /// The reason in one lower-case word, as in logs and metrics.
+    /// The reason as one lower-case word, as in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
@@ -67,102 +69,130 @@ impl fmt::Display for DisconnectReason {
     }
 }
 
-/// What is known of one connection.
+/// A snapshot of one connection.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// Its number, counted from 1 and never used again in this server.
+    /// The ID of the connection, counted from 1. A server uses each ID once.
     pub id: u64,
-    /// The address of the other side; `None` for a subscription in this process. A stream through one of the
-    /// [`trusted_proxies`](crate::Config::trusted_proxies) has its client's, and a [masked](crate::Config::mask_addresses) one lacks its last
-    /// part; both have the port 0.
+    /// The address of the client; `None` for a subscription in this process.
+    ///
+    /// For a stream through one of the [`trusted_proxies`](crate::Config::trusted_proxies), it is
+    /// the address that the proxy reports, with the port 0. With
+    /// [`mask_addresses`](crate::Config::mask_addresses), its last part and its port are 0.
     pub peer: Option<SocketAddr>,
-    /// What it subscribes to, overlaps reduced to the ancestor; empty for a connection that is no event stream.
+    /// The namespaces that it subscribes to, without those that another one contains; empty if the
+    /// connection is not an event stream.
     pub namespaces: Vec<Namespace>,
-    /// Events it was given in full.
+    /// Events that were sent completely.
     pub events: u64,
-    /// Bytes it was given.
+    /// Bytes that were sent.
     pub bytes: u64,
-    /// How long it has been connected.
+    /// The time since it was accepted.
     pub connected: Duration,
 }
 
 impl ConnectionInfo {
-    /// Whether it is an event stream.
+    /// Whether the connection is an event stream.
     pub fn is_stream(&self) -> bool {
         !self.namespaces.is_empty()
     }
 }
 
-/// What a server is doing.
+/// The state of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum State {
-    /// It does not run yet.
+    /// The server does not run yet.
     #[default]
     Starting,
-    /// It accepts connections.
+    /// The server accepts connections.
     Serving,
-    /// It ends its connections one by one.
+    /// The server no longer accepts connections and ends its streams one by one.
     Draining,
-    /// It has run.
+    /// The server has ended.
     Stopped,
 }
 
-/// How the store of events is, if there is one.
+/// The state of the event store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum StoreState {
-    /// There is none: events end with the process.
+    /// The server has no store, so its events are lost when it ends.
     #[default]
     None,
-    /// It has what it was given.
+    /// The store works.
     Working,
-    /// It could not store the last events, or make them safe; publishing over HTTP is refused.
+    /// The store failed to write or to sync the last events. Publishing over HTTP is refused.
     Failing,
 }
 
-/// A server's counters at one moment.
+/// The counters of a server at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Status {
-    /// What it is doing.
+    /// The state of the server.
     pub state: State,
-    /// How long it has run.
+    /// The time since the server started.
     pub uptime: Duration,
-    /// Connections now, event streams or not.
+    /// Current connections, event streams and others.
     pub connections: usize,
-    /// The most connections there were at once.
+    /// The largest number of connections at once.
     pub connections_peak: usize,
-    /// Connections in all.
+    /// All connections since the start.
     pub connections_total: u64,
-    /// Event streams now.
+    /// Current event streams.
     pub subscribers: usize,
-    /// Namespaces in use now: with subscribers or retained events.
+    /// Current namespaces, which have subscribers or retained events.
     pub namespaces: usize,
-    /// Events taken from publishers.
+    /// Events that publishers have sent.
     pub events: u64,
-    /// Deliveries: one event given to one subscriber, or waiting for it.
+    /// Deliveries: each event counts once for each subscriber that it was sent to or is pending
+    /// for.
     pub deliveries: u64,
-    /// Bytes given to sockets.
+    /// Bytes that were sent.
     pub bytes: u64,
-    /// Events in memory, because they are history or a subscriber still needs them; one that went to several namespaces counts in each.
+    /// Events in memory, either as history or for a subscriber that still needs them. An event
+    /// counts in each of its namespaces.
     pub retained_events: usize,
-    /// Their bytes.
+    /// Bytes of these events.
     pub retained_bytes: u64,
-    /// Bytes of memory that they take, index and namespaces included: what [`history_total`](crate::Config::history_total) bounds.
+    /// Bytes of memory for these events, including indexes and namespaces.
+    /// [`history_total`](crate::Config::history_total) limits them.
     pub retained_memory: u64,
-    /// Retained events that were evicted to stay within that bound.
+    /// Retained events that were evicted to stay within that limit.
     pub evicted: u64,
-    /// How the store of events is.
+    /// The state of the event store.
     pub store: StoreState,
-    /// Events waiting between publishers and the event loop.
+    /// Events in the queue between publishers and the event loop.
     pub queued: usize,
-    /// Ended connections by reason, in the order of [`DisconnectReason::ALL`].
-    pub disconnects: [u64; 9],
+    /// Ended connections, by the position of their reason in [`DisconnectReason::ALL`].
+    pub(crate) disconnects: [u64; DisconnectReason::ALL.len()],
 }
 
 impl Status {
-    /// How many connections ended for a reason.
+    /// The number of connections that ended for a reason.
     pub fn disconnects(&self, reason: DisconnectReason) -> u64 {
         self.disconnects[reason as usize]
+    }
+
+    /// Counts a connection that ended for a reason.
+    pub(crate) fn count_disconnect(&mut self, reason: DisconnectReason) {
+        self.disconnects[reason as usize] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_own_counter() {
+        let mut status = Status::default();
+        for (index, &reason) in DisconnectReason::ALL.iter().enumerate() {
+            assert_eq!(reason as usize, index, "{reason}");
+            status.count_disconnect(reason);
+            assert_eq!(status.disconnects(reason), 1, "{reason}");
+        }
     }
 }

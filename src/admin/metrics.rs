@@ -192,7 +192,7 @@ impl Snapshot {
 
     fn connections(&self) -> Vec<Family<'_>> {
         let status = &self.status;
-        let disconnects = DisconnectReason::ALL.into_iter().map(|reason| {
+        let disconnects = DisconnectReason::ALL.iter().map(|&reason| {
             let label = ("reason", reason.as_str());
             (label, status.disconnects(reason).into())
         });

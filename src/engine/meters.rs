@@ -67,7 +67,7 @@ impl Meters {
 
     /// Counts the end of a connection.
     pub(super) fn count_disconnect(&mut self, reason: DisconnectReason) {
-        self.status.disconnects[reason as usize] += 1;
+        self.status.count_disconnect(reason);
     }
 
     /// Moves the counts of a report into the status.

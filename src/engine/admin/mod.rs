@@ -445,8 +445,9 @@ impl Engine {
             retained_bytes: status.retained_bytes,
             retained_limit: self.config.memory_limit(),
             disconnects: reasons
-                .map(|reason| (reason.as_str(), status.disconnects(reason)))
-                .into(),
+                .iter()
+                .map(|&reason| (reason.as_str(), status.disconnects(reason)))
+                .collect(),
             turns: LoopJson {
                 busy_ms: admin.measures.busy_us / 1000,
                 longest_turn_us: admin.longest_turn_us(),

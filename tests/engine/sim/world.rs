@@ -69,7 +69,7 @@ pub(crate) struct World {
     to_connect: usize,
     /// Connections that must end as surplus though no client knows them.
     orphans: usize,
-    disconnects: [u64; 9],
+    disconnects: [u64; Reason::ALL.len()],
     connections_total: u64,
     events_given: u64,
     some_lagged: bool,
@@ -154,7 +154,7 @@ impl World {
             next_event: 0,
             to_connect: 0,
             orphans: 0,
-            disconnects: [0; 9],
+            disconnects: [0; Reason::ALL.len()],
             connections_total: 0,
             events_given: 0,
             some_lagged: false,

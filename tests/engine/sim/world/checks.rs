@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use fanfare::DisconnectReason as Reason;
+
 use super::World;
 use crate::model::Planned;
 
@@ -223,12 +225,14 @@ impl World {
                 return Err(format!("status says {says} {name}, it is {is}"));
             }
         }
-        if status.disconnects != self.disconnects {
-            let is = self.disconnects;
-            return Err(format!(
-                "status says {:?} ended, it is {is:?}",
-                status.disconnects
-            ));
+        for &reason in Reason::ALL {
+            let (says, is) = (
+                status.disconnects(reason),
+                self.disconnects[reason as usize],
+            );
+            if says != is {
+                return Err(format!("status says {says} ended by {reason}, it is {is}"));
+            }
         }
         if status.retained_memory > self.config.history_total as u64 {
             return Err(format!("{} bytes are retained", status.retained_memory));
