@@ -1,36 +1,37 @@
-//! One client: what it asks, what it was answered, and whether its connection ended for the true reason.
+//! One client: its requests, the responses that it got, and whether its connection ended for the
+//! true reason.
 
 use fanfare::DisconnectReason as Reason;
 use fanfare::internals::ConnId;
 
-use crate::model::{Follower, Noticed, show};
+use crate::model::{Follower, Seen, show};
 use crate::net::Socket;
 use crate::requests::{Ask, Want, response_head};
 use crate::world::Rules;
 
-/// Bytes after a stream's request that are forgiven.
+/// Bytes after a stream's request that are ignored.
 const IGNORED_MOST: usize = 4 << 10;
-/// Bytes after a refused request that are read so that the answer arrives.
+/// Bytes after a refused request that are read so that the response arrives.
 const DISCARDED_MOST: usize = 1 << 20;
 
-/// An event, by its type, and to how many subscribers it went.
+/// The type of an event, and the number of subscribers that it went to.
 pub(crate) type Claim = (String, u64);
 
 pub(crate) struct Client {
     pub(crate) conn: ConnId,
-    /// The engine's number for it.
+    /// Its number in the engine.
     pub(crate) id: u64,
-    /// A connection with requests, not a subscription in the same process.
+    /// It is a connection with requests, not a subscription in the same process.
     pub(crate) remote: bool,
-    /// It is there to witness the order of events, and to be left alone.
+    /// It shows the order of events, so it is neither slow nor disconnected.
     pub(crate) witness: bool,
     /// Accepted beyond the limit.
     pub(crate) surplus: bool,
     asks: Vec<Ask>,
-    /// All bytes of its requests; where each one begins.
+    /// All bytes of its requests, and where each one begins.
     script: Vec<u8>,
     starts: Vec<usize>,
-    /// What it sent, and what of that the engine took.
+    /// How many bytes it sent, and how many of them the engine took.
     pub(crate) sent: usize,
     pub(crate) delivered: usize,
     /// It sends no more, and the engine knows.
@@ -39,12 +40,12 @@ pub(crate) struct Client {
     pub(crate) paused: bool,
     /// Events of its requests that were published.
     pub(crate) published: usize,
-    /// What came and was not yet understood.
+    /// Bytes that came and were not yet parsed.
     rest: Vec<u8>,
-    /// What answers say of events that may not be known yet.
+    /// What responses claim of events that may not be known yet.
     pub(crate) claims: Vec<Claim>,
     answered: usize,
-    /// The last answer said that it is the last.
+    /// The last response has `Connection: close`.
     last_answer: bool,
     told_late: bool,
     head_seen: bool,
@@ -55,10 +56,10 @@ pub(crate) struct Client {
     pub(crate) excused: bool,
     pub(crate) ended: Option<Ended>,
     pub(crate) judged: bool,
-    /// When it was last answered in full, or else came; when it last sent something.
+    /// When it last got a whole response, or connected; when it last sent something.
     waiting_since: u64,
     heard_at: u64,
-    /// The longest it sent nothing, since the last answer, before it sent more.
+    /// The longest time since the last response that it sent nothing before it sent more.
     silence: u64,
 }
 
@@ -69,7 +70,7 @@ pub(crate) struct Ended {
     pub(crate) at: u64,
     /// How many events had been published.
     pub(crate) order: usize,
-    /// What the engine says that it was given.
+    /// What the engine counted for it.
     pub(crate) events: u64,
     pub(crate) bytes: u64,
 }
@@ -130,7 +131,7 @@ impl Client {
         self.asks.iter().any(Ask::is_upload)
     }
 
-    /// Whether it may be late with a body, be it one that is refused in the end.
+    /// Whether it can be late with a body, including one that is refused in the end.
     fn sends_bodies(&self) -> bool {
         let has_body = |ask: &Ask| ask.bytes.len() > ask.head_bytes;
         self.is_uploader() || self.asks.iter().any(has_body)
@@ -151,7 +152,7 @@ impl Client {
             Want::Stream(names) => Some(names.clone()),
             _ => None,
         });
-        stream.expect("only who asks for a stream gets one")
+        stream.expect("only a client that asks for a stream gets one")
     }
 
     /// The next event that its requests publish.
@@ -160,19 +161,19 @@ impl Client {
         events.nth(self.published).cloned()
     }
 
-    /// Looks at what the socket took since the last call.
+    /// Parses the bytes that the socket took since the last call.
     pub(crate) fn look(
         &mut self,
         socket: &mut Socket,
         rules: &Rules,
         now: u64,
-    ) -> Result<Noticed, String> {
-        let mut noticed = Noticed::default();
+    ) -> Result<Seen, String> {
+        let mut seen = Seen::default();
         if socket.taken.is_empty() {
-            return Ok(noticed);
+            return Ok(seen);
         }
         self.rest.append(&mut socket.taken);
-        // What was held back until events were known may have come in earlier turns.
+        // Bytes that waited until events were known may have come in earlier turns.
         let now = if self.follower.is_some() {
             now
         } else {
@@ -180,25 +181,25 @@ impl Client {
         };
         while !self.head_seen {
             let Some(head) = response_head(&self.rest) else {
-                return Ok(noticed);
+                return Ok(seen);
             };
             if !self.take_answer(head?, rules, now)? {
-                return Ok(noticed);
+                return Ok(seen);
             }
         }
         let Some(follower) = &mut self.follower else {
-            return Err(format!("{} after the last answer", show(&self.rest)));
+            return Err(format!("{} after the last response", show(&self.rest)));
         };
-        let taken = follower.take(&self.rest, &mut noticed)?;
+        let taken = follower.take(&self.rest, &mut seen)?;
         self.rest.drain(..taken);
-        let told = follower.farewell.is_some();
+        let told = follower.closing_notice.is_some();
         check(!(told && follower.lacks_before(rules.drained_from)), || {
-            "a farewell before its events".into()
+            "a closing notice before its events".into()
         })?;
-        Ok(noticed)
+        Ok(seen)
     }
 
-    /// Takes one answer; returns whether it is there in full.
+    /// Takes one response; returns whether it is there in full.
     fn take_answer(
         &mut self,
         head: crate::requests::ResponseHead,
@@ -206,12 +207,12 @@ impl Client {
         now: u64,
     ) -> Result<bool, String> {
         if self.last_answer {
-            return Err(format!("{} after the last answer", show(&self.rest)));
+            return Err(format!("{} after the last response", show(&self.rest)));
         }
         let ask = self.asks.get(self.answered);
         if head.status == 100 {
             if !ask.is_some_and(|ask| ask.continues) {
-                return Err("100 without being asked".into());
+                return Err("100 without Expect".into());
             }
             self.rest.drain(..head.bytes);
             return Ok(true);
@@ -219,7 +220,7 @@ impl Client {
         if head.status == 408 {
             return self.take_late(&head, rules, now);
         }
-        let ask = ask.ok_or_else(|| format!("{head:?} to nothing"))?;
+        let ask = ask.ok_or_else(|| format!("{head:?} without a request"))?;
         if self.follower.is_some() && matches!(ask.want, Want::Stream(_)) {
             if head.status != 200 || !head.is_stream || head.length.is_some() || !head.closes {
                 return Err(format!("{head:?} for a stream"));
@@ -279,7 +280,7 @@ impl Client {
         Ok(!self.rest.is_empty())
     }
 
-    /// Whether it owes the rest of a request's head, or the next request.
+    /// Whether the rest of a request's head, or the next request, is due.
     pub(crate) fn owes_head(&self) -> bool {
         if self.last_answer || self.follower.is_some() || !self.remote {
             return false;
@@ -293,7 +294,7 @@ impl Client {
         })
     }
 
-    /// Whether it is in the middle of a stream or of a request and so told nothing that ends it.
+    /// Checks that nothing has happened that should have ended the connection.
     pub(crate) fn check_alive(
         &self,
         socket: &Socket,
@@ -306,7 +307,7 @@ impl Client {
             return Err(format!("took nothing since {at} and is still there"));
         }
         if self.owes_head() && !socket.blocked && now >= self.waiting_since + rules.head_timeout {
-            return Err(format!("owes a request since {}", self.waiting_since));
+            return Err(format!("has sent no request since {}", self.waiting_since));
         }
         if let Some(reason) = self.must_end {
             return Err(format!("is still there, though {reason}"));
@@ -356,20 +357,20 @@ impl Client {
         self.check_end(ended, socket, rules)
     }
 
-    /// What can be said of the end of a stream beside its reason.
+    /// Checks the counters at the end of a stream, and its closing notice.
     fn check_end(&self, ended: Ended, socket: &Socket, rules: &Rules) -> Result<(), String> {
         let Some(follower) = &self.follower else {
             return Ok(());
         };
-        if let Some(retry) = follower.farewell {
+        if let Some(retry) = follower.closing_notice {
             check(ended.reason == Reason::Shutdown, || {
-                "after a farewell".into()
+                "after a closing notice".into()
             })?;
             check(retry <= rules.grace.max(1), || {
-                format!("come back in {retry}")
+                format!("a reconnection time of {retry} in the closing notice")
             })?;
         }
-        // What was dropped before it was given is not counted exactly.
+        // Events that were dropped before they were written are not counted exactly.
         if follower.owed <= rules.max_lag && !self.excused {
             let says = (ended.events, ended.bytes);
             let is = (follower.events, socket.taken_bytes);
@@ -380,14 +381,15 @@ impl Client {
         Ok(())
     }
 
-    /// The engine took so many more of its bytes.
+    /// The engine took this number of its bytes.
     pub(crate) fn deliver(&mut self, bytes: usize, now: u64) {
         self.delivered += bytes;
         self.silence = self.was_silent(now);
         self.heard_at = now;
     }
 
-    /// The longest it sent nothing since the last answer. It may send more while it is being told that it was too late.
+    /// The longest time since the last response that it sent nothing. It can send more while the
+    /// response to its delay is on the way.
     fn was_silent(&self, now: u64) -> u64 {
         self.silence.max(now.saturating_sub(self.heard_at))
     }
@@ -414,7 +416,7 @@ fn check(good: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
     if good { Ok(()) } else { Err(problem()) }
 }
 
-/// The answer of a server that is full or about to stop.
+/// The response of a server that is full or about to stop.
 fn is_turning_away(head: &crate::requests::ResponseHead, body: &str) -> bool {
     match head.status {
         503 => head.length.is_some(),
@@ -441,14 +443,14 @@ fn check_answer(
             check(head.status == *status, || "another status".into())?;
             check(
                 *status < 400 || ask.head_only || json()?["error"].is_string(),
-                || "no error in JSON".into(),
+                || "without an error in JSON".into(),
             )
         }
         Want::Stream(_) => check(head.status == 503 && rules.few_namespaces, || {
-            "no stream".into()
+            "not a stream".into()
         }),
         Want::StreamHead => check(head.status == 200 && head.is_stream && head.closes, || {
-            "no stream's head".into()
+            "not the head of a stream".into()
         }),
         Want::Event => {
             check(head.status == 200, || "not published".into())?;

@@ -1,6 +1,8 @@
-//! What should happen, the naive way: events in a list, and for each stream those of them that are its own.
+//! The naive model of what should happen: events in a list, and for each stream those that are due
+//! to it.
 //!
-//! Shares no code with the engine but the decoder, which is held against what this file expects.
+//! It shares no code with the engine except the decoder, which is compared with what this file
+//! expects.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -10,7 +12,7 @@ use fanfare::{Decoded, Decoder, Event};
 
 use crate::support::dice::Dice;
 
-/// Names that overlap, and some that only seem to.
+/// Names that overlap, and some that only look so.
 pub(crate) const NAMESPACES: [&str; 14] = [
     "/", "/a", "/a/b", "/a/b/c", "/ab", "/ab/c", "/b", "/b/a", "/b/a/b", "/c", "/c/c/c/c", "/a/c",
     "/d", "/d/d",
@@ -25,7 +27,7 @@ pub(crate) struct Planned {
     pub(crate) data: String,
     /// Its bytes in an event stream.
     pub(crate) wire: Vec<u8>,
-    /// What a client makes of them.
+    /// What a client decodes from them.
     items: Vec<Item>,
 }
 
@@ -41,7 +43,7 @@ pub(crate) fn covers(above: &str, below: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Leaves out what another one covers.
+/// Removes the names that another one covers.
 pub(crate) fn reduce(names: &[String]) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for name in names {
@@ -54,7 +56,7 @@ pub(crate) fn reduce(names: &[String]) -> Vec<String> {
 }
 
 impl Planned {
-    /// An event with data, as requests can publish it too. The type is its own and never used again.
+    /// An event with data, which a request can publish too. No other event has its type.
     pub(crate) fn data(dice: &mut Dice, number: usize, max_event: usize) -> Self {
         let event_type = format!("t{number}");
         let namespaces = some_namespaces(dice);
@@ -98,7 +100,7 @@ impl Planned {
             0 => {
                 let text = format!("c{number}");
                 Self {
-                    // With a type, so that not even its first byte can be taken for a keepalive's.
+                    // With a type, so that its first byte differs from that of a keepalive comment.
                     event: also(
                         Event::comment(first, text.clone()).event("c"),
                         &plain.namespaces,
@@ -145,7 +147,7 @@ impl Planned {
         self.broadcast || streams.iter().any(|name| self.is_in(name))
     }
 
-    /// Whether it goes to the log of this namespace, if there is one.
+    /// Whether it is appended to the log of this namespace, if there is one.
     pub(crate) fn is_in(&self, name: &str) -> bool {
         self.broadcast || self.namespaces.iter().any(|at| covers(name, at))
     }
@@ -170,7 +172,7 @@ fn some_namespaces(dice: &mut Dice) -> Vec<String> {
 
 fn some_data(dice: &mut Dice, max_event: usize) -> String {
     if dice.percent(5) {
-        // The largest frame there is: a few of them are more than anyone may lack.
+        // The largest possible frame: a few of them exceed any `max_lag`.
         return "\n".repeat(max_event);
     }
     let most = match dice.below(10) {
@@ -204,28 +206,28 @@ fn lines_of(data: &str) -> Vec<String> {
     data.split('\n').map(str::to_owned).collect()
 }
 
-/// What one stream is to get, and how far it is.
+/// The events that are due to one stream, and which of them it was given.
 pub(crate) struct Follower {
     pub(crate) namespaces: Vec<String>,
-    /// It gets no event before this one of all.
+    /// How many events had been published when it began.
     pub(crate) joined: usize,
-    /// What it was not yet given in full, and which of all events it is.
+    /// The events that it was not yet given in full, each with its index among all events.
     pending: VecDeque<(usize, Rc<Planned>)>,
-    /// Bytes of the first of them that it was given.
+    /// How many bytes of the first of them it was given.
     partial: usize,
-    /// Bytes of its events that it was not given.
+    /// Bytes of its events that it was not yet given.
     pub(crate) owed: u64,
-    /// As the engine counts for a stream of several namespaces: an event in several of its logs once for each.
+    /// The same, with an event in several of its logs counted once for each log.
     pub(crate) owed_by_log: u64,
     pub(crate) events: u64,
     prefix: Prefix,
     keepalive: Vec<u8>,
-    /// How many events were published when it was told to come back later.
-    pub(crate) farewell: Option<u64>,
+    /// The reconnection time in milliseconds of the closing notice, once it came.
+    pub(crate) closing_notice: Option<u64>,
     decoder: Decoder,
     decoded: VecDeque<Item>,
     expected: VecDeque<Item>,
-    /// Begins where the last call left off, in the middle of something.
+    /// The last call ended in the middle of an event.
     in_middle: bool,
 }
 
@@ -235,10 +237,10 @@ enum Prefix {
     Expected { retry_ms: u64 },
 }
 
-/// What was noticed in a stream's bytes.
+/// What was seen in a stream's bytes.
 #[derive(Default)]
-pub(crate) struct Noticed {
-    /// A keepalive, and whether something else came before it in the same bytes.
+pub(crate) struct Seen {
+    /// A keepalive comment, and whether other bytes came before it in the same turn.
     pub(crate) keepalive: Option<bool>,
 }
 
@@ -259,7 +261,7 @@ impl Follower {
             events: 0,
             prefix: prefix.map_or(Prefix::None, |retry_ms| Prefix::Expected { retry_ms }),
             keepalive,
-            farewell: None,
+            closing_notice: None,
             decoder: Decoder::new(),
             decoded: VecDeque::new(),
             expected: VecDeque::new(),
@@ -267,7 +269,7 @@ impl Follower {
         }
     }
 
-    /// An event was published after it joined.
+    /// An event was published after the stream began.
     pub(crate) fn expect(&mut self, slot: usize, planned: &Rc<Planned>) {
         if planned.reaches(&self.namespaces) {
             self.owed += planned.wire.len() as u64;
@@ -276,7 +278,7 @@ impl Follower {
         }
     }
 
-    /// Whether it was not yet given all that was published before some event.
+    /// Whether events before this one are still due to it.
     pub(crate) fn lacks_before(&self, slot: usize) -> bool {
         self.pending.front().is_some_and(|(at, _)| *at < slot)
     }
@@ -293,22 +295,22 @@ impl Follower {
         logs.count() as u64
     }
 
-    /// Takes the bytes that came, as far as they can be told; returns how many.
-    pub(crate) fn take(&mut self, bytes: &[u8], noticed: &mut Noticed) -> Result<usize, String> {
+    /// Takes the bytes that came, as far as they can be parsed; returns how many.
+    pub(crate) fn take(&mut self, bytes: &[u8], seen: &mut Seen) -> Result<usize, String> {
         let mut at = self.take_prefix(bytes)?;
         loop {
             let rest = &bytes[at..];
             let step = if rest.is_empty() {
                 0
-            } else if self.farewell.is_some() {
-                return Err(format!("{} follows a farewell", show(rest)));
+            } else if self.closing_notice.is_some() {
+                return Err(format!("{} follows a closing notice", show(rest)));
             } else if self.partial == 0 && rest.starts_with(&self.keepalive) {
                 if !(at == 0 && self.in_middle) {
-                    noticed.keepalive = Some(at > 0);
+                    seen.keepalive = Some(at > 0);
                 }
                 self.keepalive.len()
             } else if self.partial == 0 && rest.starts_with(b"retry:") {
-                self.take_farewell(rest)?
+                self.take_closing_notice(rest)?
             } else if self.partial == 0 && self.may_become_special(rest) {
                 0
             } else {
@@ -347,14 +349,14 @@ impl Follower {
             let retry: u64 = retry
                 .strip_prefix("retry:")
                 .and_then(|ms| ms.parse().ok())
-                .ok_or_else(|| format!("{given:?} is no prefix of a stream"))?;
+                .ok_or_else(|| format!("{given:?} is not the beginning of a stream"))?;
             if retry * 2 < retry_ms || retry * 2 > retry_ms * 3 + 1 {
                 return Err(format!("a reconnection time of {retry} ms"));
             }
             rest
         };
         if after_retry != comment {
-            return Err(format!("{given:?} is no prefix of a stream"));
+            return Err(format!("{given:?} is not the beginning of a stream"));
         }
         self.prefix = Prefix::None;
         self.decoder
@@ -363,24 +365,24 @@ impl Follower {
         Ok(end + 2)
     }
 
-    fn take_farewell(&mut self, rest: &[u8]) -> Result<usize, String> {
+    fn take_closing_notice(&mut self, rest: &[u8]) -> Result<usize, String> {
         let text = String::from_utf8_lossy(rest);
         let Some(end) = text.find("\n\n") else {
             return Ok(0);
         };
         let retry: u64 = text["retry:".len()..end]
             .parse()
-            .map_err(|_| format!("{text:?} is no farewell"))?;
+            .map_err(|_| format!("{text:?} is not a closing notice"))?;
         if retry == 0 {
-            return Err("a farewell that says to come back at once".into());
+            return Err("a closing notice with a reconnection time of 0".into());
         }
-        self.farewell = Some(retry);
+        self.closing_notice = Some(retry);
         Ok(end + 2)
     }
 
     fn take_event(&mut self, rest: &[u8]) -> Result<usize, String> {
         let Some((_, next)) = self.pending.front().cloned() else {
-            return Err(format!("{} came and nothing was to", show(rest)));
+            return Err(format!("{} came, and no event was due", show(rest)));
         };
         let wanted = &next.wire[self.partial..];
         let step = wanted.len().min(rest.len());
@@ -412,7 +414,7 @@ impl Follower {
         Ok(step)
     }
 
-    /// Holds the decoder against what was expected, event by event.
+    /// Compares what the decoder gives with what is expected, event by event.
     fn decode(&mut self, bytes: &[u8]) -> Result<(), String> {
         let decoded = &mut self.decoded;
         let keepalive = &self.keepalive;

@@ -1,4 +1,4 @@
-//! Sockets that do what a script says: the engine's outlet in a world without a network.
+//! Sockets that follow a policy: the engine's outlet in a world without a network.
 
 use std::collections::VecDeque;
 
@@ -8,34 +8,35 @@ use fanfare::internals::{ConnId, Extent, Outlet, Slices};
 use crate::model::show;
 use crate::support::dice::Dice;
 
-/// Shared bytes that are held against what is written.
+/// How many shared pages are kept to compare them with what is written.
 const SHARED: usize = 8;
 
 /// How a socket takes bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Policy {
-    /// All it is given.
+    /// All bytes.
     All,
-    /// At most so many at a time, after which it is full.
+    /// At most this number at a time, after which it is full.
     Sips(usize),
     /// Sometimes all, sometimes some, sometimes none.
     Fickle,
-    /// So many, then nothing ever again.
+    /// This number of bytes, then none ever again.
     Stalls(usize),
-    /// So many, then it fails.
+    /// This number of bytes, then it fails.
     Breaks(usize, DisconnectReason),
 }
 
 pub(crate) struct Socket {
     pub(crate) policy: Policy,
-    /// What it took and nobody looked at yet, and how much it took before.
+    /// Bytes that it took and the client has not parsed, and how many it took in all.
     pub(crate) taken: Vec<u8>,
     pub(crate) taken_bytes: u64,
     /// Full until the world says that it is writable.
     pub(crate) blocked: bool,
-    /// When it last took less than it was given, unless it took all it was given since.
+    /// When it last took less than it was given, unless it has taken a whole write since.
     pub(crate) short_at: Option<u64>,
-    /// When it was last given anything, and when it last took something, before this turn and in it.
+    /// When it was last given bytes; when it last took some, in this turn or before; and when
+    /// before this turn.
     pub(crate) given_at: u64,
     pub(crate) took_at: u64,
     pub(crate) took_before: u64,
@@ -43,7 +44,7 @@ pub(crate) struct Socket {
     pub(crate) always_open: bool,
     pub(crate) finished: bool,
     pub(crate) failed: Option<DisconnectReason>,
-    /// The engine was told that it is over.
+    /// The engine knows that its connection is over.
     pub(crate) over: bool,
 }
 
@@ -70,7 +71,7 @@ impl Socket {
     }
 }
 
-/// All sockets, by the number of the client, and who is who by the engine's keys.
+/// All sockets by the number of the client, and the clients by the engine's keys.
 pub(crate) struct Net {
     pub(crate) sockets: Vec<Socket>,
     clients: Vec<Option<usize>>,
@@ -145,7 +146,7 @@ impl Net {
         }
     }
 
-    /// Whether bytes of a log are others than those that were shared.
+    /// Whether bytes of a log differ from the shared pages.
     fn differs(&self, extent: Extent, bytes: &[u8]) -> bool {
         self.shared.iter().any(|(shared, known)| {
             let (start, end) = (extent.start.max(shared.start), extent.end.min(shared.end));
@@ -173,14 +174,14 @@ impl Outlet for Net {
             .extent()
             .is_some_and(|extent| self.differs(extent, &bytes))
         {
-            self.fault(client, "not the bytes that were shared as these");
+            self.fault(client, "bytes that differ from the shared pages");
         }
         let socket = &self.sockets[client];
         for (wrong, what) in [
             (bytes.is_empty(), "a write of nothing"),
             (bytes.len() != slices.bytes(), "slices of another length"),
             (socket.blocked, "written to though it is full"),
-            (socket.finished, "written to after the end was said"),
+            (socket.finished, "written to after its end"),
             (socket.failed.is_some(), "written to though it failed"),
             (socket.over, "written to though it is over"),
         ] {
@@ -207,9 +208,9 @@ impl Outlet for Net {
     }
 
     fn publish_pages(&mut self, slices: &Slices<'_>, readers: usize) {
-        let extent = slices.extent().expect("what is shared is of one log");
+        let extent = slices.extent().expect("shared pages are of one log");
         if readers < 2 {
-            self.fault(usize::MAX, "what is for nobody else was shared");
+            self.fault(usize::MAX, "pages for one reader were shared");
         }
         self.shared.push_back((extent, bytes_of(slices)));
         if self.shared.len() > SHARED {

@@ -1,4 +1,4 @@
-//! What clients ask, good and bad, and what the answer to each must be.
+//! The requests of clients, valid and not, and the response that each must get.
 
 use std::rc::Rc;
 
@@ -12,27 +12,27 @@ pub(crate) struct Ask {
     pub(crate) want: Want,
     /// What it publishes if all of it arrives.
     pub(crate) publishes: Vec<Rc<Planned>>,
-    /// It is `HEAD`, so the answer has no body.
+    /// It is `HEAD`, so the response has no body.
     pub(crate) head_only: bool,
-    /// The answer may be preceded by `100 Continue`.
+    /// `100 Continue` may come before the response.
     pub(crate) continues: bool,
     /// It has `Accept: text/event-stream`.
     pub(crate) accepts_stream: bool,
 }
 
-/// The answer that is due.
+/// The response that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Want {
     Status(u16),
-    /// An event stream of these.
+    /// An event stream of these namespaces.
     Stream(Vec<String>),
-    /// The head of one.
+    /// The head of an event stream.
     StreamHead,
-    /// An event is published, and the answer says to how many.
+    /// An event is published, and the response has the number of subscribers.
     Event,
-    /// So many lines are published, or so many before this one.
+    /// This number of lines is published, in all or before the invalid line.
     Lines(usize, Option<usize>),
-    /// An error, whatever it is, and the end of the connection.
+    /// Any error, and the end of the connection.
     Rejection,
 }
 
@@ -66,7 +66,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// All that one client asks, one after the other; at most one of them, the last, is for a stream.
+    /// All requests of one client, in order. Only the last can be for a stream.
     pub(crate) fn script(&mut self, uploads: bool) -> Vec<Ask> {
         let mut script = Vec::new();
         if uploads {
@@ -113,7 +113,7 @@ impl Writer<'_> {
         let head_only = self.dice.percent(7);
         let method = if head_only { "HEAD" } else { "GET" };
         let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n");
-        // What follows a stream's request means nothing, up to a limit.
+        // Bytes after a stream's request are ignored, up to a limit.
         let noise = match self.dice.below(12) {
             0 => "noise".repeat(100),
             1 => "noise".repeat(900),
@@ -350,22 +350,22 @@ fn json_of(planned: &Planned) -> String {
     form.to_string()
 }
 
-/// The head of a response, as a client reads it.
+/// The head of a response, as a client parses it.
 #[derive(Debug)]
 pub(crate) struct ResponseHead {
     pub(crate) status: u16,
-    /// Its bytes, the empty line included.
+    /// Its length, the empty line included.
     pub(crate) bytes: usize,
     pub(crate) length: Option<usize>,
     pub(crate) closes: bool,
     pub(crate) is_stream: bool,
 }
 
-/// Reads a response's head; `None` while it is not there in full.
+/// Parses the head of a response; `None` while it is incomplete.
 pub(crate) fn response_head(bytes: &[u8]) -> Option<Result<ResponseHead, String>> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let text = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    Some(parse_head(&text, end).ok_or(format!("{text:?} is no response")))
+    Some(parse_head(&text, end).ok_or(format!("{text:?} is not a response")))
 }
 
 fn parse_head(text: &str, bytes: usize) -> Option<ResponseHead> {

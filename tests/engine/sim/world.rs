@@ -1,4 +1,5 @@
-//! One world: an engine with its driver, its clients, its publishers and its time, all from one seed.
+//! One world: an engine with its driver, its clients, its publishers and its time, all from one
+//! seed.
 
 mod checks;
 mod driver;
@@ -18,7 +19,7 @@ use crate::model::{NAMESPACES, Planned, covers};
 use crate::net::{Net, Policy};
 use crate::support::dice::Dice;
 
-/// What connections are judged by.
+/// The limits and times by which connections are judged.
 pub(crate) struct Rules {
     pub(crate) head_timeout: u64,
     pub(crate) write_timeout: u64,
@@ -33,11 +34,11 @@ pub(crate) struct Rules {
     pub(crate) few_namespaces: bool,
 }
 
-/// An event in the total order, once it is known which.
+/// A place in the total order.
 struct Slot {
     planned: Option<Rc<Planned>>,
-    /// The streams there were.
-    audience: Rc<Vec<usize>>,
+    /// The streams at that time.
+    listeners: Rc<Vec<usize>>,
 }
 
 pub(crate) struct World {
@@ -50,34 +51,37 @@ pub(crate) struct World {
     born: Instant,
     now: u64,
     clients: Vec<Client>,
-    /// Those not yet judged.
+    /// The clients whose end was not yet judged.
     live: Vec<usize>,
     order: Vec<Slot>,
-    /// How many of them, from the first on, are known and were told to the streams.
+    /// How many of them are known, from the first on. The streams expect these.
     resolved: usize,
     witness: Option<usize>,
-    /// Bytes of the witness that no event was found for yet.
+    /// Bytes of the witness whose event is not yet known.
     witnessed: Vec<u8>,
-    /// Bytes its socket took that are among them.
+    /// How many of the bytes that its socket took are among them.
     witness_copied: usize,
-    /// To how many streams an event went, by its type.
+    /// The number of streams that an event went to, by its type.
     went_to: HashMap<String, u64>,
-    /// In the last turn some events were not yet known, so bytes of several turns are looked at together.
-    held: bool,
-    intake: VecDeque<Rc<Planned>>,
+    /// In the last turn some events were not yet known, so the bytes of several turns are parsed
+    /// together.
+    unresolved: bool,
+    queue: VecDeque<Rc<Planned>>,
     next_event: usize,
     to_connect: usize,
-    /// Connections that must end as surplus though no client knows them.
+    /// Connections over the limit that must end, and that no client has.
     orphans: usize,
     disconnects: [u64; Reason::ALL.len()],
     connections_total: u64,
     events_given: u64,
     some_lagged: bool,
     batch: usize,
-    /// A drain that waits for so many events that were in the queue when it was asked for, and until when it may last.
+    /// The drain that was asked for: the events of the queue that it still waits for, and until
+    /// when it may last.
     drain: Option<(usize, u64)>,
-    /// From when on all who were there have been told to come back later, and when all must be gone.
-    farewells: (u64, u64),
+    /// The time from which all streams must have a closing notice, and the time at which all must
+    /// be gone.
+    closing: (u64, u64),
     /// The driver would not wait before the next turn.
     busy: bool,
     deadline: Option<u64>,
@@ -116,7 +120,8 @@ impl World {
             };
             engine.set_admin(setup, born);
         }
-        // One write, a few, or what a server does: then only a crowd's passes are cut.
+        // One write, a few, or the server's value, with which only passes over many subscribers are
+        // cut.
         engine.set_slice(*dice.pick(&[1, 70_000, 200_000, SLICE]));
         let ms = |duration: Duration| duration.as_millis() as u64;
         let rules = Rules {
@@ -149,8 +154,8 @@ impl World {
             witnessed: Vec::new(),
             witness_copied: 0,
             went_to: HashMap::new(),
-            held: false,
-            intake: VecDeque::new(),
+            unresolved: false,
+            queue: VecDeque::new(),
             next_event: 0,
             to_connect: 0,
             orphans: 0,
@@ -160,7 +165,7 @@ impl World {
             some_lagged: false,
             batch,
             drain: None,
-            farewells: (u64::MAX, u64::MAX),
+            closing: (u64::MAX, u64::MAX),
             busy: false,
             deadline: None,
         };
@@ -172,7 +177,7 @@ impl World {
         world
     }
 
-    /// Plays the whole life of a world.
+    /// Plays the world from its beginning to its end.
     pub(crate) fn play(&mut self) -> Result<(), String> {
         let crowded = self.dice.percent(3);
         if crowded {
@@ -229,7 +234,7 @@ impl World {
             }
         }
         if self.busy && self.dice.percent(4) {
-            // More leave than a pass that has just begun has visited.
+            // More subscribers leave than a pass that has just begun has written to.
             for _ in 0..self.live.len() / 3 {
                 self.kick_one();
             }
@@ -262,7 +267,7 @@ impl World {
     }
 
     fn plan_events(&mut self) {
-        if self.intake.len() > 200 {
+        if self.queue.len() > 200 {
             return;
         }
         let count = match self.dice.below(10) {
@@ -273,7 +278,7 @@ impl World {
         for _ in 0..count {
             self.next_event += 1;
             let planned = Planned::any(&mut self.dice, self.next_event, self.config.max_event);
-            self.intake.push_back(Rc::new(planned));
+            self.queue.push_back(Rc::new(planned));
         }
     }
 
@@ -289,7 +294,7 @@ impl World {
         }
     }
 
-    /// A socket reports that it is writable, though nobody asked.
+    /// A socket reports that it is writable, though nothing waited for it.
     fn write_readiness(&mut self) {
         if let Some(client) = self.some_client()
             && self.clients[client].is_live()
@@ -346,7 +351,7 @@ impl World {
         let namespace = Namespace::parse(name).expect("a namespace");
         let count = self.engine.kick_namespace(&namespace);
         if count != under.len() && self.net.fault.is_none() {
-            self.net.fault = Some(format!("{count} kicked from {name}, not {under:?}"));
+            self.net.fault = Some(format!("{count} disconnected from {name}, not {under:?}"));
         }
         for client in under {
             self.must_end(client, Reason::Kicked);
@@ -432,7 +437,7 @@ fn some_config(dice: &mut Dice, roomy: bool) -> Config {
     config
 }
 
-/// What a subscriber may lack: there is room for the largest event, and for what gathers before it.
+/// The lag limit of the engine: there is room for the largest event, and for a batch before it.
 fn lag_limit(config: &Config) -> usize {
     let least = max_frame_bytes(config.max_event) + config.write_budget;
     config.max_lag.max(least)

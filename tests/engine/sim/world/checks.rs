@@ -1,4 +1,4 @@
-//! What is checked after each turn.
+//! The checks after each turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -9,10 +9,11 @@ use super::World;
 use crate::model::Planned;
 
 impl World {
-    /// Finds out which events the ones published by uploads are, and tells all streams what to expect.
+    /// Finds out which events uploads have published, and adds the known events to what streams
+    /// expect.
     pub(super) fn resolve(&mut self) -> Result<(), String> {
         if let Some(witness) = self.witness {
-            // It is read like any other too, so the bytes stay.
+            // The client parses the bytes too, so they stay.
             let taken = &self.net.sockets[witness].taken;
             self.witnessed
                 .extend_from_slice(&taken[self.witness_copied..]);
@@ -58,7 +59,7 @@ impl World {
     }
 
     pub(super) fn tell(&mut self, slot: usize, planned: &Rc<Planned>) {
-        let count = self.count(planned, &self.order[slot].audience);
+        let count = self.count(planned, &self.order[slot].listeners);
         self.went_to
             .insert(planned.event_type.clone(), count as u64);
         for &client in &self.live {
@@ -85,7 +86,7 @@ impl World {
         Ok(())
     }
 
-    /// Answers can be understood though some events are not yet known.
+    /// Responses can be parsed though some events are not yet known.
     pub(super) fn look_at_answers(&mut self) -> Result<(), String> {
         for &number in &self.live {
             let client = &mut self.clients[number];
@@ -102,7 +103,7 @@ impl World {
     pub(super) fn look_at(&mut self, number: usize, settled: bool) -> Result<(), String> {
         let client = &mut self.clients[number];
         let socket = &mut self.net.sockets[number];
-        let noticed = client.look(socket, &self.rules, self.now)?;
+        let seen = client.look(socket, &self.rules, self.now)?;
         for (event_type, says) in client.claims.drain(..) {
             let is = self.went_to.get(&event_type).copied();
             if is != Some(says) {
@@ -122,8 +123,8 @@ impl World {
                 .map_err(|problem| format!("ended for {}, but {problem}", ended.reason));
         }
         client.check_alive(socket, &self.rules, self.now)?;
-        if let Some(late) = noticed.keepalive
-            && !self.held
+        if let Some(late) = seen.keepalive
+            && !self.unresolved
         {
             let quiet = self.now - socket.took_before;
             if late || quiet < self.rules.keepalive {
@@ -136,7 +137,7 @@ impl World {
         Ok(())
     }
 
-    /// What is true of a stream once a turn had nothing left to do.
+    /// Checks a stream after a turn that had nothing left to do.
     pub(super) fn check_settled(&mut self, number: usize) -> Result<(), String> {
         let socket = &self.net.sockets[number];
         let client = &mut self.clients[number];
@@ -155,10 +156,10 @@ impl World {
                 return Err(format!("lacks {owed} bytes, and its socket is open"));
             }
         }
-        let told = follower.farewell.is_some() || follower.joined >= self.rules.drained_from;
-        let (from, until) = self.farewells;
+        let told = follower.closing_notice.is_some() || follower.joined >= self.rules.drained_from;
+        let (from, until) = self.closing;
         if socket.always_open && client.remote && !told && (from..until).contains(&self.now) {
-            return Err("was not told to come back later".into());
+            return Err("got no closing notice".into());
         }
         let quiet = self.now - socket.given_at;
         let keepalive = self.rules.keepalive;
@@ -169,7 +170,7 @@ impl World {
         Ok(())
     }
 
-    /// Once nothing is left to do, logs hold what somebody still needs and no more.
+    /// Checks that logs hold only events that are still needed, once nothing is left to do.
     pub(super) fn check_retained(&self) -> Result<(), String> {
         if !self.config.coalesce.is_zero() || self.deadline == Some(self.now) {
             return Ok(());

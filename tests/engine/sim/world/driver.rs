@@ -1,4 +1,4 @@
-//! The turns of a world: what the server's event loop does, with scripts in place of sockets.
+//! The turns of a world: the work of the server's event loop, with simulated sockets.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -20,7 +20,7 @@ impl World {
         let now = self.instant();
         self.net.now = self.now;
         self.net
-            .trace(|| format!("turn, {} events wait", self.intake.len()));
+            .trace(|| format!("turn, {} events wait", self.queue.len()));
         for socket in &self.live {
             let socket = &mut self.net.sockets[*socket];
             socket.took_before = socket.took_at;
@@ -50,11 +50,11 @@ impl World {
         self.deadline = deadline.map(|at| (at - self.born).as_millis() as u64);
         self.resolve()?;
         if self.resolved < self.order.len() {
-            self.held = true;
+            self.unresolved = true;
             self.look_at_answers()?;
         } else {
             self.look_at_everyone(idle && !unfinished)?;
-            self.held = false;
+            self.unresolved = false;
             if idle && !unfinished {
                 self.check_retained()?;
             }
@@ -70,7 +70,7 @@ impl World {
         };
         let grace = until.saturating_sub(self.now);
         self.rules.drained_from = self.order.len();
-        self.farewells = (self.now + grace / 10 * 9, until);
+        self.closing = (self.now + grace / 10 * 9, until);
         self.engine
             .drain(Duration::from_millis(grace), self.instant());
     }
@@ -154,7 +154,7 @@ impl World {
         Follower::new(reduce(names), self.order.len(), prefix, keepalive)
     }
 
-    /// How many namespaces are in use, those above them included, with these.
+    /// How many namespaces are in use together with these, ancestors included.
     pub(super) fn nodes_with(&self, names: &[String]) -> usize {
         let streams = self.streams();
         let used = streams
@@ -240,7 +240,7 @@ impl World {
         }
     }
 
-    /// Notes that a client's stream has begun, and with which event.
+    /// Notes that a client's stream has begun.
     pub(super) fn note_stream(&mut self, number: usize) -> Result<(), String> {
         let client = &self.clients[number];
         if client.follower.is_some() || !client.is_live() || !self.engine.is_stream(client.conn) {
@@ -251,32 +251,32 @@ impl World {
             return Err(format!("surplus client {number} got a stream"));
         }
         if self.nodes_with(&names) > self.config.max_namespaces {
-            return Err(format!("{names:?} are namespaces too many"));
+            return Err(format!("{names:?} are more namespaces than allowed"));
         }
         let follower = self.follower(&names, true);
         self.clients[number].follower = Some(follower);
         Ok(())
     }
 
-    /// Takes events from the queue and from uploads in turn; returns whether there are no more.
+    /// Takes events from the queue and from uploads alternately; returns whether none are left.
     pub(super) fn take_events(&mut self) -> Result<bool, String> {
-        let audience = Rc::new(self.streams().collect::<Vec<usize>>());
+        let listeners = Rc::new(self.streams().collect::<Vec<usize>>());
         for _ in 0..64 {
             let mut taken = false;
             for _ in 0..self.batch {
                 if !self.engine.can_append() {
                     return Ok(false);
                 }
-                let Some(planned) = self.intake.pop_front() else {
+                let Some(planned) = self.queue.pop_front() else {
                     break;
                 };
-                self.publish(&planned, &audience)?;
+                self.publish(&planned, &listeners)?;
                 taken = true;
                 if let Some((queued, _)) = &mut self.drain {
                     *queued = queued.saturating_sub(1);
                 }
             }
-            taken |= self.work_on_upload(&audience)?;
+            taken |= self.work_on_upload(&listeners)?;
             if !taken {
                 return Ok(true);
             }
@@ -287,7 +287,7 @@ impl World {
     pub(super) fn publish(
         &mut self,
         planned: &Rc<Planned>,
-        audience: &Rc<Vec<usize>>,
+        listeners: &Rc<Vec<usize>>,
     ) -> Result<(), String> {
         let limits = EventLimits {
             max_event: self.config.max_event,
@@ -305,10 +305,10 @@ impl World {
         let published = published.expect("there is no store");
         self.order.push(Slot {
             planned: Some(planned.clone()),
-            audience: audience.clone(),
+            listeners: listeners.clone(),
         });
         self.note_pressure(&before, planned.wire.len())?;
-        let reached = self.count(planned, audience);
+        let reached = self.count(planned, listeners);
         if published.subscribers != reached {
             let says = published.subscribers;
             return Err(format!("published to {says} subscribers, not {reached}"));
@@ -320,8 +320,8 @@ impl World {
         self.engine.status(self.instant()).retained_bytes
     }
 
-    pub(super) fn count(&self, planned: &Planned, audience: &[usize]) -> usize {
-        let followers = audience
+    pub(super) fn count(&self, planned: &Planned, listeners: &[usize]) -> usize {
+        let followers = listeners
             .iter()
             .filter_map(|&client| self.clients[client].follower.as_ref());
         followers
@@ -329,13 +329,14 @@ impl World {
             .count()
     }
 
-    /// Events may be evicted for the limit of all memory when new ones come; lagging subscribers may then be cut.
+    /// Notes that events were evicted for the limit of all memory. Lagging subscribers may then be
+    /// disconnected.
     pub(super) fn note_pressure(&mut self, before: &Status, bytes: usize) -> Result<(), String> {
         let after = self.engine.status(self.instant());
         if after.evicted == before.evicted {
             return Ok(());
         }
-        // A log takes a new piece of memory for an event, which is no larger than this, if the event is not.
+        // The most memory that the logs can take for an event of this size.
         let most = NAMESPACES.len() * (3 * bytes + (100 << 10));
         if before.retained_memory + (most as u64) < self.config.history_total as u64 {
             return Err(format!("logs were evicted without need: {before:?}"));
@@ -356,7 +357,7 @@ impl World {
     }
 
     #[cfg(feature = "publish")]
-    pub(super) fn work_on_upload(&mut self, audience: &Rc<Vec<usize>>) -> Result<bool, String> {
+    pub(super) fn work_on_upload(&mut self, listeners: &Rc<Vec<usize>>) -> Result<bool, String> {
         let now = self.instant();
         let before = self.engine.status(now);
         let worked = self.engine.work_on_upload(now);
@@ -380,10 +381,10 @@ impl World {
             }
             self.order.push(Slot {
                 planned,
-                audience: audience.clone(),
+                listeners: listeners.clone(),
             });
         }
-        // What is in a request is not known before the witness sees it.
+        // The events of a request are not known before the witness gets them.
         let most = 100 * max_frame_bytes(self.config.max_event);
         self.note_pressure(&before, if self.witness.is_none() { bytes } else { most })?;
         Ok(worked)
@@ -398,7 +399,7 @@ impl World {
             self.disconnects[reason as usize] += 1;
             let Some(client) = self.net.remove(conn) else {
                 if self.orphans == 0 || reason != Reason::Overload {
-                    return Err(format!("{info:?} ended for {reason}, and nobody knows it"));
+                    return Err(format!("{info:?} ended for {reason}, and no client has it"));
                 }
                 self.orphans -= 1;
                 continue;

@@ -1,4 +1,4 @@
-//! How a world ends: everything comes to rest, then everyone leaves, and nothing is left.
+//! The end of a world: everything comes to rest, all clients leave, and nothing is left.
 
 use fanfare::DisconnectReason as Reason;
 use fanfare::internals::SLICE;
@@ -14,11 +14,11 @@ impl World {
         self.rules.draining = true;
         self.rules.grace = grace;
         self.engine.announce_drain();
-        self.drain = Some((self.intake.len(), self.now + grace));
+        self.drain = Some((self.queue.len(), self.now + grace));
         Ok(())
     }
 
-    /// It may be the first to go, so nothing must come after that only it could tell.
+    /// The witness may end first, so no event may come later whose place only it shows.
     fn dismiss_witness(&mut self) -> Result<(), String> {
         if let Some(witness) = self.witness {
             self.close_uploaders()?;
@@ -53,7 +53,7 @@ impl World {
         Err("the uploads do not end".into())
     }
 
-    /// Opens all sockets and waits until nothing more happens.
+    /// Opens all sockets and plays turns until nothing more happens.
     pub(super) fn quiesce(&mut self) -> Result<(), String> {
         for &client in &self.live {
             self.net.sockets[client].policy = Policy::All;
@@ -68,9 +68,9 @@ impl World {
                 }
             }
             self.turn()?;
-            let nothing_left = self.owed() == 0 && self.intake.is_empty() && !self.busy;
+            let nothing_left = self.owed() == 0 && self.queue.is_empty() && !self.busy;
             quiet = if nothing_left { quiet + 1 } else { 0 };
-            // A few turns more, for logs to drop what nobody needs now.
+            // A few more turns, for logs to drop what is no longer needed.
             if quiet > 5 && self.retained() == 0 || quiet > 100 {
                 return self.check_quiet();
             }
@@ -99,7 +99,7 @@ impl World {
         for &client in &self.live {
             if let Some(follower) = &self.clients[client].follower
                 && follower.owed > 0
-                && follower.farewell.is_none()
+                && follower.closing_notice.is_none()
             {
                 return Err(format!(
                     "client {client} still lacks {} bytes",
@@ -109,7 +109,7 @@ impl World {
         }
         match self.retained() {
             0 => Ok(()),
-            bytes => Err(format!("{bytes} bytes are retained for nobody")),
+            bytes => Err(format!("{bytes} bytes are retained for no subscriber")),
         }
     }
 
@@ -137,8 +137,8 @@ impl World {
     pub(super) fn finish_drain(&mut self) -> Result<(), String> {
         while !self.engine.is_drained() {
             self.turn()?;
-            if self.now >= self.farewells.1 && !self.engine.is_drained() {
-                return Err("somebody is left after the grace".into());
+            if self.now >= self.closing.1 && !self.engine.is_drained() {
+                return Err("a connection is left after the grace".into());
             }
             let next = self.deadline.filter(|_| !self.busy);
             let some_ms = u64::from(self.dice.percent(20));
