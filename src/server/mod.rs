@@ -5,6 +5,7 @@ pub(crate) mod command;
 pub(crate) mod event_loop;
 pub(crate) mod handle;
 pub(crate) mod hooks;
+pub(crate) mod listeners;
 pub(crate) mod pipe;
 #[cfg(target_os = "linux")]
 pub(crate) mod sendfile;
@@ -26,9 +27,10 @@ use crate::publisher::Publisher;
 use crate::queue::{self, QueueReader};
 
 use command::{Command, Control};
-use event_loop::{EventLoop, Listeners};
+use event_loop::{EventLoop, Inputs};
 use handle::Handle;
 use hooks::Hooks;
+use listeners::Sockets;
 use startup::Startup;
 
 /// A broadcast server for event streams.
@@ -190,20 +192,17 @@ impl Server {
         let startup = startup.expect("it has just been done");
         // Others may hold publishers and handles; the event loop needs none.
         drop(publisher);
-        let listeners = Listeners {
+        let sockets = Sockets {
             common: listeners,
             admin: admin_listener,
         };
-        EventLoop::new(
-            config,
-            listeners,
+        let inputs = Inputs {
             queue,
             commands,
             hooks,
-            Arc::clone(handle.info()),
-            startup,
-        )?
-        .run()
+            info: Arc::clone(handle.info()),
+        };
+        EventLoop::new(&config, sockets, inputs, startup)?.run()
     }
 
     /// [`Server::bind`], then [`Server::run`].

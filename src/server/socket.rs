@@ -91,7 +91,7 @@ pub(super) struct Remote {
     /// The engine wants none of it now.
     pub(super) paused: bool,
     /// On the list of those to be read again.
-    pub(super) listed: bool,
+    pub(super) scheduled: bool,
 }
 
 impl Remote {
@@ -101,7 +101,7 @@ impl Remote {
             readable: false,
             closing: false,
             paused: false,
-            listed: false,
+            scheduled: false,
         }
     }
 

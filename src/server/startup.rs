@@ -2,10 +2,15 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use crate::config::Config;
+#[cfg(feature = "admin")]
+use crate::engine::AdminSetup;
 use crate::engine::{Engine, Recovery};
+#[cfg(feature = "admin")]
+use crate::loopback::is_loopback_address;
 use crate::store::{EventStore, LastEvents, Record, Restore};
 
 use super::hooks::Hooks;
@@ -54,6 +59,56 @@ impl Startup {
             engine,
             event_store,
         })
+    }
+
+    /// Tells the engine on which addresses it is reached, which decide who has access, and for the status page its
+    /// node and whether the page has a listener of its own.
+    #[cfg_attr(
+        feature = "admin",
+        expect(
+            clippy::disallowed_methods,
+            reason = "the uptime on the status page counts from here"
+        )
+    )]
+    pub(super) fn set_addresses(
+        &mut self,
+        config: &Config,
+        addresses: &[SocketAddr],
+        own_listener: bool,
+    ) {
+        #[cfg(feature = "admin")]
+        {
+            let setup = admin_setup(config, addresses, own_listener);
+            self.engine.set_admin(setup, Instant::now());
+        }
+        #[cfg(not(feature = "admin"))]
+        let _ = own_listener;
+        self.engine.set_access(config.access(addresses));
+    }
+}
+
+#[cfg(feature = "admin")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the status page shows when the server started"
+)]
+fn admin_setup(config: &Config, addresses: &[SocketAddr], own_listener: bool) -> AdminSetup {
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+    // An address that others can reach has stricter rules, so it decides.
+    let public = addresses
+        .iter()
+        .find(|address| !is_loopback_address(address.ip()));
+    let bound = public.or(addresses.first()).unwrap_or(&unspecified);
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    AdminSetup {
+        access: config.admin_access(bound),
+        own_listener,
+        node: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        // A clock before 1970 was never set.
+        unix_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
     }
 }
 
