@@ -1,93 +1,100 @@
-//! The files that a store writes: what it needs of them, and a folder of the real ones.
+//! The files of a store: the operations that it needs, and a folder that has them.
 //!
-//! Knows nothing of what is in them. The simulator brings files that fail and forget.
+//! Knows nothing of what is in the files. The simulator implements [`Files`] with files that fail and lose writes.
 
+use std::error::Error;
+use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// One folder's files: one is written at a time, the newest; and a small one beside them is rewritten in place.
+/// The files of one folder. The one created last, the *newest*, is the only one that is written. Next to it is a small
+/// file for the mark, which is rewritten in place.
 ///
-/// What is written survives the end of the process, what was synced a power cut.
+/// What was written survives the end of the process; what was synced survives a power cut.
+///
+/// # Errors
+/// All methods return the errors of the file system, which name the file.
 pub trait Files: Send {
-    /// Which run of the machine this is: another number after each start; 0 if that is not known.
+    /// Returns the boot ID of the machine, which is another one after each start; 0 if it is unknown.
     fn boot(&self) -> u128;
 
-    /// The names of all files.
+    /// Returns the names of all files.
     ///
     /// # Errors
-    /// Those of the file system, here and below; they name the file.
+    /// See [`Files`].
     fn names(&mut self) -> io::Result<Vec<String>>;
 
-    /// Reads a file from its start, at most so many bytes of it.
+    /// Reads a file from its start, at most `most` bytes of it.
     ///
     /// # Errors
-    /// See [`names`](Self::names).
+    /// See [`Files`].
     fn read(&mut self, name: &str, most: u64) -> io::Result<Vec<u8>>;
 
-    /// Makes a file that was not there; from now on it is the one that is written.
+    /// Creates a file, which must not exist. It becomes the newest.
     ///
     /// # Errors
-    /// See [`names`](Self::names).
+    /// See [`Files`].
     fn create(&mut self, name: &str) -> io::Result<()>;
 
-    /// Writes at the end of the newest file, perhaps not all; returns how many bytes it took.
+    /// Writes at the end of the newest file; returns how many of the bytes were written.
     ///
     /// # Errors
-    /// See [`names`](Self::names).
+    /// See [`Files`].
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Cuts the newest file to this many bytes.
+    /// Truncates the newest file to this length.
     ///
     /// # Errors
-    /// See [`names`](Self::names).
+    /// See [`Files`].
     fn truncate(&mut self, bytes: u64) -> io::Result<()>;
 
-    /// Makes the newest file's bytes survive a power cut.
+    /// Syncs the content of the newest file.
     ///
     /// # Errors
-    /// See [`names`](Self::names).
+    /// See [`Files`].
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Makes the folder's list of files survive a power cut.
+    /// Syncs the list of files.
     ///
     /// # Errors
-    /// See [`names`](Self::names).
+    /// See [`Files`].
     fn sync_names(&mut self) -> io::Result<()>;
 
-    /// Deletes a file; one that is not there is no error.
+    /// Deletes a file, if it exists.
     ///
     /// # Errors
-    /// See [`names`](Self::names).
+    /// See [`Files`].
     fn remove(&mut self, name: &str) -> io::Result<()>;
 
-    /// What the small file holds; nothing if it is new.
+    /// Returns the content of the file for the mark; empty if it is new.
     ///
     /// # Errors
-    /// See [`names`](Self::names).
+    /// See [`Files`].
     fn mark(&mut self) -> io::Result<Vec<u8>>;
 
-    /// Rewrites the small file, always with as many bytes: all of them or none, also in a power cut, as they are fewer than a disk's sector.
+    /// Overwrites the content of the file for the mark. The length must always be the same, and smaller than a disk
+    /// sector, so that a power cut leaves the old content or the new.
     ///
     /// # Errors
-    /// See [`names`](Self::names).
+    /// See [`Files`].
     fn set_mark(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes the small file survive a power cut.
+    /// Syncs the file for the mark.
     ///
     /// # Errors
-    /// See [`names`](Self::names).
+    /// See [`Files`].
     fn sync_mark(&mut self) -> io::Result<()>;
 }
 
-/// A folder in the file system, owned by whoever holds its lock.
+/// A folder in the file system. One process at a time uses it.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// The small file, whose lock is the folder's.
+    /// The file for the mark. Its lock is the lock of the folder.
     mark: File,
-    /// The file that is written, and its path.
+    /// The newest file and its path.
     newest: Option<(PathBuf, File)>,
     boot: u128,
 }
@@ -95,10 +102,10 @@ pub struct Folder {
 impl Folder {
     const MARK: &str = "lock";
 
-    /// Makes the folder if it is not there, and takes its lock, which ends with the process.
+    /// Creates the folder if it does not exist, and locks it until the value is dropped or the process ends.
     ///
     /// # Errors
-    /// The folder cannot be made or written, or has an owner.
+    /// The folder cannot be created or written, or another process has locked it.
     pub fn open(path: &Path) -> io::Result<Self> {
         if let Err(error) = fs::create_dir(path)
             && error.kind() != ErrorKind::AlreadyExists
@@ -108,23 +115,8 @@ impl Folder {
         let path = path
             .canonicalize()
             .map_err(|error| with_path(path, error))?;
-        let mark_path = path.join(Self::MARK);
-        let mark = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&mark_path)
-            .map_err(|error| with_path(&mark_path, error))?;
-        match mark.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let problem = format!("{} is in use by another process", path.display());
-                return Err(io::Error::new(ErrorKind::ResourceBusy, problem));
-            }
-            Err(TryLockError::Error(error)) => return Err(with_path(&mark_path, error)),
-        }
-        // The folder is in its parent's list, which a power cut must not undo.
+        let mark = Self::lock(&path)?;
+        // The parent's list of files names the folder, and must survive a power cut, too.
         if let Some(parent) = path.parent() {
             sync_folder(parent)?;
         }
@@ -136,7 +128,27 @@ impl Folder {
         })
     }
 
-    /// Does something with the newest file.
+    /// Opens and locks the file for the mark.
+    fn lock(folder: &Path) -> io::Result<File> {
+        let path = folder.join(Self::MARK);
+        let mark = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| with_path(&path, error))?;
+        match mark.try_lock() {
+            Ok(()) => Ok(mark),
+            Err(TryLockError::WouldBlock) => Err(io::Error::new(
+                ErrorKind::ResourceBusy,
+                format!("{} is in use by another process", folder.display()),
+            )),
+            Err(TryLockError::Error(error)) => Err(with_path(&path, error)),
+        }
+    }
+
+    /// Applies a function to the newest file.
     fn newest<T>(&mut self, act: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
         let Some((path, file)) = &mut self.newest else {
             return Err(ErrorKind::NotFound.into());
@@ -157,7 +169,7 @@ impl Files for Folder {
     fn names(&mut self) -> io::Result<Vec<String>> {
         let all = fs::read_dir(&self.path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let all = all.map_err(|error| with_path(&self.path, error))?;
-        // A name that is not UTF-8 is none of ours.
+        // A name that is not UTF-8 is not a segment's.
         let names = all.into_iter().map(|entry| entry.file_name().into_string());
         Ok(names.filter_map(Result::ok).collect())
     }
@@ -176,7 +188,7 @@ impl Files for Folder {
 
     fn create(&mut self, name: &str) -> io::Result<()> {
         let path = self.path.join(name);
-        // What is written goes to the end, wherever a cut put it.
+        // Appending writes to the end, also after the file was truncated.
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -228,7 +240,7 @@ impl Files for Folder {
     }
 }
 
-/// The number that Linux gives to this run of the machine; 0 where there is none.
+/// Returns the boot ID that Linux provides; 0 on other systems.
 fn boot() -> u128 {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
@@ -240,7 +252,27 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     synced.map_err(|error| with_path(path, error))
 }
 
-/// An error of the same kind that names the file.
+/// An error of the file system with the file that it is about.
+#[derive(Debug)]
+struct PathError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.error)
+    }
+}
+
+impl Error for PathError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Adds the path of the file to an error. The kind stays the same.
 fn with_path(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    let path = path.to_owned();
+    io::Error::new(error.kind(), PathError { path, error })
 }

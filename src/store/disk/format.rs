@@ -1,18 +1,20 @@
-//! The bytes of a store's files, from values and back. Numbers are little-endian.
+//! The format of a store's files: encoding and decoding. Numbers are little-endian, checksums CRC-32.
 //!
-//! Knows no files: what is read here is a piece of memory, in which anything may be wrong.
+//! Knows no files: it decodes memory that may contain anything.
 //!
-//! | header of a segment | bytes | | record | bytes |
+//! | start of a segment | bytes | | record | bytes |
 //! |---|---|---|---|---|
 //! | `fanfare` | 7 | | length of the body | 4 |
 //! | version of the format | 1 | | checksum of the body | 4 |
-//! | epoch | 8 | | number of the event | 8 |
-//! | number from which on it counts | 8 | | time in ms since 1970 | 8 |
-//! | checksum of all that | 4 | | number of namespaces; each with its length | 4; 2 + n |
-//! | length and checksum of what follows | 8 | | the event | n |
-//! | checksum of these two | 4 | | | |
-//! | what is known of the events before it | n | | | |
+//! | epoch | 8 | | body: number of the event | 8 |
+//! | number of the first event | 8 | | time in ms since 1970 | 8 |
+//! | checksum of the 24 bytes above | 4 | | count of namespaces | 4 |
+//! | length of the last events | 4 | | length of each namespace, and its path | 2 + n |
+//! | checksum of the last events | 4 | | the event | n |
+//! | checksum of the 8 bytes above | 4 | | | |
+//! | the last events before the segment | n | | | |
 
+use std::fmt;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,22 +27,35 @@ use crate::store::Record;
 const MAGIC: &[u8; 7] = b"fanfare";
 const VERSION: u8 = 2;
 
-/// What a segment begins with.
+/// The header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) epoch: u64,
-    /// Records from this number on count in no older segment.
-    pub(super) first: u64,
+    /// Events from this number on do not count in older segments.
+    pub(super) first_seq: u64,
 }
 
-/// Why bytes are no header, or not what follows one.
+/// Why the start of a segment cannot be decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum HeaderError {
-    /// There are too few: the end came while the segment was begun, and nothing in it ever counted.
+    /// There are too few bytes: the process or the machine stopped while the segment was created.
     Truncated,
     Corrupt,
-    /// The rest is in a format of this version, which is another. The header is the same in all.
+    /// What follows the header has another version of the format. The header is the same in all versions.
     Version(u8),
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated => f.write_str("is truncated"),
+            Self::Corrupt => f.write_str("is corrupt"),
+            Self::Version(version) => write!(
+                f,
+                "has format version {version}, but this program reads only version {VERSION}"
+            ),
+        }
+    }
 }
 
 impl Header {
@@ -51,7 +66,7 @@ impl Header {
         bytes.extend_from_slice(MAGIC);
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
-        bytes.extend_from_slice(&self.first.to_le_bytes());
+        bytes.extend_from_slice(&self.first_seq.to_le_bytes());
         seal(bytes)
     }
 
@@ -61,8 +76,8 @@ impl Header {
         let mut fields = || {
             header = sealed(header)?.strip_prefix(MAGIC)?;
             let version = take(&mut header, 1)?[0];
-            let (epoch, first) = (take_u64(&mut header)?, take_u64(&mut header)?);
-            Some((version, Self { epoch, first }))
+            let (epoch, first_seq) = (take_u64(&mut header)?, take_u64(&mut header)?);
+            Some((version, Self { epoch, first_seq }))
         };
         match fields().ok_or(HeaderError::Corrupt)? {
             (VERSION, header) => Ok(header),
@@ -71,27 +86,27 @@ impl Header {
     }
 }
 
-/// What the store's last owner did, rewritten in place: where numbers begin that nobody has seen.
+/// How far a run has come. It is rewritten in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) epoch: u64,
-    /// The run of the machine in which it was written.
+    /// The boot ID of the machine when it was written; 0 if unknown.
     pub(super) boot: u128,
-    /// The number behind the last event that counted.
-    pub(super) next: u64,
+    /// The number after the last event that counts.
+    pub(super) next_seq: u64,
     pub(super) durability: Durability,
 }
 
-/// What is true of a store if the machine went down behind its mark.
+/// What a power cut after the mark was written leaves of the events. The order of the variants is part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
-    /// Events may have counted that the disk does not have, nor the mark.
+    /// Later events may have counted, and neither the files nor the mark may have them.
     Unsynced,
-    /// Every event that counted is on the disk, though the mark may be old.
+    /// Every event that counted is on disk, though the mark may be out of date.
     Synced,
-    /// The run is over; the mark is the last word.
+    /// The run has ended, and the mark is up to date.
     Closed,
-    /// The last append failed, so events may have got numbers without being stored.
+    /// The last append failed, so its events may have been delivered without being stored.
     AppendFailed,
 }
 
@@ -102,7 +117,7 @@ impl Mark {
         let mut bytes = Vec::with_capacity(Self::BYTES);
         bytes.extend_from_slice(&self.epoch.to_le_bytes());
         bytes.extend_from_slice(&self.boot.to_le_bytes());
-        bytes.extend_from_slice(&self.next.to_le_bytes());
+        bytes.extend_from_slice(&self.next_seq.to_le_bytes());
         bytes.push(self.durability as u8);
         seal(bytes)
     }
@@ -112,7 +127,7 @@ impl Mark {
         Some(Self {
             epoch: take_u64(&mut fields)?,
             boot: u128::from_le_bytes(take(&mut fields, 16)?.try_into().ok()?),
-            next: take_u64(&mut fields)?,
+            next_seq: take_u64(&mut fields)?,
             durability: match fields {
                 [0] => Durability::Unsynced,
                 [1] => Durability::Synced,
@@ -124,10 +139,10 @@ impl Mark {
     }
 }
 
-/// Adds a record to what is to be written.
+/// Appends an encoded record to a buffer.
 ///
 /// # Errors
-/// An event of 4 GiB.
+/// A record must be smaller than 4 GiB, and the path of a namespace smaller than 64 KiB.
 pub(super) fn put_record(buffer: &mut Vec<u8>, record: &Record, at: SystemTime) -> io::Result<()> {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; 8]);
@@ -138,26 +153,28 @@ pub(super) fn put_record(buffer: &mut Vec<u8>, record: &Record, at: SystemTime) 
     buffer.extend_from_slice(&(namespaces.len() as u32).to_le_bytes());
     for namespace in namespaces {
         let path = namespace.as_str().as_bytes();
-        let length = u16::try_from(path.len()).map_err(|_| too_large())?;
+        let length = u16::try_from(path.len())
+            .map_err(|_| too_large(record, "a namespace exceeds the maximum of 65535 bytes"))?;
         buffer.extend_from_slice(&length.to_le_bytes());
         buffer.extend_from_slice(path);
     }
     buffer.extend_from_slice(record.bytes());
     let (head, body) = buffer[start..].split_at_mut(8);
-    let length = u32::try_from(body.len()).map_err(|_| too_large())?;
+    let length = u32::try_from(body.len())
+        .map_err(|_| too_large(record, "it exceeds the maximum of 4 GiB"))?;
     head[..4].copy_from_slice(&length.to_le_bytes());
     head[4..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
     Ok(())
 }
 
-fn too_large() -> io::Error {
+fn too_large(record: &Record, problem: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
-        "an event is too large to be stored",
+        format!("event {} cannot be stored: {problem}", record.seq()),
     )
 }
 
-/// What follows the header of a segment: what is known of the events before it.
+/// Encodes what follows the header of a segment: the last events before it.
 pub(super) fn encode_last_events(last_events: &LastEvents) -> Vec<u8> {
     let body = last_events.encode();
     let numbers = [body.len() as u32, crc32fast::hash(&body)].map(u32::to_le_bytes);
@@ -166,7 +183,7 @@ pub(super) fn encode_last_events(last_events: &LastEvents) -> Vec<u8> {
     bytes
 }
 
-/// Reads what follows the header of a segment: what is known of the events before it, if that is sound, and its records.
+/// Decodes what follows the header of a segment: the last events before it, if their checksum is right, and its records.
 pub(super) fn decode_content(
     bytes: &[u8],
 ) -> Result<(Option<LastEvents>, Records<'_>), HeaderError> {
@@ -175,8 +192,8 @@ pub(super) fn decode_content(
     let mut next = || take_u32(&mut numbers).ok_or(HeaderError::Corrupt);
     let (length, checksum) = (next()?, next()?);
     let body = take(&mut rest, length as usize).ok_or(HeaderError::Truncated)?;
-    let sound = crc32fast::hash(body) == checksum;
-    let last_events = sound.then(|| LastEvents::decode(body)).flatten();
+    let is_intact = crc32fast::hash(body) == checksum;
+    let last_events = is_intact.then(|| LastEvents::decode(body)).flatten();
     let records = Records {
         rest,
         namespace: Namespace::root(),
@@ -184,20 +201,20 @@ pub(super) fn decode_content(
     Ok((last_events, records))
 }
 
-/// Reads records one after the other, as far as they are sound.
+/// Decodes records one after the other, up to the first that is corrupt.
 pub(super) struct Records<'a> {
     rest: &'a [u8],
-    /// The namespace of the last record, which is likely to be that of the next.
+    /// The namespace of the last record, which the next is likely to share.
     namespace: Namespace,
 }
 
 impl<'a> Records<'a> {
-    /// Bytes that are left: behind the last record, those that are none.
+    /// Returns the count of bytes after the last record that was decoded.
     pub(super) fn left(&self) -> usize {
         self.rest.len()
     }
 
-    fn body(&mut self, mut body: &[u8]) -> Option<(Record, SystemTime)> {
+    fn decode_body(&mut self, mut body: &[u8]) -> Option<(Record, SystemTime)> {
         let body = &mut body;
         let seq = take_u64(body)?;
         let at = UNIX_EPOCH.checked_add(Duration::from_millis(take_u64(body)?))?;
@@ -211,7 +228,7 @@ impl<'a> Records<'a> {
     }
 
     fn namespace(&mut self, path: &[u8]) -> Option<Namespace> {
-        // It was checked when it was published, perhaps within other limits than today's.
+        // It was checked when it was published, but limits may have been changed since.
         const ANY: NamespaceLimits = NamespaceLimits {
             segments: usize::MAX,
             segment_bytes: usize::MAX,
@@ -228,27 +245,27 @@ impl<'a> Records<'a> {
 impl Iterator for Records<'_> {
     type Item = (Record, SystemTime);
 
-    /// The next record; `None` where nothing is left or what comes is none.
+    /// Returns the next record; `None` at the end, and if what follows is not a complete record.
     fn next(&mut self) -> Option<Self::Item> {
         let mut rest = self.rest;
         let length = take_u32(&mut rest)?;
         let checksum = take_u32(&mut rest)?;
         let body = take(&mut rest, length as usize)?;
-        let sound = crc32fast::hash(body) == checksum;
-        let record = sound.then(|| self.body(body)).flatten()?;
+        let is_intact = crc32fast::hash(body) == checksum;
+        let record = is_intact.then(|| self.decode_body(body)).flatten()?;
         self.rest = rest;
         Some(record)
     }
 }
 
-/// Adds a checksum of all bytes before it.
+/// Appends a checksum of all bytes.
 fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let checksum = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
 }
 
-/// The bytes before their checksum, if it is right.
+/// Returns the bytes before their checksum, if it is right.
 fn sealed(bytes: &[u8]) -> Option<&[u8]> {
     let (fields, mut checksum) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     (take_u32(&mut checksum)? == crc32fast::hash(fields)).then_some(fields)
@@ -271,20 +288,23 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        Header { epoch: 7, first: 9 }
+        Header {
+            epoch: 7,
+            first_seq: 9,
+        }
     }
 
     fn mark() -> Mark {
         Mark {
             epoch: 7,
             boot: 1 << 100,
-            next: 9,
+            next_seq: 9,
             durability: Durability::Synced,
         }
     }
 
     #[test]
-    fn a_header_and_a_mark_are_read_as_they_were_written() {
+    fn decoding_reverses_encoding_of_headers_and_marks() {
         assert_eq!(Header::decode(&header().encode()), Ok(header()));
         assert_eq!(header().encode().len(), Header::BYTES);
         assert_eq!(mark().encode().len(), Mark::BYTES);
@@ -303,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn no_flipped_bit_and_no_cut_goes_unseen() {
+    fn flipped_bits_and_missing_bytes_are_detected() {
         let (header, mark, file) = (header().encode(), mark().encode(), records().0);
         for bit in 0..header.len() * 8 {
             let read = Header::decode(&flipped(&header, bit));
@@ -324,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn records_end_where_they_are_cut() {
+    fn a_truncated_record_is_the_end() {
         let (file, ends) = records();
         for end in 0..=file.len() {
             let mut records = read(&file[..end]);
@@ -336,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_events_before_is_read_as_it_was_written_or_not_at_all() {
+    fn last_events_are_decoded_as_encoded_or_not_at_all() {
         let mut last_events = LastEvents::default();
         three()
             .iter()
@@ -363,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_told() {
+    fn another_version_is_reported() {
         let mut bytes = header().encode();
         bytes.truncate(Header::BYTES - 4);
         bytes[MAGIC.len()] = 9;
@@ -371,12 +391,12 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_no_records() {
+    fn zeros_are_not_a_record() {
         assert_eq!(read(&[0; 4096]).count(), 0);
     }
 
     #[test]
-    fn a_record_is_read_as_it_was_written() {
+    fn decoding_reverses_encoding_of_records() {
         let (file, _) = records();
         for ((read, at), written) in read(&file).zip(three()) {
             assert_eq!(read.seq(), written.seq());

@@ -1,34 +1,42 @@
-//! History in files: an append-only log in segments, each event with a checksum.
+//! A store in files: an append-only log in segments, with a checksum for each event.
 //!
-//! Owns what is in the files and what that means after a crash. Knows no threads: each call blocks until the file system is done.
+//! Owns the content of the files and what it means after a crash. Starts no threads: each call blocks until the file
+//! system has finished.
 //!
-//! # The files
-//! - `0000000001.log` and so on, the **segments**, in the order in which they were begun. Only the newest is written; when it is full, the next append
-//!   begins another. A segment says from which number on it counts: what an older one has from there on does not; and of each namespace, which event was
-//!   the last before. It is synced before anything is written behind that, so it holds after a power cut too.
-//! - `lock`: held by the one owner of the folder. It contains the **mark**, the number behind the last event that counted, rewritten with each append.
+//! An event *counts* once the append that brought it has succeeded.
+//!
+//! # Files
+//! - `0000000001.log` and so on: the *segments*, in the order of their creation. Only the newest is written. When it is
+//!   full, the next append creates another. The header of a segment has the number of its first event; events from that
+//!   number on do not count in older segments. The last event of each namespace before the segment follows. All of that
+//!   is synced before an event is written, so it survives a power cut.
+//! - `lock`: locked by the process that uses the folder. It contains the *mark*, which has the number after the last
+//!   event that counts and is rewritten with each append.
 //!
 //! # What survives
-//! - The end of the process at any point: every event that counted, and nothing else.
-//! - A power cut: every event that counted with `fsync` `always`; with `interval`, those before the last sync that worked; with `never`, those
-//!   in segments that were full and those of a run that ended cleanly.
-//! - A bad record, whatever made it so, ends its segment; later segments are used. What was dropped is told.
+//! - The end of the process at any point: every event that counts, and no other.
+//! - A power cut: with [`Fsync::Always`], every event that counts; with [`Fsync::Interval`], those before the last sync
+//!   that succeeded; with [`Fsync::Never`], those in full segments and those of a run that ended cleanly.
+//! - A corrupt record ends its segment. Newer segments are used. What was left out is reported.
 //!
 //! # Numbers
-//! No number that somebody may have seen is used again. Within one run of the machine the mark tells where unused ones begin,
-//! even if records before it were lost; after a clean end, too. After a power cut the mark itself may be old: with `always` the
-//! records tell, unless some were dropped; in all other cases numbers go on [`SKIP`] further. So they do when the last append failed: some of its
-//! events may have been delivered under numbers that nothing here tells of.
+//! A number that a subscriber may have received is not used again. While the machine stays up, and after a clean end,
+//! the mark has the first unused number, even if records before it were lost. After a power cut the mark may be out of
+//! date. With [`Fsync::Always`] the records then have the last number, unless some were left out. In all other cases
+//! numbers continue [`SKIP`] further on. So they do if the last append failed: its events may have been delivered under
+//! numbers that no file contains.
 //!
 //! # When the disk fails
-//! - An append that fails is cut off again, so that none of its events counts. If that fails too, the segment is left as it is and the next append begins
-//!   another, which counts from there on. (Until then, a power cut would bring some of the refused events back.) Nothing waits for the disk to
-//!   recover: the next append simply tries.
-//! - After a sync that fails the kernel may have dropped what was written, and will not say so again. The segment is left, and failure is reported until
-//!   another one could be begun, which takes a sync that works.
+//! - A failed append is truncated, so that none of its events counts. If that fails too, the segment is abandoned, and
+//!   the next append creates another that begins with the numbers of those events. Until then a power cut would bring
+//!   some of them back. The store does not wait until the disk works again: the next append simply tries.
+//! - After a failed sync the kernel may have discarded what was written, and may not report it again. The segment is
+//!   abandoned, and syncing fails until another one could be created, which includes a sync.
 
 mod files;
 mod format;
+mod recovery;
+mod segment;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -36,14 +44,15 @@ use std::path::Path;
 use std::time::SystemTime;
 
 pub use files::{Files, Folder};
-use format::{Durability, Header, HeaderError, Mark};
+use format::{Durability, Header, Mark};
+use segment::{HeaderState, Segment};
 
-use crate::store::LastEvents;
-use crate::store::{EventStore, Fsync, Record, Recovered, Restore};
+use super::{EventStore, Fsync, LastEvents, Record, Recovered, Restore};
 
-/// How far numbers go on after a power cut that may have taken the last ones: more than are published between two syncs.
+/// How far numbers continue after the last known one if a power cut may have taken later ones: more than events are
+/// published between two syncs.
 pub const SKIP: u64 = 1 << 32;
-/// The largest buffer that is kept for the next append.
+/// The largest buffer that is kept for the next append, in bytes.
 const KEEP_BUFFER: usize = 1 << 20;
 
 /// A store in the files of one folder.
@@ -52,275 +61,74 @@ pub struct Disk<F: Files = Folder> {
     fsync: Fsync,
     segment_bytes: u64,
     epoch: u64,
-    /// The number behind the last event that counts.
-    next: u64,
+    /// The number after the last event that counts.
+    next_seq: u64,
     /// Oldest first.
     segments: Vec<Segment>,
     /// The largest ordinal ever used.
-    ordinal: u64,
-    /// Bytes of the newest segment that count; `None` if the next append must begin another.
-    tail: Option<u64>,
-    /// Bytes of it before its first record.
-    empty: u64,
-    /// Something in the newest segment must be synced.
+    last_ordinal: u64,
+    /// The end of the newest segment; `None` if the next append must create another.
+    tail: Option<Tail>,
+    /// Whether the newest segment has bytes that must be synced.
     unsynced: bool,
-    /// The last append failed.
+    /// Whether the last append failed.
     append_failed: bool,
-    /// What the last owner left.
-    mark: Option<Mark>,
-    /// Of each namespace, the last event that counted.
+    /// The last event that counts in each namespace.
     last_events: LastEvents,
-    /// What was there has been read, so the mark is ours to set.
-    recovered: bool,
+    /// Whether the store is open, so that the mark is up to this process.
+    opened: bool,
     buffer: Vec<u8>,
 }
 
+/// Offsets in the newest segment, in bytes.
 #[derive(Debug, Clone, Copy)]
-struct Segment {
-    ordinal: u64,
-    /// Records from this number on count in no older segment; that of the next newer one if its own is not known.
-    first: u64,
-    header: HeaderState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HeaderState {
-    Valid,
-    Corrupt,
-    /// The end came while it was begun: nothing in it ever counted.
-    Truncated,
-}
-
-/// What there is behind a segment's header.
-enum SegmentContent {
-    /// All that was written, as far as that can be seen.
-    Complete,
-    /// Something that is not as it was written, in words for the log.
-    Corrupt(String),
-    /// Nothing that ever counted.
-    Empty,
+struct Tail {
+    /// Of the first record.
+    start: u64,
+    /// The end of the last record that counts.
+    end: u64,
 }
 
 impl<F: Files> fmt::Debug for Disk<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Disk");
-        debug.field("fsync", &self.fsync).field("next", &self.next);
-        debug
+        f.debug_struct("Disk")
+            .field("fsync", &self.fsync)
+            .field("next_seq", &self.next_seq)
             .field("segments", &self.segments)
             .finish_non_exhaustive()
     }
 }
 
 impl Disk {
-    /// Bytes from which on a segment is full, where nothing speaks for less.
+    /// The usual size of a full segment, in bytes.
     pub const SEGMENT_BYTES: u64 = 16 << 20;
 
-    /// Takes a folder, which is made if it is not there; its parent must be.
+    /// Takes a folder, which is created if it does not exist. Its parent must exist.
     ///
     /// # Errors
-    /// The folder cannot be made or written, or another process has it; the error names it.
+    /// The folder cannot be created or written, or another process uses it. The error names the folder.
     pub fn open(path: &Path, fsync: Fsync, segment_bytes: u64) -> io::Result<Self> {
         Ok(Self::new(Folder::open(path)?, fsync, segment_bytes))
     }
 }
 
 impl<F: Files> Disk<F> {
-    /// Works on files that are open already. A segment is full from `segment_bytes` on.
+    /// Makes a store of these files. A segment is full once its events take `segment_bytes`.
     pub fn new(files: F, fsync: Fsync, segment_bytes: u64) -> Self {
         Self {
             files,
             fsync,
             segment_bytes,
             epoch: 0,
-            next: 1,
+            next_seq: 1,
             segments: Vec::new(),
-            ordinal: 0,
+            last_ordinal: 0,
             tail: None,
-            empty: 0,
             unsynced: false,
             append_failed: false,
-            mark: None,
             last_events: LastEvents::default(),
-            recovered: false,
+            opened: false,
             buffer: Vec::new(),
-        }
-    }
-
-    /// Lists the segments; returns the epoch of the newest.
-    fn scan(&mut self) -> io::Result<Option<u64>> {
-        let names = self.files.names()?;
-        let mut ordinals: Vec<u64> = names.iter().filter_map(|name| ordinal_of(name)).collect();
-        ordinals.sort_unstable();
-        self.ordinal = ordinals.last().copied().unwrap_or(0);
-        let mut epoch = None;
-        let mut first = u64::MAX;
-        for &ordinal in ordinals.iter().rev() {
-            let name = segment_name(ordinal);
-            let bytes = self.files.read(&name, Header::BYTES as u64)?;
-            let header = match Header::decode(&bytes) {
-                Ok(header) if header.epoch == *epoch.get_or_insert(header.epoch) => {
-                    first = first.min(header.first);
-                    HeaderState::Valid
-                }
-                Ok(_) | Err(HeaderError::Corrupt) => HeaderState::Corrupt,
-                Err(HeaderError::Truncated) => HeaderState::Truncated,
-                Err(HeaderError::Version(version)) => {
-                    let problem = format!("{name} has a format of version {version}, unknown here");
-                    return Err(io::Error::new(ErrorKind::InvalidData, problem));
-                }
-            };
-            self.segments.push(Segment {
-                ordinal,
-                first,
-                header,
-            });
-        }
-        self.segments.reverse();
-        Ok(epoch)
-    }
-
-    /// Hands out what counts of all segments, and moves the next number behind it; returns whether the end of the newest is as it was written.
-    fn replay(
-        &mut self,
-        dropped: &mut Vec<String>,
-        each: &mut dyn FnMut(Record, SystemTime),
-    ) -> io::Result<bool> {
-        let mut tail_complete = true;
-        // What the mark does not know of was refused, or its append did not come to its end.
-        let live = self.own_mark().filter(|mark| self.is_of_this_boot(mark));
-        let end = live.map_or(u64::MAX, |mark| mark.next);
-        for index in 0..self.segments.len() {
-            let Segment {
-                ordinal,
-                first,
-                header,
-            } = self.segments[index];
-            let content = match header {
-                HeaderState::Valid => {
-                    self.next = self.next.max(first);
-                    let newer = self.segments.get(index + 1);
-                    let end = newer.map_or(end, |newer| newer.first);
-                    self.replay_segment(ordinal, end, each)?
-                }
-                HeaderState::Corrupt => {
-                    SegmentContent::Corrupt("all of it, as its header is damaged".into())
-                }
-                HeaderState::Truncated => SegmentContent::Empty,
-            };
-            match content {
-                SegmentContent::Complete => tail_complete = true,
-                SegmentContent::Corrupt(what) => {
-                    tail_complete = false;
-                    dropped.push(format!("{}: {what}", segment_name(ordinal)));
-                }
-                SegmentContent::Empty => {}
-            }
-        }
-        Ok(tail_complete)
-    }
-
-    /// Hands out the records of one segment before `end`, and moves the next number behind them.
-    fn replay_segment(
-        &mut self,
-        ordinal: u64,
-        end: u64,
-        each: &mut dyn FnMut(Record, SystemTime),
-    ) -> io::Result<SegmentContent> {
-        let bytes = self.files.read(&segment_name(ordinal), u64::MAX)?;
-        let behind = bytes.get(Header::BYTES..).unwrap_or_default();
-        let mut records = match format::decode_content(behind) {
-            Ok((_, records)) => records,
-            Err(HeaderError::Truncated) => return Ok(SegmentContent::Empty),
-            Err(_) => {
-                let what = "all of it, as its beginning is damaged";
-                return Ok(SegmentContent::Corrupt(what.into()));
-            }
-        };
-        let mut left = records.left();
-        while let Some((record, at)) = records.next() {
-            if record.seq() >= end {
-                return Ok(SegmentContent::Complete);
-            }
-            if record.seq() < self.next {
-                break;
-            }
-            self.next = record.seq() + 1;
-            left = records.left();
-            self.last_events.record(record.seq(), record.namespaces());
-            each(record, at);
-        }
-        let from = bytes.len() - left;
-        if left == 0 {
-            return Ok(SegmentContent::Complete);
-        }
-        let what = format!("{left} bytes from byte {from} on, which are no whole events");
-        Ok(SegmentContent::Corrupt(what))
-    }
-
-    /// The oldest segment tells.
-    fn read_last_events(&mut self) -> io::Result<()> {
-        let oldest = self
-            .segments
-            .iter()
-            .find(|it| it.header == HeaderState::Valid);
-        if let Some(oldest) = oldest {
-            let bytes = self.files.read(&segment_name(oldest.ordinal), u64::MAX)?;
-            let content = bytes.get(Header::BYTES..).map(format::decode_content);
-            if let Some(Ok((Some(before), _))) = content {
-                self.last_events = before;
-            }
-        }
-        Ok(())
-    }
-
-    fn recover(&mut self, each: &mut dyn FnMut(Record, SystemTime)) -> io::Result<Recovered> {
-        let mut dropped = Vec::new();
-        let tail_complete = self.replay(&mut dropped, each)?;
-        let fresh = self.mark.is_none()
-            && !self
-                .segments
-                .iter()
-                .any(|it| it.header == HeaderState::Valid);
-        let mark = self.own_mark();
-        self.next = self.next.max(mark.map_or(1, |mark| mark.next));
-        if !fresh && !mark.is_some_and(|mark| self.is_reliable(&mark, tail_complete)) {
-            self.next = self.next.saturating_add(SKIP);
-        }
-        // From here on a power cut finds that this run did not end.
-        self.set_mark(self.durability())?;
-        self.files.sync_mark()?;
-        self.files.sync_names()?;
-        self.recovered = true;
-        match self.create_segment() {
-            // What is there can be read; appending fails until there is room.
-            Err(error) if has_no_room(&error) => {}
-            created => created?,
-        }
-        self.prune(0)?;
-        Ok(Recovered {
-            next_seq: self.next,
-            damage: (!dropped.is_empty()).then(|| dropped.join("; ")),
-        })
-    }
-
-    /// What the last owner left, if it is about what is here.
-    fn own_mark(&self) -> Option<Mark> {
-        self.mark.filter(|mark| mark.epoch == self.epoch)
-    }
-
-    /// Whether a mark is the last one that was set, as the machine has not gone down since.
-    fn is_of_this_boot(&self, mark: &Mark) -> bool {
-        mark.boot != 0 && mark.boot == self.files.boot()
-    }
-
-    /// Whether every number that may have been seen is before the mark or among what was read.
-    fn is_reliable(&self, mark: &Mark, tail_complete: bool) -> bool {
-        let same_boot = self.is_of_this_boot(mark);
-        match mark.durability {
-            Durability::Closed => true,
-            Durability::Synced => same_boot || tail_complete,
-            Durability::Unsynced => same_boot,
-            Durability::AppendFailed => false,
         }
     }
 
@@ -328,13 +136,13 @@ impl<F: Files> Disk<F> {
         let mark = Mark {
             epoch: self.epoch,
             boot: self.files.boot(),
-            next: self.next,
+            next_seq: self.next_seq,
             durability,
         };
         self.files.set_mark(&mark.encode())
     }
 
-    /// What is true of the store while it is in use.
+    /// Returns what holds for the events while the store is in use.
     fn durability(&self) -> Durability {
         match self.fsync {
             _ if self.append_failed => Durability::AppendFailed,
@@ -343,37 +151,39 @@ impl<F: Files> Disk<F> {
         }
     }
 
-    /// Begins a segment that counts from the next number on, and makes that survive.
+    /// Creates a segment that begins with the next number, and syncs it.
     fn create_segment(&mut self) -> io::Result<()> {
-        // What a try that failed left behind must not be in the way of the next.
-        self.ordinal += 1;
-        let name = segment_name(self.ordinal);
+        // A file that a failed attempt left does not get in the way of the next.
+        self.last_ordinal += 1;
+        let segment = Segment {
+            ordinal: self.last_ordinal,
+            first_seq: self.next_seq,
+            header: HeaderState::Valid,
+        };
         let header = Header {
             epoch: self.epoch,
-            first: self.next,
+            first_seq: self.next_seq,
         };
         let mut bytes = header.encode();
         bytes.extend_from_slice(&format::encode_last_events(&self.last_events));
-        let created = self
-            .files
-            .create(&name)
-            .and_then(|()| self.write(&bytes))
-            .and_then(|()| self.files.sync())
-            .and_then(|()| self.files.sync_names());
-        if let Err(error) = created {
-            // What is left of it says nothing that is not true.
+        let name = segment.file_name();
+        if let Err(error) = self.write_new_file(&name, &bytes) {
+            // If it cannot be removed, it does no harm: all that it may contain is true.
             let _ = self.files.remove(&name);
             return Err(error);
         }
-        self.segments.push(Segment {
-            ordinal: self.ordinal,
-            first: self.next,
-            header: HeaderState::Valid,
-        });
-        self.empty = bytes.len() as u64;
-        self.tail = Some(self.empty);
+        self.segments.push(segment);
+        let start = bytes.len() as u64;
+        self.tail = Some(Tail { start, end: start });
         self.unsynced = false;
         Ok(())
+    }
+
+    fn write_new_file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.files.create(name)?;
+        self.write(bytes)?;
+        self.files.sync()?;
+        self.files.sync_names()
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -388,8 +198,44 @@ impl<F: Files> Disk<F> {
         Ok(())
     }
 
-    /// Writes what is in the buffer behind the tail, so that it counts up to a number.
-    fn write_buffer(&mut self, next: u64) -> io::Result<()> {
+    /// Writes and counts records; on an error, none of them counts.
+    fn append_records(&mut self, records: &[Record], last: u64, at: SystemTime) -> io::Result<()> {
+        debug_assert!(records[0].seq() >= self.next_seq, "numbers ascend");
+        self.buffer.clear();
+        self.buffer.shrink_to(KEEP_BUFFER);
+        for record in records {
+            format::put_record(&mut self.buffer, record, at)?;
+        }
+        let tail = self.writable_tail()?;
+        if let Err(error) = self.commit_buffer(last + 1) {
+            // Synced, because a power cut must not bring these records back under numbers that later ones get.
+            let truncated = self.files.truncate(tail.end);
+            let truncated = truncated.and_then(|()| self.files.sync());
+            self.tail = truncated.is_ok().then_some(tail);
+            return Err(error);
+        }
+        let end = tail.end + self.buffer.len() as u64;
+        self.tail = Some(Tail { end, ..tail });
+        for record in records {
+            self.last_events.record(record.seq(), record.namespaces());
+        }
+        self.unsynced = self.fsync != Fsync::Always;
+        if !self.unsynced {
+            self.leave_full_segment();
+        }
+        Ok(())
+    }
+
+    /// Returns the end of the newest segment, which is created if there is none to write to.
+    fn writable_tail(&mut self) -> io::Result<Tail> {
+        if self.tail.is_none() {
+            self.create_segment()?;
+        }
+        Ok(self.tail.expect("a segment has just been created"))
+    }
+
+    /// Writes the buffer to the newest segment and moves the mark to `next_seq`, which makes its records count.
+    fn commit_buffer(&mut self, next_seq: u64) -> io::Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         let written = self.write(&buffer);
         self.buffer = buffer;
@@ -397,18 +243,30 @@ impl<F: Files> Disk<F> {
         if self.fsync == Fsync::Always {
             self.files.sync()?;
         }
-        let before = std::mem::replace(&mut self.next, next);
+        let before = std::mem::replace(&mut self.next_seq, next_seq);
         self.set_mark(self.durability())
-            .inspect_err(|_| self.next = before)
+            .inspect_err(|_| self.next_seq = before)
     }
 
-    /// Leaves the newest segment, in which nothing is wanted, for one without records.
-    fn reset(&mut self) -> io::Result<()> {
+    fn is_full(&self) -> bool {
+        self.tail
+            .is_some_and(|tail| tail.end >= tail.start + self.segment_bytes)
+    }
+
+    /// Makes the next append create a segment if the newest is full.
+    fn leave_full_segment(&mut self) {
+        if self.is_full() {
+            self.tail = None;
+        }
+    }
+
+    /// Replaces the newest segment, whose events can all be deleted, with one that has none.
+    fn replace_newest_segment(&mut self) -> io::Result<()> {
         self.tail = None;
         if self.create_segment().is_ok() {
             return Ok(());
         }
-        // A full disk gets rid of what has expired, as deleting takes no room. Until another segment is there, the mark alone tells how far the numbers have come.
+        // On a full disk, delete first, which takes no space. Meanwhile only the mark has the next number.
         self.set_mark(self.durability())?;
         self.files.sync_mark()?;
         while let Some(&old) = self.segments.first() {
@@ -417,63 +275,22 @@ impl<F: Files> Disk<F> {
         self.create_segment()
     }
 
-    /// Deletes a segment.
     fn remove_segment(&mut self, segment: Segment) -> io::Result<()> {
-        self.files.remove(&segment_name(segment.ordinal))?;
-        // An older one must not be back after a power cut when the one that replaced its end is gone.
+        self.files.remove(&segment.file_name())?;
+        // After a power cut it must not be back without the newer segment that ends it.
         self.files.sync_names()?;
         self.segments
             .retain(|other| other.ordinal != segment.ordinal);
         Ok(())
     }
 
-    fn is_full(&self) -> bool {
-        self.tail
-            .is_some_and(|bytes| bytes >= self.empty + self.segment_bytes)
-    }
-
-    /// Leaves a segment that is full.
-    fn rotate_if_full(&mut self) {
-        if self.is_full() {
-            self.tail = None;
-        }
-    }
-
-    fn write_records(&mut self, records: &[Record], last: u64, at: SystemTime) -> io::Result<()> {
-        debug_assert!(records[0].seq() >= self.next, "the engine counts upwards");
-        self.buffer.clear();
-        self.buffer.shrink_to(KEEP_BUFFER);
-        for record in records {
-            format::put_record(&mut self.buffer, record, at)?;
-        }
-        if self.tail.is_none() {
-            self.create_segment()?;
-        }
-        let good = self.tail.unwrap_or_default();
-        if let Err(error) = self.write_buffer(last + 1) {
-            // Synced, or after a power cut these records might be there and those that get their numbers not.
-            let truncated = self.files.truncate(good).and_then(|()| self.files.sync());
-            self.tail = truncated.is_ok().then_some(good);
-            return Err(error);
-        }
-        self.tail = Some(good + self.buffer.len() as u64);
-        records
-            .iter()
-            .for_each(|record| self.last_events.record(record.seq(), record.namespaces()));
-        self.unsynced = self.fsync != Fsync::Always;
-        if !self.unsynced {
-            self.rotate_if_full();
-        }
-        Ok(())
-    }
-
-    /// Ends the run: what is there is synced, and the mark says so.
+    /// Ends the run: syncs the newest segment, and records that in the mark.
     fn close(&mut self) -> io::Result<()> {
         let synced = match self.tail {
             Some(_) => self.files.sync(),
             None => Ok(()),
         };
-        // The mark is true even if events were lost.
+        // The number in the mark is right even if events were lost.
         self.set_mark(match self.append_failed {
             true => Durability::AppendFailed,
             false => Durability::Closed,
@@ -484,12 +301,27 @@ impl<F: Files> Disk<F> {
 
 impl<F: Files> EventStore for Disk<F> {
     fn open(&mut self, fresh_epoch: u64, restore: &mut dyn Restore) -> io::Result<Recovered> {
-        self.mark = Mark::decode(&self.files.mark()?);
-        let epoch = self.scan()?.or(self.mark.map(|mark| mark.epoch));
-        self.epoch = epoch.unwrap_or(fresh_epoch);
-        self.read_last_events()?;
-        restore.begin(self.epoch, self.last_events.clone());
-        self.recover(&mut |record, at| restore.event(record, at))
+        let contents = recovery::recover(&mut self.files, fresh_epoch, restore)?;
+        self.epoch = contents.epoch;
+        self.next_seq = contents.next_seq;
+        self.segments = contents.segments.list;
+        self.last_ordinal = contents.segments.last_ordinal;
+        self.last_events = contents.last_events;
+        // From here on, a mark that is found after a power cut shows that this run did not end.
+        self.set_mark(self.durability())?;
+        self.files.sync_mark()?;
+        self.files.sync_names()?;
+        self.opened = true;
+        match self.create_segment() {
+            // The events can be read nevertheless. Appending fails until there is space.
+            Err(error) if is_out_of_space(&error) => {}
+            created => created?,
+        }
+        self.prune(0)?;
+        Ok(Recovered {
+            next_seq: self.next_seq,
+            damage: contents.damage,
+        })
     }
 
     fn append(&mut self, records: &[Record], at: SystemTime) -> io::Result<()> {
@@ -497,46 +329,42 @@ impl<F: Files> EventStore for Disk<F> {
             return Ok(());
         };
         self.append_failed = false;
-        self.write_records(records, last.seq(), at)
-            .inspect_err(|_| {
-                self.append_failed = true;
-                // It is written over in place, for which even a full disk has room; nobody can do more than try.
-                let _ = self.set_mark(Durability::AppendFailed);
-                let _ = self.files.sync_mark();
-            })
+        let appended = self.append_records(records, last.seq(), at);
+        if appended.is_err() {
+            self.append_failed = true;
+            // The mark is overwritten in place, which works on a full disk. If it fails, nothing else can be done.
+            let _ = self.set_mark(Durability::AppendFailed);
+            let _ = self.files.sync_mark();
+        }
+        appended
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        if self.tail.is_none() {
-            self.create_segment()?;
-        }
-        // A segment that is left has been synced, whatever the policy, so that the end need look at the newest alone.
-        let due = self.fsync == Fsync::Interval || self.is_full();
-        if due && std::mem::take(&mut self.unsynced) {
+        self.writable_tail()?;
+        // A segment is synced before it is left, whatever the policy, so that the end of a run syncs only the newest.
+        let is_due = self.fsync == Fsync::Interval || self.is_full();
+        if is_due && std::mem::take(&mut self.unsynced) {
             self.files.sync().inspect_err(|_| self.tail = None)?;
         }
-        self.rotate_if_full();
+        self.leave_full_segment();
         Ok(())
     }
 
-    /// Deletes the segments in which nothing is wanted.
+    /// Deletes the segments in which all events are before the number `before`.
     fn prune(&mut self, before: u64) -> io::Result<()> {
-        if before >= self.next && self.tail != Some(self.empty) {
-            self.reset()?;
+        let has_events = self.tail.is_none_or(|tail| tail.end > tail.start);
+        if before >= self.next_seq && has_events {
+            self.replace_newest_segment()?;
         }
         let mut index = 0;
-        while let Some(&[old, newer]) = self
-            .segments
-            .get(index..index + 2)
-            .and_then(|two| two.first_chunk())
-        {
-            // What counts in a segment is before the next one's first number: nothing if they begin alike.
-            let empty = old.header == HeaderState::Valid && newer.first == old.first;
-            if newer.first > before && !empty {
+        while let [old, newer, ..] = self.segments[index..] {
+            // Events that count in a segment are before the first number of the next: none if the two are equal.
+            let is_empty = old.is_valid() && newer.first_seq == old.first_seq;
+            if newer.first_seq <= before || is_empty {
+                self.remove_segment(old)?;
+            } else {
                 index += 1;
-                continue;
             }
-            self.remove_segment(old)?;
         }
         Ok(())
     }
@@ -544,26 +372,16 @@ impl<F: Files> EventStore for Disk<F> {
 
 impl<F: Files> Drop for Disk<F> {
     fn drop(&mut self) {
-        if self.recovered {
-            // Nobody is left to be told; without the mark, the next start takes this for a crash.
+        if self.opened {
+            // An error cannot be reported. Without the mark, the next start assumes a crash.
             let _ = self.close();
         }
     }
 }
 
-fn has_no_room(error: &io::Error) -> bool {
+fn is_out_of_space(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded
     )
-}
-
-fn segment_name(ordinal: u64) -> String {
-    format!("{ordinal:010}.log")
-}
-
-/// The ordinal of a segment; `None` if the file is something else.
-fn ordinal_of(name: &str) -> Option<u64> {
-    let ordinal = name.strip_suffix(".log")?.parse().ok()?;
-    (segment_name(ordinal) == name).then_some(ordinal)
 }

@@ -239,7 +239,7 @@ fn a_damaged_segment_stays_until_it_is_forgotten() {
     for _ in 0..2 {
         let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
         let told = recovered.damage.unwrap();
-        assert!(told.starts_with("0000000001.log: all of it"), "{told}");
+        assert!(told.starts_with("0000000001.log: the whole file"), "{told}");
         assert_eq!((recovered.next_seq, numbers), (11, vec![]));
         disk.prune(10).unwrap();
         assert!(path.exists());
@@ -269,7 +269,7 @@ fn a_segment_of_another_version_is_left_alone() {
     let before = fs::read(&path).unwrap();
     let error = open(folder.path()).unwrap_err().to_string();
     assert!(
-        error.contains("0000000001.log has a format of version 9"),
+        error.contains("0000000001.log has format version 9"),
         "{error}"
     );
     assert_eq!(fs::read(&path).unwrap(), before);
