@@ -34,7 +34,8 @@ impl Startup {
     )]
     pub(super) fn new(config: &Config, hooks: &mut Hooks) -> io::Result<Self> {
         let random = RandomState::new();
-        // 41 bits, which are eight digits in base 36: practically no two starts have the same epoch.
+        // 41 bits, which are eight digits in base 36: practically no two starts have the same
+        // epoch.
         let fresh_epoch = random.hash_one(1) >> 23;
         let max_connections = config.max_connections;
         let mut engine = Engine::new(
@@ -61,8 +62,8 @@ impl Startup {
         })
     }
 
-    /// Tells the engine on which addresses it is reached, which decide who has access, and for the status page its
-    /// node and whether the page has a listener of its own.
+    /// Tells the engine on which addresses it is reached, which decide who has access, and for the
+    /// status page its node and whether the page has a listener of its own.
     #[cfg_attr(
         feature = "admin",
         expect(
@@ -128,7 +129,8 @@ fn event_store(config: &Config, hooks: &mut Hooks) -> io::Result<Option<Box<dyn 
     Ok(store)
 }
 
-/// Opens a store and restores its events; returns the engine that continues after them, and what could not be read.
+/// Opens a store and restores its events; returns the engine that continues after them, and what
+/// could not be read.
 #[expect(
     clippy::disallowed_methods,
     reason = "the engine continues at the time when all events are restored"

@@ -1,7 +1,8 @@
 //! The thread that runs a store, so that the event loop never waits for one.
 //!
-//! Takes one batch of events after the other and answers each; in between it sees to it that what was appended is synced soon. The event loop hands over
-//! a batch when the one before is answered, and gathers the next meanwhile.
+//! The thread appends one batch of events after the other and replies to each. In between it syncs
+//! what was appended, and prunes. The event loop sends a batch after the reply to the previous one,
+//! and gathers the next meanwhile.
 
 use std::io;
 use std::sync::Arc;
@@ -12,37 +13,37 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 
 use crate::store::{EventStore, Record};
 
-/// How long after an append it is synced, at the latest.
+/// The time from an append to the sync that follows.
 const SYNC_AFTER: Duration = Duration::from_millis(100);
-/// How long after a sync that failed it is tried again.
+/// The time from a failed sync to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What a store is asked to do at once.
+/// What a store does in one step.
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// Events to append, in the order of their numbers; there may be none.
     pub(crate) records: Arc<Vec<Record>>,
-    /// Events before this number are no longer wanted.
+    /// Events before this number may be deleted.
     pub(crate) prune_before: u64,
 }
 
-/// What a store has to say.
+/// What a store reports.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// The batch in flight is stored.
     Stored,
-    /// None of the batch in flight counts, and why.
+    /// None of the batch in flight is stored, for this reason.
     Failed(String),
-    /// What was stored may not survive a power cut, or what is no longer wanted could not be deleted. Told once, until it is over.
+    /// Syncing or pruning failed, for this reason. Reported once, until it succeeds.
     SyncFailed(String),
-    /// The trouble is over.
+    /// Syncing and pruning succeed again.
     SyncRecovered,
 }
 
 /// A store on its thread.
 #[derive(Debug)]
 pub(crate) struct StoreThread {
-    /// `None` when no more batches may come.
+    /// `None` once no more batches can be sent.
     batches: Option<Sender<Batch>>,
     replies: Receiver<Reply>,
     thread: Option<JoinHandle<()>>,
@@ -50,7 +51,8 @@ pub(crate) struct StoreThread {
 }
 
 impl StoreThread {
-    /// Starts the thread. The store was recovered before; `wake` is called after each reply, and when the thread ends.
+    /// Starts the thread of an open store. `wake` is called after each reply, and when the thread
+    /// ends.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -79,27 +81,27 @@ impl StoreThread {
         })
     }
 
-    /// Whether a batch waits for its reply: then the next one must wait, too.
+    /// Whether a batch has no reply yet, so that the next one must wait.
     pub(crate) fn is_busy(&self) -> bool {
         self.in_flight
     }
 
-    /// Hands over a batch, which will be answered with [`Reply::Stored`] or [`Reply::Failed`].
+    /// Sends a batch. The reply will be [`Reply::Stored`] or [`Reply::Failed`].
     pub(crate) fn send(&mut self, batch: Batch) {
         debug_assert!(!self.in_flight, "one batch at a time");
         self.in_flight = true;
         if let Some(batches) = &self.batches {
-            // If the thread has ended, the replies end too, and tell.
+            // If the thread has ended, `try_reply` reports that.
             let _ = batches.send(batch);
         }
     }
 
-    /// Whether a reply has come.
+    /// Whether there is a reply.
     pub(crate) fn has_reply(&self) -> bool {
         !self.replies.is_empty()
     }
 
-    /// The next reply, if one has come.
+    /// Returns the next reply, if there is one.
     pub(crate) fn try_reply(&mut self) -> Option<Reply> {
         let reply = match self.replies.try_recv() {
             Ok(reply) => reply,
@@ -116,30 +118,30 @@ impl StoreThread {
 }
 
 impl Drop for StoreThread {
-    /// Waits until the batch in flight is dealt with and everything is synced.
+    /// Waits until the batch in flight is stored and everything is synced.
     fn drop(&mut self) {
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // A store that panicked has said so on stderr.
+            // The message of a panic is on stderr already.
             let _ = thread.join();
         }
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Worker<W: Fn()> {
     event_store: Box<dyn EventStore>,
     replies: Sender<Reply>,
-    /// Events before this number are no longer wanted.
+    /// Events before this number may be deleted.
     prune_before: u64,
-    /// When to sync what was appended, or to try again.
+    /// When to sync; `None` if nothing was appended since the last sync.
     sync_at: Option<Instant>,
     sync_failed: bool,
-    /// Dropped behind `replies`, so that whoever is woken by it sees that they have ended.
+    /// Dropped after `replies`, so that the event loop finds them closed when it wakes.
     wake: Wake<W>,
 }
 
-/// Wakes the event loop, at the end too: when a store panics, the batch in flight has no other answer.
+/// Wakes the event loop, also when it is dropped: after a panic, the batch in flight gets no reply.
 struct Wake<W: Fn()>(W);
 
 impl<W: Fn()> Drop for Wake<W> {
@@ -181,12 +183,13 @@ impl<W: Fn()> Worker<W> {
             Ok(()) => Reply::Stored,
             Err(error) => Reply::Failed(error.to_string()),
         };
-        // Then its events have one owner again.
+        // The engine can then take the events out of the `Arc` without a copy.
         drop(batch);
         self.reply(reply);
     }
 
-    /// Syncs and deletes. A store that is full may need the one for the other, so an error of one keeps nobody from the other.
+    /// Syncs and prunes. If one fails, the other runs nevertheless: pruning may free the space that
+    /// syncing needs.
     fn sync_and_prune(&mut self, now: Instant) {
         let synced = self.event_store.sync();
         let pruned = self.event_store.prune(self.prune_before);
@@ -207,7 +210,7 @@ impl<W: Fn()> Worker<W> {
     }
 
     fn reply(&self, reply: Reply) {
-        // Whoever no longer listens needs no answer.
+        // At shutdown the receiver may be gone.
         let _ = self.replies.send(reply);
         (self.wake.0)();
     }
@@ -219,7 +222,7 @@ mod tests {
     use crate::store::{Recovered, Restore};
     use crossbeam_channel::never;
 
-    /// What a store was asked, and what it answers.
+    /// Records the calls and returns what the test sends.
     struct Scripted {
         calls: Sender<String>,
         appends: Receiver<io::Result<()>>,

@@ -13,11 +13,12 @@ use crate::config::ValueError;
 pub enum Fsync {
     /// Before an event is delivered or its publisher gets a reply. Publishing waits for the disk.
     Always,
-    /// About 100 ms after an event was appended; longer if the disk takes longer. A power cut loses the events since the
-    /// last sync.
+    /// About 100 ms after an event was appended; longer if the disk takes longer. A power cut loses
+    /// the events since the last sync.
     #[default]
     Interval,
-    /// When the operating system writes them, when a segment is full, and when the server shuts down.
+    /// When the operating system writes them, when a segment is full, and when the server shuts
+    /// down.
     Never,
 }
 

@@ -1,8 +1,8 @@
 //! The last event of each namespace, kept when the event itself is gone.
 //!
-//! Owns the comparison that distinguishes a gap from nothing missed. The engine keeps one for the namespaces that are
-//! no longer in use, a store for the events that it has deleted. It is bounded: an event that may be missing counts as
-//! missing.
+//! Owns the comparison that distinguishes a gap from nothing missed. The engine keeps one for the
+//! namespaces that are no longer in use, a store for the events that it has deleted. It is bounded:
+//! an event that may be missing counts as missing.
 
 use std::collections::HashMap;
 
@@ -13,14 +13,15 @@ const MAX_NAMESPACES: usize = 1 << 16;
 
 /// The number of the last deleted event in each namespace.
 ///
-/// A client that resumes after an event has missed nothing if the last event of its namespace is not a later one. A
-/// store records each event that it deletes, keeps the result with its events, and passes it to
-/// [`Restore::begin`](crate::Restore::begin).
+/// A client that resumes after an event has missed nothing if the last event of its namespace is
+/// not a later one. A store records each event that it deletes, keeps the result with its events,
+/// and passes it to [`Restore::begin`](crate::Restore::begin).
 ///
 /// ```
 /// use fanfare::{LastEvents, Namespace};
 ///
-/// let [pets, dogs, time] = ["/pets", "/pets/dogs", "/time"].map(|path| Namespace::parse(path).unwrap());
+/// let [pets, dogs, time] =
+///     ["/pets", "/pets/dogs", "/time"].map(|path| Namespace::parse(path).unwrap());
 /// let mut last_events = LastEvents::default();
 /// last_events.record(1, &[pets.clone()]);
 /// last_events.record(2, &[dogs.clone()]);
@@ -32,21 +33,22 @@ const MAX_NAMESPACES: usize = 1 << 16;
 /// ```
 ///
 /// # Limits
-/// It holds 65,536 namespaces, which takes a few megabytes. Beyond that, the half with the oldest last events is
-/// replaced by one number, the *watermark*: every namespace counts as having had an event of that number. So the
-/// answer may be too high, never too low.
+/// It holds 65,536 namespaces, which takes a few megabytes. Beyond that, the half with the oldest
+/// last events is replaced by one number, the *watermark*: every namespace counts as having had an
+/// event of that number. So the answer may be too high, never too low.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LastEvents {
     last_seq: u64,
     /// Up to this number, any event may have gone to any namespace.
     watermark: u64,
-    /// By the hash of the path, as a path may take a thousand bytes. If two paths have the same hash, the later event
-    /// counts for both.
+    /// By the hash of the path, as a path may take a thousand bytes. If two paths have the same
+    /// hash, the later event counts for both.
     by_namespace: HashMap<u64, u64>,
 }
 
 impl LastEvents {
-    /// Returns the number of the last recorded event that may have reached a namespace; 0 if there is none.
+    /// Returns the number of the last recorded event that may have reached a namespace; 0 if there
+    /// is none.
     pub fn last_seq_of(&self, namespace: &Namespace) -> u64 {
         let hash = hash_of(namespace.as_str());
         let last = self.by_namespace.get(&hash);
@@ -63,10 +65,11 @@ impl LastEvents {
         self.watermark
     }
 
-    /// Records an event in its namespaces and all above. Events come in ascending order of their numbers.
+    /// Records an event in its namespaces and all above. Events come in ascending order of their
+    /// numbers.
     ///
-    /// Events with numbers that are left out may have gone anywhere, as may an event without namespaces, which was
-    /// broadcast: they raise the watermark.
+    /// Events with numbers that are left out may have gone anywhere, as may an event without
+    /// namespaces, which was broadcast: they raise the watermark.
     pub fn record(&mut self, seq: u64, namespaces: &[Namespace]) {
         if seq > self.last_seq + 1 {
             self.raise_watermark(seq - 1);
@@ -106,7 +109,8 @@ impl LastEvents {
         self.by_namespace.retain(|_, seq| *seq > self.watermark);
     }
 
-    /// Encodes it for [`LastEvents::decode`]. The result has 16 bytes and 16 more per namespace, at most about 1 MiB.
+    /// Encodes it for [`LastEvents::decode`]. The result has 16 bytes and 16 more per namespace, at
+    /// most about 1 MiB.
     ///
     /// The format is the same on every machine.
     pub fn encode(&self) -> Vec<u8> {
@@ -117,7 +121,8 @@ impl LastEvents {
         numbers.flat_map(u64::to_le_bytes).collect()
     }
 
-    /// Decodes the result of [`LastEvents::encode`]; `None` if the bytes are invalid. It does not detect changed bytes.
+    /// Decodes the result of [`LastEvents::encode`]; `None` if the bytes are invalid. It does not
+    /// detect changed bytes.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks();
         let mut numbers = numbers.iter().copied().map(u64::from_le_bytes);
@@ -134,7 +139,8 @@ impl LastEvents {
     }
 }
 
-/// The FNV-1a hash with 64 bits (draft-eastlake-fnv, section 2), which is the same in every process.
+/// The FNV-1a hash with 64 bits (draft-eastlake-fnv, section 2), which is the same in every
+/// process.
 #[derive(Clone, Copy)]
 struct Fnv1a(u64);
 
@@ -151,7 +157,8 @@ fn hash_of(path: &str) -> u64 {
     path.bytes().fold(Fnv1a::EMPTY, Fnv1a::then).0
 }
 
-/// Calls `each` with the hashes of a namespace and of those above it, except the root, from the top down.
+/// Calls `each` with the hashes of a namespace and of those above it, except the root, from the top
+/// down.
 ///
 /// FNV-1a runs over the path byte by byte, so the hash before a slash is that of an ancestor.
 fn for_each_on_path(path: &str, mut each: impl FnMut(u64)) {

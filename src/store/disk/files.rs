@@ -1,6 +1,7 @@
 //! The files of a store: the operations that it needs, and a folder that has them.
 //!
-//! Knows nothing of what is in the files. The simulator implements [`Files`] with files that fail and lose writes.
+//! Knows nothing of what is in the files. The simulator implements [`Files`] with files that fail
+//! and lose writes.
 
 use std::error::Error;
 use std::fmt;
@@ -9,15 +10,16 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// The files of one folder. The one created last, the *newest*, is the only one that is written. Next to it is a small
-/// file for the mark, which is rewritten in place.
+/// The files of one folder. The one created last, the *newest*, is the only one that is written.
+/// Next to it is a small file for the mark, which is rewritten in place.
 ///
 /// What was written survives the end of the process; what was synced survives a power cut.
 ///
 /// # Errors
 /// All methods return the errors of the file system, which name the file.
 pub trait Files: Send {
-    /// Returns the boot ID of the machine, which is another one after each start; 0 if it is unknown.
+    /// Returns the boot ID of the machine, which is another one after each start; 0 if it is
+    /// unknown.
     fn boot(&self) -> u128;
 
     /// Returns the names of all files.
@@ -74,8 +76,8 @@ pub trait Files: Send {
     /// See [`Files`].
     fn mark(&mut self) -> io::Result<Vec<u8>>;
 
-    /// Overwrites the content of the file for the mark. The length must always be the same, and smaller than a disk
-    /// sector, so that a power cut leaves the old content or the new.
+    /// Overwrites the content of the file for the mark. The length must always be the same, and
+    /// smaller than a disk sector, so that a power cut leaves the old content or the new.
     ///
     /// # Errors
     /// See [`Files`].
@@ -102,7 +104,8 @@ pub struct Folder {
 impl Folder {
     const MARK: &str = "lock";
 
-    /// Creates the folder if it does not exist, and locks it until the value is dropped or the process ends.
+    /// Creates the folder if it does not exist, and locks it until the value is dropped or the
+    /// process ends.
     ///
     /// # Errors
     /// The folder cannot be created or written, or another process has locked it.

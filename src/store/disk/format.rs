@@ -1,4 +1,5 @@
-//! The format of a store's files: encoding and decoding. Numbers are little-endian, checksums CRC-32.
+//! The format of a store's files: encoding and decoding. Numbers are little-endian, checksums
+//! CRC-32.
 //!
 //! Knows no files: it decodes memory that may contain anything.
 //!
@@ -41,7 +42,8 @@ pub(super) enum HeaderError {
     /// There are too few bytes: the process or the machine stopped while the segment was created.
     Truncated,
     Corrupt,
-    /// What follows the header has another version of the format. The header is the same in all versions.
+    /// What follows the header has another version of the format. The header is the same in all
+    /// versions.
     Version(u8),
 }
 
@@ -97,7 +99,8 @@ pub(super) struct Mark {
     pub(super) durability: Durability,
 }
 
-/// What a power cut after the mark was written leaves of the events. The order of the variants is part of the format.
+/// What a power cut after the mark was written leaves of the events. The order of the variants is
+/// part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
     /// Later events may have counted, and neither the files nor the mark may have them.
@@ -183,7 +186,8 @@ pub(super) fn encode_last_events(last_events: &LastEvents) -> Vec<u8> {
     bytes
 }
 
-/// Decodes what follows the header of a segment: the last events before it, if their checksum is right, and its records.
+/// Decodes what follows the header of a segment: the last events before it, if their checksum is
+/// right, and its records.
 pub(super) fn decode_content(
     bytes: &[u8],
 ) -> Result<(Option<LastEvents>, Records<'_>), HeaderError> {

@@ -1,37 +1,42 @@
 //! A store in files: an append-only log in segments, with a checksum for each event.
 //!
-//! Owns the content of the files and what it means after a crash. Starts no threads: each call blocks until the file
-//! system has finished.
+//! Owns the content of the files and what it means after a crash. Starts no threads: each call
+//! blocks until the file system has finished.
 //!
 //! An event *counts* once the append that brought it has succeeded.
 //!
 //! # Files
-//! - `0000000001.log` and so on: the *segments*, in the order of their creation. Only the newest is written. When it is
-//!   full, the next append creates another. The header of a segment has the number of its first event; events from that
-//!   number on do not count in older segments. The last event of each namespace before the segment follows. All of that
-//!   is synced before an event is written, so it survives a power cut.
-//! - `lock`: locked by the process that uses the folder. It contains the *mark*, which has the number after the last
-//!   event that counts and is rewritten with each append.
+//! - `0000000001.log` and so on: the *segments*, in the order of their creation. Only the newest is
+//!   written. When it is full, the next append creates another. The header of a segment has the
+//!   number of its first event; events from that number on do not count in older segments. The last
+//!   event of each namespace before the segment follows. All of that is synced before an event is
+//!   written, so it survives a power cut.
+//! - `lock`: locked by the process that uses the folder. It contains the *mark*, which has the
+//!   number after the last event that counts and is rewritten with each append.
 //!
 //! # What survives
 //! - The end of the process at any point: every event that counts, and no other.
-//! - A power cut: with [`Fsync::Always`], every event that counts; with [`Fsync::Interval`], those before the last sync
-//!   that succeeded; with [`Fsync::Never`], those in full segments and those of a run that ended cleanly.
+//! - A power cut: with [`Fsync::Always`], every event that counts; with [`Fsync::Interval`], those
+//!   before the last sync that succeeded; with [`Fsync::Never`], those in full segments and those
+//!   of a run that ended cleanly.
 //! - A corrupt record ends its segment. Newer segments are used. What was left out is reported.
 //!
 //! # Numbers
-//! A number that a subscriber may have received is not used again. While the machine stays up, and after a clean end,
-//! the mark has the first unused number, even if records before it were lost. After a power cut the mark may be out of
-//! date. With [`Fsync::Always`] the records then have the last number, unless some were left out. In all other cases
-//! numbers continue [`SKIP`] further on. So they do if the last append failed: its events may have been delivered under
-//! numbers that no file contains.
+//! A number that a subscriber may have received is not used again. While the machine stays up, and
+//! after a clean end, the mark has the first unused number, even if records before it were lost.
+//! After a power cut the mark may be out of date. With [`Fsync::Always`] the records then have the
+//! last number, unless some were left out. In all other cases numbers continue [`SKIP`] further on.
+//! So they do if the last append failed: its events may have been delivered under numbers that no
+//! file contains.
 //!
 //! # When the disk fails
-//! - A failed append is truncated, so that none of its events counts. If that fails too, the segment is abandoned, and
-//!   the next append creates another that begins with the numbers of those events. Until then a power cut would bring
-//!   some of them back. The store does not wait until the disk works again: the next append simply tries.
-//! - After a failed sync the kernel may have discarded what was written, and may not report it again. The segment is
-//!   abandoned, and syncing fails until another one could be created, which includes a sync.
+//! - A failed append is truncated, so that none of its events counts. If that fails too, the
+//!   segment is abandoned, and the next append creates another that begins with the numbers of
+//!   those events. Until then a power cut would bring some of them back. The store does not wait
+//!   until the disk works again: the next append simply tries.
+//! - After a failed sync the kernel may have discarded what was written, and may not report it
+//!   again. The segment is abandoned, and syncing fails until another one could be created, which
+//!   includes a sync.
 
 mod files;
 mod format;
@@ -49,8 +54,8 @@ use segment::{HeaderState, Segment};
 
 use super::{EventStore, Fsync, LastEvents, Record, Recovered, Restore};
 
-/// How far numbers continue after the last known one if a power cut may have taken later ones: more than events are
-/// published between two syncs.
+/// How far numbers continue after the last known one if a power cut may have taken later ones: more
+/// than events are published between two syncs.
 pub const SKIP: u64 = 1 << 32;
 /// The largest buffer that is kept for the next append, in bytes.
 const KEEP_BUFFER: usize = 1 << 20;
@@ -106,7 +111,8 @@ impl Disk {
     /// Takes a folder, which is created if it does not exist. Its parent must exist.
     ///
     /// # Errors
-    /// The folder cannot be created or written, or another process uses it. The error names the folder.
+    /// The folder cannot be created or written, or another process uses it. The error names the
+    /// folder.
     pub fn open(path: &Path, fsync: Fsync, segment_bytes: u64) -> io::Result<Self> {
         Ok(Self::new(Folder::open(path)?, fsync, segment_bytes))
     }
@@ -208,7 +214,8 @@ impl<F: Files> Disk<F> {
         }
         let tail = self.writable_tail()?;
         if let Err(error) = self.commit_buffer(last + 1) {
-            // Synced, because a power cut must not bring these records back under numbers that later ones get.
+            // Synced, because a power cut must not bring these records back under numbers that
+            // later ones get.
             let truncated = self.files.truncate(tail.end);
             let truncated = truncated.and_then(|()| self.files.sync());
             self.tail = truncated.is_ok().then_some(tail);
@@ -234,7 +241,8 @@ impl<F: Files> Disk<F> {
         Ok(self.tail.expect("a segment has just been created"))
     }
 
-    /// Writes the buffer to the newest segment and moves the mark to `next_seq`, which makes its records count.
+    /// Writes the buffer to the newest segment and moves the mark to `next_seq`, which makes its
+    /// records count.
     fn commit_buffer(&mut self, next_seq: u64) -> io::Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         let written = self.write(&buffer);
@@ -266,7 +274,8 @@ impl<F: Files> Disk<F> {
         if self.create_segment().is_ok() {
             return Ok(());
         }
-        // On a full disk, delete first, which takes no space. Meanwhile only the mark has the next number.
+        // On a full disk, delete first, which takes no space. Meanwhile only the mark has the next
+        // number.
         self.set_mark(self.durability())?;
         self.files.sync_mark()?;
         while let Some(&old) = self.segments.first() {
@@ -332,7 +341,8 @@ impl<F: Files> EventStore for Disk<F> {
         let appended = self.append_records(records, last.seq(), at);
         if appended.is_err() {
             self.append_failed = true;
-            // The mark is overwritten in place, which works on a full disk. If it fails, nothing else can be done.
+            // The mark is overwritten in place, which works on a full disk. If it fails, nothing
+            // else can be done.
             let _ = self.set_mark(Durability::AppendFailed);
             let _ = self.files.sync_mark();
         }
@@ -341,7 +351,8 @@ impl<F: Files> EventStore for Disk<F> {
 
     fn sync(&mut self) -> io::Result<()> {
         self.writable_tail()?;
-        // A segment is synced before it is left, whatever the policy, so that the end of a run syncs only the newest.
+        // A segment is synced before it is left, whatever the policy, so that the end of a run
+        // syncs only the newest.
         let is_due = self.fsync == Fsync::Interval || self.is_full();
         if is_due && std::mem::take(&mut self.unsynced) {
             self.files.sync().inspect_err(|_| self.tail = None)?;
@@ -358,7 +369,8 @@ impl<F: Files> EventStore for Disk<F> {
         }
         let mut index = 0;
         while let [old, newer, ..] = self.segments[index..] {
-            // Events that count in a segment are before the first number of the next: none if the two are equal.
+            // Events that count in a segment are before the first number of the next: none if the
+            // two are equal.
             let is_empty = old.is_valid() && newer.first_seq == old.first_seq;
             if newer.first_seq <= before || is_empty {
                 self.remove_segment(old)?;

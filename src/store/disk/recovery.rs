@@ -142,7 +142,8 @@ impl<F: Files> Recovery<'_, F> {
         Ok(SegmentContent::Corrupt(problem))
     }
 
-    /// Restores records with numbers below `end`; returns how many bytes after them could not be read.
+    /// Restores records with numbers below `end`; returns how many bytes after them could not be
+    /// read.
     fn restore_records(
         &mut self,
         mut records: format::Records<'_>,
@@ -176,7 +177,8 @@ impl<F: Files> Recovery<'_, F> {
         }
     }
 
-    /// Whether every number that a subscriber may have received is below the mark or that of a restored event.
+    /// Whether every number that a subscriber may have received is below the mark or that of a
+    /// restored event.
     fn is_reliable(&self, mark: &Mark) -> bool {
         let same_boot = self.is_of_this_boot(mark);
         match mark.durability {

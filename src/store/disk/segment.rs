@@ -9,8 +9,8 @@ use super::format::{Header, HeaderError};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segment {
     pub(super) ordinal: u64,
-    /// Events from this number on do not count in older segments. Without a valid header, the value of the next newer
-    /// segment.
+    /// Events from this number on do not count in older segments. Without a valid header, the value
+    /// of the next newer segment.
     pub(super) first_seq: u64,
     pub(super) header: HeaderState,
 }
@@ -19,7 +19,8 @@ pub(super) struct Segment {
 pub(super) enum HeaderState {
     Valid,
     Corrupt,
-    /// The process or the machine stopped while the segment was created, so none of its events counts.
+    /// The process or the machine stopped while the segment was created, so none of its events
+    /// counts.
     Truncated,
 }
 
