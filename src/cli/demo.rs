@@ -1,7 +1,6 @@
 //! `serve --demo`: publishes the time and a random pet once a second.
 
-use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fanfare::{Event, Publisher};
@@ -20,9 +19,9 @@ const PETS: [(&str, &str, &[&str]); 2] = [
 ];
 
 /// Starts a thread that publishes until `ended` is disconnected.
-pub(super) fn start(publisher: &Publisher, ended: &Receiver<()>) -> JoinHandle<()> {
+pub(super) fn start(publisher: &Publisher, ended: &Receiver<()>) {
     let (publisher, ended) = (publisher.clone(), ended.clone());
-    std::thread::spawn(move || while publish_for_a_second(&publisher, &ended).is_some() {})
+    std::thread::spawn(move || while publish_for_a_second(&publisher, &ended).is_some() {});
 }
 
 /// Publishes a pet at a random time before the next full second, and the time at that second.
@@ -48,11 +47,8 @@ fn wait(ended: &Receiver<()>, time: Duration) -> Option<()> {
     (ended.recv_timeout(time) == Err(RecvTimeoutError::Timeout)).then_some(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the demo publishes the time")]
 fn since_epoch() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+    UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
 /// The time of day in UTC, in the form `6:07:17 pm`.

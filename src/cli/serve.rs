@@ -20,47 +20,44 @@ const FORCED_END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves until a signal ends the program.
 pub(super) fn serve(options: &Options) -> Result<(), Failure> {
-    let config = &options.config;
     logging::start(options.log_format, options.log_level);
     raise_descriptor_limit();
-    let grace = config.drain;
-    let builder = Server::builder().config(config.clone());
-    let builder = builder
-        .on_connect(log_connect)
-        .on_disconnect(log_disconnect)
-        .on_warning(|message| tracing::warn!("{message}"));
-    let mut server = builder
-        .build()
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    let wanted = options.addr.as_str();
-    let address = server.bind(wanted).map_err(|error| {
-        Failure::Failed(format!(
-            "cannot listen on {}: {error}",
-            wanted.escape_debug()
-        ))
-    })?;
-    server
-        .recover()
-        .map_err(|error| Failure::Failed(format!("cannot recover history: {error}")))?;
-    log_access(config, &address);
-    log_admin_access(config, &address, server.handle().admin_addr());
-
+    let (server, address) = start(options)?;
+    log_access(&options.config, &address);
+    log_admin_access(&options.config, &address, server.handle().admin_addr());
     let (ended, has_ended) = bounded(0);
-    end_on_signals(server.handle(), grace, has_ended.clone())?;
-    let demo = options
-        .demo
-        .then(|| demo::start(&server.publisher(), &has_ended));
-    print(&format!("fanfare listening on http://{address}\n"))?;
-    if demo.is_some() {
+    end_on_signals(server.handle(), options.config.drain, has_ended.clone())?;
+    if options.demo {
+        demo::start(&server.publisher(), &has_ended);
         tracing::info!(
             "publishing demo events; try curl -N http://{address}/subscribe/time or \
              http://{address}/subscribe/pets"
         );
     }
-    let run = server.run();
+    print(&format!("fanfare listening on http://{address}\n"))?;
+    let result = server.run();
     drop::<Sender<()>>(ended);
     tracing::info!("the server has ended");
-    run.map_err(|error| Failure::Failed(format!("the event loop failed: {error}")))
+    result.map_err(|error| Failure::Failed(format!("the event loop failed: {error}")))
+}
+
+/// Builds the server, binds its address and recovers its history.
+fn start(options: &Options) -> Result<(Server, SocketAddr), Failure> {
+    let mut server = Server::builder()
+        .config(options.config.clone())
+        .on_connect(log_connect)
+        .on_disconnect(log_disconnect)
+        .on_warning(|message| tracing::warn!("{message}"))
+        .build()
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let address = server.bind(&options.addr).map_err(|error| {
+        let address = options.addr.escape_debug();
+        Failure::Failed(format!("cannot listen on {address}: {error}"))
+    })?;
+    server
+        .recover()
+        .map_err(|error| Failure::Failed(format!("cannot recover history: {error}")))?;
+    Ok((server, address))
 }
 
 /// Raises the descriptor limit to the maximum. Each connection takes a descriptor, and the default

@@ -70,6 +70,7 @@ impl Default for Settings {
 /// # Ok::<(), fanfare::client::Error>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "it does nothing until `next` is called"]
 pub struct EventSource {
     template: RequestTemplate,
     settings: Settings,
