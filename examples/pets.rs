@@ -1,5 +1,5 @@
 //! Publishes the time every second and a new pet now and then: `cargo run --example pets`, then
-//! `curl -N http://127.0.0.1:8001/subscribe/time` or `curl -N http://127.0.0.1:8001/subscribe/pets`.
+//! `curl -N http://127.0.0.1:8001/subscribe/time`, or `/subscribe/pets` for the pets.
 
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is a loopback address. An IPv4-mapped IPv6 address counts as its IPv4 address.
+/// Whether this is a loopback address. An IPv4-mapped IPv6 address counts as its IPv4 address.
 pub(crate) fn is_loopback_address(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

@@ -50,15 +50,15 @@ impl Emojis {
     }
 
     /// The emoji of a text in order, each as often as it is used. Only a whole grapheme cluster
-    /// counts: a family is not also a man, and a cluster with U+FE0E, which selects the plain glyph,
-    /// is not an emoji.
+    /// counts: a family is not also a man, and a cluster with U+FE0E, which selects the plain
+    /// glyph, is not an emoji.
     pub(crate) fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a Entry> {
         let clusters = text.graphemes(true).filter(|cluster| cluster.len() > 1);
         clusters.filter_map(|cluster| Some(&self.entries[*self.indexes.get(&bare(cluster))?]))
     }
 
-    /// All emoji as JSON for the page: `[emoji, name, late]`. `late` is 1 for an emoji that is shown only
-    /// after its first use. The page derives the IDs itself.
+    /// All emoji as JSON for the page: `[emoji, name, late]`. `late` is 1 if it is shown
+    /// only after its first use. The page derives the IDs itself.
     pub(crate) fn to_json(&self) -> String {
         let row = |entry: &Entry| {
             let late = u8::from(entry.toned || entry.new);

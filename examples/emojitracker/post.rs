@@ -28,8 +28,8 @@ impl Post {
         Self { text, json }
     }
 
-    /// A post from a line of a feed: a JSON object with a `text`, which is sent on unchanged, or else
-    /// a text without an author.
+    /// A post from a line of a feed: a JSON object with a `text`, which is sent on unchanged, or
+    /// else a text without an author.
     pub(crate) fn from_line(line: &str, number: u64) -> Self {
         let line = line.trim();
         let object: Option<Value> = serde_json::from_str(line).ok();

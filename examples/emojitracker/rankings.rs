@@ -1,4 +1,4 @@
-//! The count of each emoji up to one roll-up, with which a page starts before it follows the stream.
+//! The count of each emoji up to one roll-up. A page starts with it and then follows the stream.
 //!
 //! A subscriber in this process counts the events of the stream itself. So the counts include
 //! exactly the events up to the one whose ID they carry. A client that resumes after that event

@@ -145,7 +145,7 @@ fn log_disconnect(info: &ConnectionInfo, reason: DisconnectReason) {
 fn peer(info: &ConnectionInfo) -> String {
     match info.peer {
         None => "this process".into(),
-        // The address of a client of a proxy, or a masked address, has no port.
+        // Addresses that a proxy reported, and masked addresses, come without a port.
         Some(peer) if peer.port() == 0 => peer.ip().to_string(),
         Some(peer) => peer.to_string(),
     }

@@ -43,8 +43,8 @@ impl CloseHandle {
 
     /// Closes the event source: it returns no more updates and its connection is shut down.
     ///
-    /// Returns without waiting. Closing twice has no effect. An update that a thread is just
-    /// receiving may still be returned to it.
+    /// Returns without waiting, and does nothing if the event source is closed already. A thread
+    /// that is just receiving an update may still get it.
     pub fn close(&self) {
         self.end();
         if let Some(updates) = self.0.updates.get() {

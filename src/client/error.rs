@@ -16,7 +16,9 @@ pub enum Error {
     /// The URL, a header or the proxy is invalid. The text names it and says what is expected.
     Request(String),
     /// The server responded with status 204, which asks clients to stop reconnecting
-    /// ([WHATWG, processing model](https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model)).
+    /// (see WHATWG's [processing model]).
+    ///
+    /// [processing model]: https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model
     NoContent,
     /// The server responded with a status other than 200 and 204 that is not a redirect.
     Status {
@@ -73,7 +75,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Request(problem) => f.write_str(problem),
-            Self::NoContent => f.write_str("the server answered 204: it has no stream to send"),
+            Self::NoContent => {
+                f.write_str("the server answered 204 and does not want clients to reconnect")
+            }
             Self::Status { status, body } if body.is_empty() => {
                 write!(f, "the server answered {status}")
             }

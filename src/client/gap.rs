@@ -27,7 +27,7 @@ pub struct Gap {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum GapReason {
-    /// Events after the last event ID are no longer retained.
+    /// The server has discarded events after the last event ID.
     Expired,
     /// The server does not know the last event ID.
     Unknown,
@@ -38,7 +38,7 @@ pub enum GapReason {
 impl fmt::Display for GapReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Expired => "they are no longer retained",
+            Self::Expired => "the server has discarded them",
             Self::Unknown => "the server does not know this event ID",
             Self::Epoch => "the server has started a new history",
         })

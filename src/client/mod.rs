@@ -85,7 +85,7 @@ pub enum Update {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadyState {
-    /// It has no stream: it is connecting, or waiting to connect.
+    /// It is connecting, or waiting to connect.
     Connecting,
     /// It has a stream.
     Open,

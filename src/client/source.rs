@@ -282,7 +282,7 @@ impl Drop for EventSource {
     }
 }
 
-/// A number that is random enough for jitter: the keys that the standard library gives to hash maps.
+/// A number that is random enough for jitter: it comes from the keys of a hash map.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -77,7 +77,7 @@ impl Transport {
             .spawn(move || {
                 let request = agent.configure_request(request).proxy(proxy).build();
                 let response = agent.run(request).map_err(Error::from_ureq);
-                // There is no receiver any more if the event source was closed meanwhile.
+                // The receiver is gone if the event source was closed meanwhile.
                 let _ = sender.send(response.map(head_and_body));
             })?;
         Ok(answer)

@@ -29,7 +29,7 @@ const LATENCY: [Line; 3] = [
 /// Draws both charts into an SVG file.
 pub(super) fn draw(mut file: &File, samples: &[Sample]) -> Result<(), Box<dyn Error>> {
     let end = samples.last().map_or(1.0, |sample| sample.seconds);
-    // An interval without events has no latency, which differs from a latency of zero.
+    // Latency is undefined in an interval without events; it must not be drawn as zero.
     let with_latency: Vec<Sample> = samples
         .iter()
         .copied()

@@ -220,9 +220,9 @@ mod tests {
             read_response(&mut three).unwrap();
         }
         assert!(three.is_empty());
-        let mut refused: &[u8] = b"HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nwho?";
+        let mut refused: &[u8] = b"HTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nnope";
         let error = read_response(&mut refused).unwrap_err().to_string();
-        assert!(error.ends_with("401: who?"), "{error}");
+        assert!(error.ends_with("401: nope"), "{error}");
         let mut cut: &[u8] = b"HTTP/1.1 200 OK\r\n";
         assert!(read_response(&mut cut).is_err());
     }

@@ -11,7 +11,7 @@ use super::worker::Interval;
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Results {
     pub(super) connections: usize,
-    /// Connections that failed, or that the server ended before the load. Slow readers do not count.
+    /// Connections that failed or that the server ended early, without slow readers.
     pub(super) disconnected: usize,
     /// Why the first of these failed.
     pub(super) problem: Option<String>,

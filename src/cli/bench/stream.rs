@@ -280,7 +280,7 @@ mod tests {
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 
-    /// Checks the pieces of a stream of two publishers. Returns its counters and the times of events.
+    /// Checks a stream of two publishers in pieces. Returns its counters and the times of events.
     fn take(pieces: &[&[u8]]) -> Result<(Counters, Vec<u64>, StreamChecker), String> {
         let mut stream = StreamChecker::new(2);
         let (mut counters, mut times) = (Counters::default(), Vec::new());

@@ -33,7 +33,7 @@ impl UrlTemplate {
             .map_err(|error| Failure::Failed(format!("cannot resolve {host}: {error}")))?;
         let address = addresses
             .next()
-            .ok_or_else(|| Failure::Failed(format!("cannot resolve {host}: it has no address")))?;
+            .ok_or_else(|| Failure::Failed(format!("cannot resolve {host}: no address found")))?;
         Ok(Self {
             address,
             host: format!("{host}:{port}"),

@@ -16,7 +16,7 @@ const EARLY_RESPONSE_POLL: Duration = Duration::from_millis(1);
 /// A flag that is set when the server has responded early.
 ///
 /// As a `Connector` it wraps each connection in a transport that looks for a response before each
-/// write. Once there is one, the transport discards what is left of the body.
+/// write. Once there is one, the transport discards the rest of the body.
 #[derive(Debug, Clone, Default)]
 pub(super) struct EarlyResponse(Arc<AtomicBool>);
 
