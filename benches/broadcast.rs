@@ -1,8 +1,11 @@
-//! What a delivery costs inside, without sockets: `cargo bench --bench broadcast`.
+//! Measures the cost of a delivery inside the engine, without sockets: `cargo bench --bench
+//! broadcast`.
 //!
-//! The engine gives each event to sinks that take everything and count it: one namespace with up to 100,000 of them, few
-//! namespaces with many, many with one or a few; events alone, and so many that a write carries 150. Throughput is in deliveries.
-//! Then what an event to one subscriber costs beside namespaces and subscribers elsewhere in the tree: it is to stay the same.
+//! The engine writes to sinks that accept and count all bytes: one namespace with up to 100,000
+//! subscribers, few namespaces with many, and many namespaces with few, with single events and with
+//! 150 per write. Throughput is in deliveries. `broadcast/beside` measures an event to one
+//! subscriber while other parts of the tree have many namespaces or subscribers; it must not cost
+//! more.
 
 #[path = "../tests/support/sink_engine.rs"]
 mod sink_engine;
@@ -17,10 +20,10 @@ use sink_engine::{SinkEngine, frame};
 
 /// Bytes of an event's data.
 const DATA: usize = 100;
-/// Events of a turn under load: as many as fill the write budget.
+/// Events per turn under load, as many as the write budget holds.
 const BATCH: usize = 150;
 
-/// Turns that publish these events, each of which is to be delivered so many times together.
+/// Measures turns that publish these events. `deliveries` is the number of deliveries of a turn.
 fn turns(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: BenchmarkId,
@@ -29,12 +32,15 @@ fn turns(
     deliveries: usize,
 ) {
     group.throughput(Throughput::Elements(deliveries as u64));
-    // What is filtered out is not built.
+    // A benchmark that is filtered out does not build its engine.
     group.bench_function(id, |b| {
         let mut engine = engine();
         engine.turn(frames);
         let bytes = (deliveries * frames[0].bytes.len()) as u64;
-        assert_eq!(engine.sink.bytes, bytes, "each event goes to all it is for");
+        assert_eq!(
+            engine.sink.bytes, bytes,
+            "each event reaches all its subscribers"
+        );
         b.iter(|| engine.turn(frames));
     });
 }
@@ -43,7 +49,7 @@ fn path(n: usize) -> String {
     format!("/namespace/{n}")
 }
 
-/// So many namespaces with so many subscribers each.
+/// An engine with this many namespaces, and subscribers of each.
 fn spread(namespaces: usize, each: usize) -> SinkEngine {
     let mut engine = SinkEngine::new();
     (0..namespaces).for_each(|n| engine.join_many(&path(n), each));

@@ -1,10 +1,13 @@
-//! What a delivery costs over real sockets, beside a bare loop of `write` calls and beside axum, in one run: `cargo bench --bench fanout`.
+//! Measures the cost of a delivery over real sockets, of fanfare, of a bare loop of `write` calls
+//! and of axum: `cargo bench --bench fanout`.
 //!
-//! The writer runs in a process of its own, pinned to one core; its subscribers are read from another, and every event that
-//! each of them gets is checked: none lost, doubled or out of order. Figures are medians of three runs, taken in turn. Absolute ones mean
-//! little elsewhere; the ratio to the bare loop, which writes the same bytes to as many sockets and does nothing else, carries over.
+//! The writer runs in a process of its own, pinned to one core. Another core reads the subscribers
+//! and checks that no event is lost, duplicated or out of order. Figures are medians of three runs,
+//! taken in turn. Absolute figures depend on the machine. The ratio to the bare loop, which writes
+//! the same bytes to as many sockets and does nothing else, applies elsewhere too.
 //!
-//! `cargo bench --bench fanout -- many` runs the worlds whose name begins so, `--json FILE` writes a line of JSON for each row.
+//! `cargo bench --bench fanout -- many` runs the workloads whose names start with `many`, and
+//! `--json FILE` writes a line of JSON for each row.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod frame;
@@ -26,7 +29,10 @@ type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if_eq("--writer").is_some() {
-        let row = arguments.next().ok_or("no row")?.parse::<usize>()?;
+        let row = arguments
+            .next()
+            .ok_or("--writer needs the number of a row")?
+            .parse::<usize>()?;
         return match arguments.next().as_deref() {
             Some("--short") => writer::run(&ROWS[row].shortened()),
             _ => writer::run(&ROWS[row]),
@@ -66,7 +72,7 @@ fn measure(workloads: &[String], json: Option<&str>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "medians of {RUNS} runs; latency in ms, from publishing to receipt and to the last subscriber's\n"
+        "medians of {RUNS} runs; latency in ms, from publishing to each receipt and to the last one\n"
     )?;
     writeln!(
         out,
@@ -85,7 +91,7 @@ fn measure(workloads: &[String], json: Option<&str>) -> Result<()> {
     )?;
     let rows: Vec<&Row> = ROWS.iter().filter(|row| selected(row)).collect();
     for group in rows.chunk_by(|a, b| a.workload() == b.workload()) {
-        // Turn by turn, so that what else the machine does meets all of them alike.
+        // In turn, so that other activity of the machine affects all rows alike.
         let mut runs: Vec<Vec<Measurement>> = group.iter().map(|_| Vec::new()).collect();
         for _ in 0..RUNS {
             for (row, runs) in group.iter().zip(&mut runs) {
@@ -110,11 +116,11 @@ fn measure(workloads: &[String], json: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// What one run came to.
+/// The result of one run.
 pub(crate) struct Measurement {
     deliveries: u64,
     wall: Duration,
-    /// Of the writing process.
+    /// The CPU time of the writing process.
     cpu: Duration,
     latency: Latency,
     bytes_per_connection: f64,
@@ -126,9 +132,10 @@ pub(crate) struct Measurement {
 struct Figures {
     per_second: f64,
     per_cpu_second: f64,
-    /// Least and largest of the latter: the spread.
+    /// The least and the largest deliveries per CPU second.
     spread: (f64, f64),
-    /// Milliseconds: median, 99th percentile and maximum of all receipts, then of the last receipt of each event.
+    /// In milliseconds: median, 99th percentile and maximum of all receipts, then of the last
+    /// receipt of each event.
     latency_ms: [f64; 6],
     bytes_per_connection: f64,
     connects_per_second: f64,
@@ -162,7 +169,8 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// What a row is held against, and the ratio: of deliveries, or where there are none of connects, to a second of the writer's CPU.
+/// The names of the rows that a row is compared with, and its ratio to each: of deliveries per CPU
+/// second of the writer, or without deliveries, of connects per second.
 fn ratios<'a>(row: &Row, own: &Figures, all: &'a [(&Row, Figures)]) -> Vec<(&'a str, f64)> {
     let against = |name: &&str| all.iter().find(|(other, _)| other.name == *name);
     let ratio = |(other, figures): &'a (&Row, Figures)| {
@@ -192,7 +200,7 @@ fn print_row(
     } else {
         write!(
             out,
-            "  {:>6.0} connects a second, {:>6.0} to a CPU second {:>32}",
+            "  {:>6.0} connects per second, {:>6.0} per CPU second {:>31}",
             own.connects_per_second, own.connects_per_cpu_second, ""
         )?;
     }

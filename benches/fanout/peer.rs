@@ -1,5 +1,5 @@
-//! axum with a `tokio::sync::broadcast` channel on a current-thread runtime: the good version, which encodes each event once and
-//! broadcasts bytes, and the usual one with axum's own events.
+//! axum with a `tokio::sync::broadcast` channel on a current-thread runtime, in two versions: one
+//! encodes each event once and broadcasts bytes, the other broadcasts axum's own events.
 
 use std::convert::Infallible;
 
@@ -17,16 +17,17 @@ use crate::frame;
 use crate::workloads::{Row, Writer};
 use crate::writer::{Order, Pacer, next_order, write_line, write_usage};
 
-/// A stream's head and first comment, for writers that have none of their own.
+/// The head and the first comment of a stream, for the bare writer.
 pub(crate) const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\
     Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry:3000\n:\n\n";
 
-/// Events that may wait in the channel. A publisher that outruns its subscribers waits, so that none of them is made to skip.
+/// Capacity of the channel in events. The publisher waits before it is full, so that no subscriber
+/// skips events.
 const CHANNEL: usize = 1024;
 
 /// Runs the peer in this process.
 pub(crate) fn axum(row: &Row) -> Result<()> {
-    // Orders are read by a thread of its own: standard input would block the runtime.
+    // A separate thread reads orders, as reading standard input would block the runtime.
     let (order, orders) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         while let Ok(next) = next_order()
@@ -38,40 +39,40 @@ pub(crate) fn axum(row: &Row) -> Result<()> {
         .enable_all()
         .build()?;
     match row.writer {
-        Writer::AxumSse => runtime.block_on(serve(row, orders, usual, usual_stream)),
-        _ => runtime.block_on(serve(row, orders, good, good_stream)),
+        Writer::AxumSse => runtime.block_on(serve(row, orders, axum_event, axum_stream)),
+        _ => runtime.block_on(serve(row, orders, encoded_event, encoded_stream)),
     }
 }
 
-fn good(number: u64, due: u64, bytes: usize) -> Bytes {
-    let mut run = Vec::with_capacity(bytes);
-    frame::append(&mut run, number, due, bytes);
-    run.into()
+fn encoded_event(number: u64, due_ns: u64, bytes: usize) -> Bytes {
+    let mut buffer = Vec::with_capacity(bytes);
+    frame::append(&mut buffer, number, due_ns, bytes);
+    buffer.into()
 }
 
-fn good_stream(frames: BroadcastStream<Bytes>) -> Response {
-    let hello = tokio_stream::once(Bytes::from_static(b":\n\n"));
-    let frames = hello.chain(frames.map_while(Result::ok));
+fn encoded_stream(frames: BroadcastStream<Bytes>) -> Response {
+    let first = tokio_stream::once(Bytes::from_static(b":\n\n"));
+    let frames = first.chain(frames.map_while(Result::ok));
     Response::builder()
         .header("content-type", "text/event-stream")
         .header("cache-control", "no-cache")
         .body(Body::from_stream(frames.map(Ok::<_, Infallible>)))
-        .expect("the head is well-formed")
+        .expect("the head is valid")
 }
 
-fn usual(number: u64, due: u64, bytes: usize) -> Event {
-    Event::default().data(frame::data(number, due, bytes))
+fn axum_event(number: u64, due_ns: u64, bytes: usize) -> Event {
+    Event::default().data(frame::data(number, due_ns, bytes))
 }
 
-fn usual_stream(events: BroadcastStream<Event>) -> Response {
-    let hello = tokio_stream::once(Event::default().comment(""));
-    let events = hello.chain(events.map_while(Result::ok));
+fn axum_stream(events: BroadcastStream<Event>) -> Response {
+    let first = tokio_stream::once(Event::default().comment(""));
+    let events = first.chain(events.map_while(Result::ok));
     Sse::new(events.map(Ok::<_, Infallible>))
         .keep_alive(KeepAlive::default())
         .into_response()
 }
 
-/// Serves streams of what `make` makes of each event.
+/// Serves streams of the events that `make` encodes.
 async fn serve<T: Clone + Send + 'static>(
     row: &Row,
     mut orders: mpsc::UnboundedReceiver<Order>,
@@ -112,15 +113,15 @@ async fn publish<T>(
     make: fn(u64, u64, usize) -> T,
 ) -> u64 {
     let mut pacer = Pacer::start(row);
-    while let Some((number, due)) = pacer.next() {
-        if let Some(wait) = pacer.wait(due) {
+    while let Some((number, due_ns)) = pacer.next() {
+        if let Some(wait) = pacer.wait(due_ns) {
             tokio::time::sleep(wait).await;
         }
         while sender.len() >= CHANNEL / 2 {
             tokio::task::yield_now().await;
         }
-        // Nobody listening is no failure of the publisher.
-        let _ = sender.send(make(number, due, row.frame));
+        // Sending fails if there are no subscribers, which is not an error here.
+        let _ = sender.send(make(number, due_ns, row.frame));
     }
     pacer.count()
 }

@@ -1,4 +1,4 @@
-//! The subscribers, all read by one thread on a core of its own.
+//! The subscribers, which one thread reads on its own core.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -15,16 +15,17 @@ use crate::{Measurement, Result};
 
 const WRITER_CORE: usize = 0;
 const READER_CORE: usize = 1;
-/// Connections opened before the first answer is read.
-const AT_ONCE: usize = 64;
-/// Reads from one socket before the others have their turn: of what a socket holds, a part that is left would close its window.
-const READS: usize = 4;
-/// How often it looks what there is to read beside a writer that is flat out: to look disturbs the writer, too.
-const POLL_EVERY: Duration = Duration::from_micros(200);
-/// How long the last events may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Connections that are opened before the first response is read.
+const CONNECT_BATCH: usize = 64;
+/// Reads from one socket before the next one is read. Bytes left in a socket would close its
+/// window.
+const READS_PER_TURN: usize = 4;
+/// How often the sockets are polled while the writer has no rate: polling slows the writer too.
+const POLL_INTERVAL: Duration = Duration::from_micros(200);
+/// How long the last events may take to arrive.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Allows this process as many sockets as it may have.
+/// Raises the descriptor limit of this process to the maximum.
 pub(crate) fn prepare_process() -> Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -50,10 +51,10 @@ fn run_beside(row: &Row, writer_core: Option<usize>) -> Result<Measurement> {
     let index = ROWS
         .iter()
         .position(|other| other.name == row.name)
-        .ok_or("no such row")?;
+        .ok_or("the row is not in the table")?;
     let mut writer = WriterProcess::start(index, writer_core)?;
     let bare = row.writer == Writer::Bare;
-    // A bare loop hears no orders before all are connected.
+    // The bare loop reads no orders before all subscribers are connected.
     let before = if bare { None } else { Some(writer.usage()?) };
     let published = match row.replay {
         true => Some(writer.publish(|| Ok(()))?.0),
@@ -70,7 +71,10 @@ fn run_beside(row: &Row, writer_core: Option<usize>) -> Result<Measurement> {
         cpu: Duration::ZERO,
         latency: Latency::default(),
         bytes_per_connection: before.map_or(f64::NAN, |before| {
-            connected.resident.saturating_sub(before.resident) as f64 / row.subscribers as f64
+            connected
+                .resident_bytes
+                .saturating_sub(before.resident_bytes) as f64
+                / row.subscribers as f64
         }),
         connects_per_second: row.subscribers as f64 / connecting.as_secs_f64(),
         connects_per_cpu_second: row.subscribers as f64
@@ -95,7 +99,7 @@ fn run_beside(row: &Row, writer_core: Option<usize>) -> Result<Measurement> {
     Ok(run)
 }
 
-/// How long after publishing events were received.
+/// The times from publishing to receipt.
 #[derive(Debug)]
 pub(crate) struct Latency {
     receipts: Histogram<u64>,
@@ -104,7 +108,7 @@ pub(crate) struct Latency {
 
 impl Default for Latency {
     fn default() -> Self {
-        // From a microsecond to a minute, in three digits.
+        // From a microsecond to a minute, with three digits.
         let histogram = || {
             Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are in order")
         };
@@ -116,7 +120,8 @@ impl Default for Latency {
 }
 
 impl Latency {
-    /// Milliseconds: median, 99th percentile and maximum of all receipts, then of the last one of each event.
+    /// In milliseconds: median, 99th percentile and maximum of all receipts, then of the last
+    /// receipt of each event.
     pub(crate) fn figures_ms(&self) -> [f64; 6] {
         let figure = |histogram: &Histogram<u64>, quantile| {
             histogram.value_at_quantile(quantile) as f64 / 1e6
@@ -136,66 +141,67 @@ struct Subscribers {
     poll: Poll,
     row: Row,
     address: SocketAddr,
-    members: Vec<Member>,
+    subscribers: Vec<Subscriber>,
     events: Events,
     scratch: Vec<u8>,
     sample: u64,
-    /// How long it sleeps at the most when there is nothing to read. Not at all beside a writer that is flat out, for whom it is to be no trouble
-    /// to wake it: nobody would who is on another machine.
-    sleep: Duration,
-    /// When it looked last.
+    /// The timeout of a poll. Zero if the writer has no rate: it must not spend time on waking the
+    /// reader, as it would not with subscribers on another machine.
+    poll_timeout: Duration,
+    /// When the sockets were last polled.
     polled: Instant,
-    /// Sockets that may have more than was read. Each has its turn again when all others had theirs: a writer may fill one as fast as it is read.
+    /// Sockets that may have more bytes. Each is read again after all others, as the writer may
+    /// fill one as fast as it is read.
     unread: Vec<usize>,
     latency: Latency,
-    /// Of each sampled event, how many have received it, and when the last one did.
-    seen: Vec<(u32, u64)>,
-    /// How many are to receive each event, one after the other in a round.
-    listeners: Vec<u32>,
+    /// For each sampled event: the number of its receipts, and the latency of the last one.
+    receipts: Vec<(u32, u64)>,
+    /// The number of subscribers that must receive each event of a round.
+    expected_receipts: Vec<u32>,
 }
 
-struct Member {
+struct Subscriber {
     stream: TcpStream,
     checker: Checker,
-    /// It is listed as one that may have more than was read.
-    unread: bool,
+    /// Whether it is listed in `unread`.
+    is_unread: bool,
 }
 
 impl Subscribers {
     fn connect(row: &Row, address: SocketAddr) -> Result<Self> {
-        let mut listeners = vec![0; row.namespaces() as usize];
+        let mut expected_receipts = vec![0; row.namespaces() as usize];
         for index in 0..row.subscribers {
             let subset = row.subscription(index).1;
             (0..row.namespaces())
-                .filter(|&event| subset.from(event) == event)
-                .for_each(|event| listeners[event as usize] += 1);
+                .filter(|&event| subset.first_from(event) == event)
+                .for_each(|event| expected_receipts[event as usize] += 1);
         }
         let mut subscribers = Self {
             poll: Poll::new()?,
             row: *row,
             address,
-            members: Vec::new(),
+            subscribers: Vec::new(),
             events: Events::with_capacity(1024),
             scratch: vec![0; 64 << 10],
             sample: if row.rate.is_none() { SAMPLE } else { 1 },
-            sleep: match row.rate {
+            poll_timeout: match row.rate {
                 None => Duration::ZERO,
                 Some(_) => Duration::from_millis(20),
             },
             polled: Instant::now(),
             unread: Vec::new(),
             latency: Latency::default(),
-            seen: Vec::new(),
-            listeners,
+            receipts: Vec::new(),
+            expected_receipts,
         };
         let all = row.subscribers + row.slow;
-        for first in (0..all).step_by(AT_ONCE) {
-            let group = first..all.min(first + AT_ONCE);
+        for first in (0..all).step_by(CONNECT_BATCH) {
+            let group = first..all.min(first + CONNECT_BATCH);
             let streams: Vec<_> = group
-                .map(|index| subscribers.ask(index))
+                .map(|index| subscribers.request(index))
                 .collect::<Result<_>>()?;
             for stream in streams {
-                subscribers.take_in(stream)?;
+                subscribers.add(stream)?;
             }
             if row.replay {
                 subscribers.read_some()?;
@@ -204,15 +210,18 @@ impl Subscribers {
         Ok(subscribers)
     }
 
-    fn ask(&self, index: usize) -> Result<std::net::TcpStream> {
+    /// Connects and sends a request.
+    fn request(&self, index: usize) -> Result<std::net::TcpStream> {
         let mut stream = std::net::TcpStream::connect(self.address)?;
         let (path, _) = self.row.subscription(index);
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
         Ok(stream)
     }
 
-    fn take_in(&mut self, mut stream: std::net::TcpStream) -> Result<()> {
-        // The head of a stream ends with a comment. hyper knows no stream that ends with its connection, so its events are chunks.
+    /// Reads the head of a stream and adds its subscriber.
+    fn add(&mut self, mut stream: std::net::TcpStream) -> Result<()> {
+        // The head of a stream ends with a comment. hyper does not send bodies that end with the
+        // connection, so events of axum are chunks.
         let (end, framing): (&[u8], _) = match self.row.writer {
             Writer::Axum => (b":\n\n\r\n", Framing::chunked(self.row.frame)),
             Writer::AxumSse => (b"\n\n\r\n", Framing::chunked_spaced(self.row.frame)),
@@ -222,126 +231,128 @@ impl Subscribers {
         let rest = read_head(&mut stream, end)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
-        let index = self.members.len();
+        let index = self.subscribers.len();
         self.poll
             .registry()
             .register(&mut stream, Token(index), Interest::READABLE)?;
         let mut checker = Checker::new(self.row.subscription(index).1, framing);
         checker.take(&rest, |_, _| {})?;
-        self.members.push(Member {
+        self.subscribers.push(Subscriber {
             stream,
             checker,
-            unread: false,
+            is_unread: false,
         });
         Ok(())
     }
 
+    /// Polls once and reads from each readable socket.
     fn read_some(&mut self) -> Result<()> {
-        while self.sleep.is_zero() && self.polled.elapsed() < POLL_EVERY {
+        while self.poll_timeout.is_zero() && self.polled.elapsed() < POLL_INTERVAL {
             std::hint::spin_loop();
         }
         self.polled = Instant::now();
-        let sleep = if self.unread.is_empty() {
-            self.sleep
+        let timeout = if self.unread.is_empty() {
+            self.poll_timeout
         } else {
             Duration::ZERO
         };
-        self.poll.poll(&mut self.events, Some(sleep))?;
-        let mut turn = std::mem::take(&mut self.unread);
-        let mut cut = Vec::new();
+        self.poll.poll(&mut self.events, Some(timeout))?;
+        let mut readable = std::mem::take(&mut self.unread);
+        let mut closed = Vec::new();
         for ready in &self.events {
             let Token(index) = ready.token();
             if index < self.row.subscribers {
-                if !self.members[index].unread {
-                    turn.push(index);
+                if !self.subscribers[index].is_unread {
+                    readable.push(index);
                 }
             } else if ready.is_read_closed() || ready.is_error() {
-                cut.push(index);
+                closed.push(index);
             }
         }
-        for index in turn {
-            let (mut reads, mut all) = (0, false);
-            while !all && reads < READS {
+        for index in readable {
+            let (mut reads, mut is_empty) = (0, false);
+            while !is_empty && reads < READS_PER_TURN {
                 reads += 1;
-                all = read_once(
-                    &mut self.members[index],
+                is_empty = read_once(
+                    &mut self.subscribers[index],
                     &mut self.scratch,
                     self.sample,
                     &mut self.latency,
-                    &mut self.seen,
-                    &self.listeners,
+                    &mut self.receipts,
+                    &self.expected_receipts,
                 )?;
             }
-            self.members[index].unread = !all;
-            if !all {
+            self.subscribers[index].is_unread = !is_empty;
+            if !is_empty {
                 self.unread.push(index);
             }
         }
-        for index in cut {
-            self.come_back(index)?;
+        for index in closed {
+            self.reconnect(index)?;
         }
         Ok(())
     }
 
-    /// A slow one that was cut connects again, and again reads nothing but the head.
-    fn come_back(&mut self, index: usize) -> Result<()> {
-        let stream = self.ask(index)?;
+    /// Reconnects a slow subscriber that was disconnected. It never reads.
+    fn reconnect(&mut self, index: usize) -> Result<()> {
+        let stream = self.request(index)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         self.poll
             .registry()
             .register(&mut stream, Token(index), Interest::READABLE)?;
-        self.members[index].stream = stream;
+        self.subscribers[index].stream = stream;
         Ok(())
     }
 
+    /// Reads until each subscriber has received its part of the first `count` events.
     fn read_to(&mut self, count: u64) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let row = self.row;
         loop {
-            let members = self.members[..row.subscribers].iter().enumerate();
-            let mut behind = members.filter(|(index, member)| {
-                member.checker.next < row.subscription(*index).1.from(count)
+            let subscribers = self.subscribers[..row.subscribers].iter().enumerate();
+            let mut incomplete = subscribers.filter(|(index, subscriber)| {
+                subscriber.checker.next < row.subscription(*index).1.first_from(count)
             });
-            let Some((index, member)) = behind.next() else {
+            let Some((index, subscriber)) = incomplete.next() else {
                 break;
             };
             if Instant::now() > deadline {
                 return Err(format!(
-                    "subscriber {index} has no event {} of {count}",
-                    member.checker.next
+                    "subscriber {index} has not received event {} of {count}",
+                    subscriber.checker.next
                 )
                 .into());
             }
             self.read_some()?;
         }
-        let mut members = self.members[..row.subscribers].iter().enumerate();
-        match members
-            .any(|(index, member)| member.checker.next > row.subscription(index).1.from(count))
-        {
-            true => Err("more came than was published".into()),
+        let mut subscribers = self.subscribers[..row.subscribers].iter().enumerate();
+        match subscribers.any(|(index, subscriber)| {
+            subscriber.checker.next > row.subscription(index).1.first_from(count)
+        }) {
+            true => Err("more events arrived than were published".into()),
             false => Ok(()),
         }
     }
 }
 
-/// Reads once; returns whether that was all there is.
+/// Reads once. Returns whether the socket is empty.
 fn read_once(
-    member: &mut Member,
+    subscriber: &mut Subscriber,
     scratch: &mut [u8],
     sample: u64,
     latency: &mut Latency,
-    seen: &mut Vec<(u32, u64)>,
-    listeners: &[u32],
+    receipts: &mut Vec<(u32, u64)>,
+    expected_receipts: &[u32],
 ) -> Result<bool> {
-    let count = match member.stream.read(scratch) {
-        Ok(0) => return Err("a subscriber was cut".into()),
+    let count = match subscriber.stream.read(scratch) {
+        Ok(0) => return Err("a subscriber was disconnected".into()),
         Ok(count) => count,
         Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
         Err(error) => return Err(error.into()),
     };
     let now = now_ns();
-    member
+    subscriber
         .checker
         .take(&scratch[..count], |number, published| {
             if number & (sample - 1) != 0 {
@@ -349,22 +360,22 @@ fn read_once(
             }
             let took = now.saturating_sub(published);
             latency.receipts.saturating_record(took);
-            let place = (number / sample) as usize;
-            if seen.len() <= place {
-                seen.resize(place + 1, (0, 0));
+            let index = (number / sample) as usize;
+            if receipts.len() <= index {
+                receipts.resize(index + 1, (0, 0));
             }
-            let (receipts, last) = &mut seen[place];
-            *receipts += 1;
+            let (count, last) = &mut receipts[index];
+            *count += 1;
             *last = took.max(*last);
-            if *receipts == listeners[(number % listeners.len() as u64) as usize] {
+            if *count == expected_receipts[(number % expected_receipts.len() as u64) as usize] {
                 latency.lasts.saturating_record(*last);
             }
         })?;
-    // Fewer than asked for is all there is.
+    // A short read has emptied the socket.
     Ok(count < scratch.len())
 }
 
-/// Reads what comes before the first event, the head and a comment; returns what came of the events.
+/// Reads the head and the comment after it. Returns the bytes of events that were read with it.
 fn read_head(stream: &mut std::net::TcpStream, end: &[u8]) -> Result<Vec<u8>> {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
@@ -373,7 +384,7 @@ fn read_head(stream: &mut std::net::TcpStream, end: &[u8]) -> Result<Vec<u8>> {
             return Ok(read.split_off(at + end.len()));
         }
         match stream.read(&mut buffer)? {
-            0 => return Err("no head came".into()),
+            0 => return Err("the connection ended before the head".into()),
             count => read.extend_from_slice(&buffer[..count]),
         }
     }

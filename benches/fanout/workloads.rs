@@ -1,58 +1,60 @@
-//! The rows of the table: who writes what to whom.
+//! The rows of the table: the writer, the subscribers and the events of each.
 
 use std::time::Duration;
 
 use crate::frame::EventSubset;
 
-/// Who writes.
+/// The writing process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writer {
-    /// The server, with an in-process publisher on a thread of its own.
+    /// The server, with a publisher on another thread of its process.
     Fanfare,
-    /// Nothing but `write`, on blocking sockets.
+    /// A loop of `write` on blocking sockets.
     Bare,
-    /// What a Rust user could write today: bytes that are encoded once, broadcast to bodies.
+    /// axum with a channel of bytes, each event encoded once.
     Axum,
-    /// What a Rust user would write today, with axum's own type for event streams.
+    /// axum with its own type for event streams, as users would write it.
     AxumSse,
 }
 
-/// Who listens to what.
+/// The namespaces of the subscribers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Layout {
-    /// All to one namespace.
+    /// All subscribe to one namespace.
     One,
-    /// The first `roots` to the root, the others evenly to `namespaces` below it; events go round them.
+    /// The first `roots` subscribe to the root, the others evenly to `namespaces` below it. Events
+    /// go to these in turn.
     Spread { namespaces: u64, roots: usize },
-    /// Each to eight of so many namespaces; events go round them.
+    /// Each subscribes to eight of `namespaces`. Events go to these in turn.
     Eight { namespaces: u64 },
 }
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Row {
-    /// The world, and after a slash who writes.
+    /// The workload, and after a slash the variant.
     pub(crate) name: &'static str,
     pub(crate) writer: Writer,
     pub(crate) subscribers: usize,
     pub(crate) layout: Layout,
-    /// Bytes of an event on the wire.
+    /// The size of an event on the wire in bytes.
     pub(crate) frame: usize,
-    /// Events a second; `None` is as many as go, 0 none.
+    /// Events per second. `None` means without limit, 0 no events.
     pub(crate) rate: Option<u32>,
     pub(crate) duration: Duration,
-    /// `write_budget`, or what the bare loop writes at once.
+    /// `write_budget`, or the bytes that the bare loop writes at once.
     pub(crate) budget: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) coalesce_ms: u64,
     pub(crate) max_lag: usize,
-    /// Further subscribers that never read, and come back when they are cut.
+    /// The number of additional subscribers that never read, and reconnect when they are
+    /// disconnected.
     pub(crate) slow: usize,
-    /// With history on, each event has an ID, and so many are retained.
+    /// The number of retained events. Unless it is 0, each event has an ID.
     pub(crate) history: usize,
-    /// Subscribers come when all is published, and ask for what is retained.
+    /// Whether subscribers connect after all events are published, and replay them.
     pub(crate) replay: bool,
-    /// Rows whose figures stand beside these.
+    /// The rows that this one is compared with.
     pub(crate) against: &'static [&'static str],
 }
 
@@ -72,11 +74,12 @@ impl Row {
         self.name.split('/').next().unwrap_or_default()
     }
 
-    /// How many events are published, if that is not a matter of time.
+    /// The number of events, unless they are published for a time.
     pub(crate) fn count(&self) -> Option<u64> {
         self.replay.then_some(self.history as u64)
     }
 
+    /// Whether events are published.
     pub(crate) fn events(&self) -> bool {
         self.rate != Some(0)
     }
@@ -88,7 +91,7 @@ impl Row {
         }
     }
 
-    /// What a subscriber asks for, and which events it is to get.
+    /// The request target of a subscriber, and the events that it must receive.
     pub(crate) fn subscription(&self, index: usize) -> (String, EventSubset) {
         let all = EventSubset {
             modulus: 1,
@@ -154,7 +157,8 @@ const MANY: Row = Row {
         namespaces: 100,
         roots: 10,
     },
-    // A subscriber of the root gets all there is, a hundred megabytes a second: the reading process may be late for once.
+    // A subscriber of the root receives all events, a hundred megabytes per second, and the reading
+    // process may fall behind for a moment.
     max_lag: 64 << 20,
     ..SATURATED
 };
@@ -170,7 +174,7 @@ const BUSY: Row = Row {
 const LONE: Row = Row {
     subscribers: 10_000,
     rate: Some(1),
-    // A few events decide, so there are more of them than elsewhere.
+    // There is one event per second, so it runs longer than the others.
     duration: Duration::from_secs(10),
     ..SATURATED
 };
@@ -187,7 +191,7 @@ const IDLE: Row = Row {
     ..SATURATED
 };
 
-/// All rows, those of a world together.
+/// All rows. Those of a workload are adjacent.
 pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "saturated/bare, 1 event a write",

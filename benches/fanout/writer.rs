@@ -1,4 +1,5 @@
-//! The writing processes: fanfare, a bare loop, and axum. Each says its address, then does as it is told over standard input.
+//! The writing processes: fanfare, a bare loop, and axum. Each prints its address and then carries
+//! out the orders that it reads from standard input.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,24 +22,24 @@ pub(crate) fn run(row: &Row) -> Result<()> {
     }
 }
 
-/// One line to the reading process.
+/// Sends one line to the reading process.
 pub(crate) fn write_line(line: impl std::fmt::Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
 }
 
-/// What the reading process asks for.
+/// What the reading process orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Resident memory and CPU time, now.
+    /// Report resident memory and CPU time.
     Usage,
-    /// Publish, and say how many events there were.
+    /// Publish, and report the number of events.
     Publish,
     End,
 }
 
-/// The next order.
+/// Reads the next order.
 pub(crate) fn next_order() -> Result<Order> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
@@ -49,13 +50,13 @@ pub(crate) fn next_order() -> Result<Order> {
     })
 }
 
-/// Resident memory in bytes, and CPU time in nanoseconds.
+/// Reports resident memory in bytes and CPU time in nanoseconds.
 pub(crate) fn write_usage() -> Result<()> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
-        .ok_or("no VmRSS")?;
+        .ok_or("/proc/self/status has no VmRSS")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
     write_line(format!("{} {}", kib << 10, cpu_time().as_nanos()))
 }
@@ -70,13 +71,13 @@ fn run_orders(mut publish: impl FnMut() -> Result<u64>) -> Result<()> {
     }
 }
 
-/// When each event is to be published: at an even rate, or at once.
+/// The times at which events are due: at a regular rate, or without limit.
 pub(crate) struct Pacer {
     start_ns: u64,
     end_ns: u64,
     period_ns: Option<u64>,
     number: u64,
-    most: u64,
+    max_events: u64,
     now_ns: u64,
 }
 
@@ -88,31 +89,32 @@ impl Pacer {
             end_ns: start_ns + row.duration.as_nanos() as u64,
             period_ns: row.rate.map(|rate| 1_000_000_000 / u64::from(rate)),
             number: 0,
-            most: row.count().unwrap_or(u64::MAX),
+            max_events: row.count().unwrap_or(u64::MAX),
             now_ns: start_ns,
         }
     }
 
-    /// How many events there were.
+    /// The number of events so far.
     pub(crate) fn count(&self) -> u64 {
         self.number
     }
 
-    /// The next event's number and the time at which it is due, which counts as that of publishing it however late it is.
-    /// When nothing limits the rate, the clock is read only for events whose latency is noted.
+    /// The number of the next event and the time at which it is due, which counts as the time of
+    /// publishing even if the event is late. Without a rate, the clock is read only for events
+    /// whose latency is recorded.
     pub(crate) fn next(&mut self) -> Option<(u64, u64)> {
         match self.period_ns {
             Some(period_ns) => self.now_ns = self.start_ns + self.number * period_ns,
             None if self.number.is_multiple_of(SAMPLE) => self.now_ns = now_ns(),
             None => {}
         }
-        (self.now_ns < self.end_ns && self.number < self.most).then(|| {
+        (self.now_ns < self.end_ns && self.number < self.max_events).then(|| {
             self.number += 1;
             (self.number - 1, self.now_ns)
         })
     }
 
-    /// How long until an event is due.
+    /// The time until an event is due. `None` if it is due already.
     pub(crate) fn wait(&self, due_ns: u64) -> Option<Duration> {
         self.period_ns?;
         let wait = Duration::from_nanos(due_ns.checked_sub(now_ns())?);
@@ -122,10 +124,10 @@ impl Pacer {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "events are published at their times"
+    reason = "events are published when they are due"
 )]
-fn sleep_until(pacer: &Pacer, due: u64) {
-    if let Some(wait) = pacer.wait(due) {
+fn sleep_until(pacer: &Pacer, due_ns: u64) {
+    if let Some(wait) = pacer.wait(due_ns) {
         std::thread::sleep(wait);
     }
 }
@@ -143,12 +145,12 @@ fn fanfare(row: &Row) -> Result<()> {
     let names: Vec<String> = (0..row.namespaces()).map(namespace).collect();
     run_orders(|| {
         let mut pacer = Pacer::start(row);
-        while let Some((number, due)) = pacer.next() {
-            sleep_until(&pacer, due);
+        while let Some((number, due_ns)) = pacer.next() {
+            sleep_until(&pacer, due_ns);
             let name = names[(number % row.namespaces()) as usize].as_str();
             server
                 .publisher()
-                .send(Event::new(name, frame::data(number, due, row.frame)))?;
+                .send(Event::new(name, frame::data(number, due_ns, row.frame)))?;
         }
         Ok(pacer.count())
     })?;
@@ -156,7 +158,7 @@ fn fanfare(row: &Row) -> Result<()> {
     Ok(server.join()?)
 }
 
-/// The limit: the same number of sockets, the same bytes a write, and nothing but `write`.
+/// The upper limit: as many sockets and as many bytes per write, and nothing but `write`.
 fn bare(row: &Row) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let socket = socket2::SockRef::from(&listener);
@@ -164,7 +166,7 @@ fn bare(row: &Row) -> Result<()> {
     socket.set_send_buffer_size(64 << 10)?;
     socket.set_tcp_nodelay(true)?;
     write_line(listener.local_addr()?)?;
-    // The root comes first, then each namespace.
+    // Subscribers of the root are group 0. Those of each namespace follow.
     let mut groups: Vec<Group> = Vec::new();
     groups.resize_with(row.namespaces() as usize + 1, Group::default);
     for index in 0..row.subscribers {
@@ -173,16 +175,16 @@ fn bare(row: &Row) -> Result<()> {
         let _ = stream.read(&mut request)?;
         stream.write_all(peer::HEAD.as_bytes())?;
         let subset = row.subscription(index).1;
-        let of_all = subset.width == subset.modulus;
-        let group = if of_all { 0 } else { subset.first + 1 };
+        let is_root = subset.width == subset.modulus;
+        let group = if is_root { 0 } else { subset.first + 1 };
         groups[group as usize].streams.push(stream);
     }
     run_orders(|| {
         let mut pacer = Pacer::start(row);
-        while let Some((number, due)) = pacer.next() {
-            sleep_until(&pacer, due);
+        while let Some((number, due_ns)) = pacer.next() {
+            sleep_until(&pacer, due_ns);
             for group in [0, number % row.namespaces() + 1] {
-                groups[group as usize].append(row, number, due)?;
+                groups[group as usize].append(row, number, due_ns)?;
             }
         }
         groups.iter_mut().try_for_each(Group::write)?;
@@ -190,21 +192,21 @@ fn bare(row: &Row) -> Result<()> {
     })
 }
 
-/// Those to whom the bare loop writes the same bytes.
+/// The subscribers to which the bare loop writes the same bytes.
 #[derive(Debug, Default)]
 struct Group {
     streams: Vec<TcpStream>,
-    run: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl Group {
-    /// Adds an event, and writes when no other has room in one write.
-    fn append(&mut self, row: &Row, number: u64, due: u64) -> Result<()> {
+    /// Adds an event, and writes when another one would exceed the budget.
+    fn append(&mut self, row: &Row, number: u64, due_ns: u64) -> Result<()> {
         if self.streams.is_empty() {
             return Ok(());
         }
-        frame::append(&mut self.run, number, due, row.frame);
-        match self.run.len() + row.frame > row.budget {
+        frame::append(&mut self.buffer, number, due_ns, row.frame);
+        match self.buffer.len() + row.frame > row.budget {
             true => self.write(),
             false => Ok(()),
         }
@@ -212,14 +214,14 @@ impl Group {
 
     fn write(&mut self) -> Result<()> {
         for stream in &mut self.streams {
-            stream.write_all(&self.run)?;
+            stream.write_all(&self.buffer)?;
         }
-        self.run.clear();
+        self.buffer.clear();
         Ok(())
     }
 }
 
-/// A writer as the reading process sees it.
+/// The writing process, as the reading process controls it.
 pub(crate) struct WriterProcess {
     child: std::process::Child,
     stdin: Option<std::process::ChildStdin>,
@@ -227,10 +229,10 @@ pub(crate) struct WriterProcess {
     pub(crate) address: std::net::SocketAddr,
 }
 
-/// What a writer says of itself.
+/// Resident memory in bytes, and CPU time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
-    pub(crate) resident: u64,
+    pub(crate) resident_bytes: u64,
     pub(crate) cpu: Duration,
 }
 
@@ -280,21 +282,22 @@ impl WriterProcess {
         Ok(line)
     }
 
-    /// Asks it for its memory and CPU time.
+    /// Asks for memory and CPU time.
     pub(crate) fn usage(&mut self) -> Result<Usage> {
         self.order("usage")?;
         let line = self.read_line()?;
         let (resident, cpu) = line
             .trim()
             .split_once(' ')
-            .ok_or("the writer said too little")?;
+            .ok_or("the writer reported one number instead of two")?;
         Ok(Usage {
-            resident: resident.parse()?,
+            resident_bytes: resident.parse()?,
             cpu: Duration::from_nanos(cpu.parse()?),
         })
     }
 
-    /// Lets it publish, and does something until it has; returns how many events it published, and when it began.
+    /// Lets the writer publish and calls `meanwhile` until it has. Returns the number of events,
+    /// and when publishing started.
     pub(crate) fn publish(
         &mut self,
         mut meanwhile: impl FnMut() -> Result<()>,
@@ -302,16 +305,18 @@ impl WriterProcess {
         let start = Instant::now();
         self.order("publish")?;
         std::thread::scope(|scope| {
-            let told = scope.spawn(|| self.read_line().map_err(|error| error.to_string()));
-            while !told.is_finished() {
+            let reply = scope.spawn(|| self.read_line().map_err(|error| error.to_string()));
+            while !reply.is_finished() {
                 meanwhile()?;
             }
-            let line = told.join().map_err(|_| "the reader of figures failed")??;
+            let line = reply
+                .join()
+                .map_err(|_| "the thread that reads the reply failed")??;
             Ok((line.trim().parse().map_err(|_| "the writer failed")?, start))
         })
     }
 
-    /// Lets it end.
+    /// Ends the writer.
     pub(crate) fn end(mut self) -> Result<()> {
         drop(self.stdin.take());
         self.child.wait()?;
