@@ -1,4 +1,4 @@
-//! `fanfare publish` and `fanfare subscribe` as a user meets them.
+//! `fanfare publish`, `fanfare subscribe` and `fanfare bench`: output, errors and exit codes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, join_within};
 fn serve(arguments: &[&str]) -> Serving {
     let mut command = fanfare();
     command.env("FANFARE_ADDR", "127.0.0.1:0");
-    // What is compared has no IDs that a run makes up.
+    // Without history, so that output does not contain IDs, which differ between runs.
     command.env("FANFARE_HISTORY_EVENTS", "0");
     command.args(["serve", "--retry", "1ms", "--log-level", "off"]);
     Serving::start(command.args(arguments))
@@ -64,7 +64,7 @@ impl Subscribed {
         line
     }
 
-    /// Waits for the end: the exit code, and what was not yet read of both outputs.
+    /// Waits for the end; returns the exit code and the unread rest of both outputs.
     fn end(mut self) -> (Option<i32>, String, String) {
         let (mut out, mut err) = (String::new(), String::new());
         if let Some(mut stdout) = self.stdout.take() {
@@ -75,11 +75,11 @@ impl Subscribed {
     }
 }
 
-/// Runs a command with this on its standard input: exit code and both outputs.
+/// Runs a command with this standard input; returns the exit code and both outputs.
 fn feed(command: &mut Command, input: &[u8]) -> (Option<i32>, String, String) {
     let mut child = Process::start(command.stdin(Stdio::piped()));
     let mut stdin = child.stdin.take().unwrap();
-    // It need not read all, if it finds something wrong.
+    // After an error it does not read the rest.
     let _ = stdin.write_all(input);
     drop(stdin);
     let output = child.output();
@@ -95,7 +95,7 @@ fn said(output: (Option<i32>, String, String), code: i32, stdout: &str, stderr: 
 }
 
 #[test]
-fn what_is_published_is_received_in_every_format() {
+fn published_events_are_printed_in_every_format() {
     let server = serve(&[]);
     for (format, expected) in [
         ("text", "Corgi\n two\nlines\n"),
@@ -164,7 +164,7 @@ fn lines_are_published_as_they_come() {
             .stdin(Stdio::piped()),
     );
     let mut stdin = child.stdin.take().unwrap();
-    // Each has arrived before the next is sent.
+    // Each line has arrived before the next is sent.
     for (line, data) in [("one\n", "one"), ("\"two\"\r\n", "\\\"two\\\""), ("\n", "")] {
         stdin.write_all(line.as_bytes()).unwrap();
         let expected = format!("{{\"id\":null,\"event\":\"e\",\"data\":\"{data}\"}}\n");
@@ -190,7 +190,7 @@ fn many_lines_arrive_in_order_and_once() {
 }
 
 #[test]
-fn a_refused_line_is_named_and_nothing_is_lost_in_silence() {
+fn a_refused_line_is_named_with_the_number_of_events_before_it() {
     let server = serve(&[]);
     let good = "{\"namespace\":\"/a\",\"data\":\"x\"}\n";
     let refused = |input: &[u8], says: &str| {
@@ -211,7 +211,7 @@ fn a_refused_line_is_named_and_nothing_is_lost_in_silence() {
         format!("{good}\n{good}{bad}{good}").as_bytes(),
         "fanfare: line 4 was refused: ",
     );
-    // So much follows that the server has cut the connection long before it is sent.
+    // The server ends the connection long before all of this is sent.
     let flood = good.repeat(500_000);
     refused(
         format!("{good}{good}{bad}{flood}").as_bytes(),
@@ -240,7 +240,7 @@ fn a_refused_line_is_noticed_while_standard_input_is_still_open() {
     let mut stdin = child.stdin.take().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     stdin.write_all(b"wrong\n").unwrap();
-    // The producer goes on until the program has ended, which no end of input tells it to.
+    // The producer writes until the program has ended; its input does not end before.
     while stdin.write_all(b"{\"namespace\":\"/a\"}\n").is_ok() {
         std::thread::yield_now();
     }
@@ -254,7 +254,7 @@ fn a_refused_line_is_noticed_while_standard_input_is_still_open() {
 }
 
 #[test]
-fn a_token_is_shown_and_asked_for() {
+fn a_token_is_sent_and_required() {
     let server = serve(&["--publish-token", "secret"]);
     let output = feed(&mut server.publish(&["/a", "x"]), b"");
     assert_eq!(output.0, Some(1));
@@ -319,7 +319,7 @@ fn a_token_is_shown_and_asked_for() {
 }
 
 #[test]
-fn nobody_there_is_said_in_one_line() {
+fn a_server_that_is_not_running_is_reported_in_one_line() {
     let address = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -334,7 +334,7 @@ fn nobody_there_is_said_in_one_line() {
 }
 
 #[test]
-fn what_cannot_be_is_a_question_of_usage() {
+fn invalid_arguments_are_usage_errors() {
     for arguments in [
         &["publish"][..],
         &["publish", "/a/../b", "x"],
@@ -365,7 +365,7 @@ fn what_cannot_be_is_a_question_of_usage() {
 }
 
 #[test]
-fn time_runs_out() {
+fn subscribe_ends_after_its_timeout() {
     let server = serve(&[]);
     let url = server.url();
     let soon = ["subscribe", "/a", "--url", &url, "--timeout", "50ms"];
@@ -381,7 +381,7 @@ fn time_runs_out() {
 }
 
 #[test]
-fn it_ends_quietly_when_nobody_reads_it() {
+fn it_ends_without_an_error_when_its_output_is_closed() {
     let server = serve(&[]);
     let mut subscribed = server.subscribe(&["/a"]);
     drop(subscribed.stdout.take());
@@ -392,7 +392,7 @@ fn it_ends_quietly_when_nobody_reads_it() {
 }
 
 #[test]
-fn it_ends_quietly_when_it_is_interrupted() {
+fn it_ends_without_an_error_when_it_is_interrupted() {
     let server = serve(&[]);
     for signal in ["-INT", "-TERM"] {
         let mut subscribed = server.subscribe(&["/a"]);
@@ -411,7 +411,7 @@ fn it_ends_quietly_when_it_is_interrupted() {
 }
 
 #[test]
-fn it_comes_back_to_a_server_that_was_killed() {
+fn it_reconnects_to_a_server_that_was_killed() {
     let server = serve(&[]);
     let address = server.address.clone();
     let mut subscribed = server.subscribe(&["/a", "--count", "2"]);
@@ -426,9 +426,9 @@ fn it_comes_back_to_a_server_that_was_killed() {
     said(subscribed.end(), 0, "after\n", "");
 }
 
-/// Server and client are killed in turn, and every event comes once.
+/// Server and client are killed alternately, and every event comes once.
 #[test]
-fn nothing_is_lost_when_either_side_is_killed() {
+fn no_event_is_lost_when_either_side_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
     let start = |address: &str| {
@@ -458,7 +458,7 @@ fn nothing_is_lost_when_either_side_is_killed() {
             server = start(&address);
             read_until(&mut subscribed.stderr, "connected to");
         } else {
-            // It may have been given more than it was asked to show.
+            // It may have received more events than it was asked to show.
             drop(subscribed);
             subscribed = server.subscribe(&["/a", "--format", "json", "--last-event-id", &last]);
             for _ in 7..20 {
@@ -471,7 +471,7 @@ fn nothing_is_lost_when_either_side_is_killed() {
 }
 
 #[test]
-fn other_servers_streams_are_read_too() {
+fn streams_of_other_servers_are_read() {
     let odd = OddServer::start(|_, _, mut stream| {
         let text =
             format!("{STREAM}: hello\n\nid: 1\r\ndata: first\r\n\r\ndata: second\n\ndata: half");
@@ -492,7 +492,7 @@ fn other_servers_streams_are_read_too() {
 }
 
 #[test]
-fn a_load_is_measured_and_drawn() {
+fn bench_measures_and_draws_a_plot() {
     let server = serve(&[]);
     let folder = tempfile::tempdir().unwrap();
     let plot = folder.path().join("plot.svg");
@@ -551,7 +551,7 @@ fn a_load_is_measured_and_drawn() {
 }
 
 #[test]
-fn a_load_on_any_server_sees_what_is_lost() {
+fn bench_reports_lost_events_on_any_server() {
     let server = OddServer::start(|_, request, mut stream| {
         if request.starts_with("POST") {
             while stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_ok() {
@@ -562,7 +562,7 @@ fn a_load_on_any_server_sees_what_is_lost() {
             }
             return;
         }
-        // What the publisher publishes never comes.
+        // The events of the publisher never come.
         let _ = stream.write_all(STREAM.as_bytes());
         hold(stream);
     });
@@ -596,7 +596,7 @@ fn a_load_on_any_server_sees_what_is_lost() {
 }
 
 #[test]
-fn a_load_on_no_server_says_why() {
+fn bench_without_a_server_reports_the_error() {
     let gone = OddServer::saying("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     let output = run(&["bench", "--url", &gone.url(""), "--connections", "3"]);
     let stderr = String::from_utf8(output.stderr).unwrap();

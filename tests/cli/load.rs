@@ -1,5 +1,5 @@
-//! Load: thousands of real sockets on one server, in a process of its own. Nothing here is timed; what is
-//! counted is what arrived, and the server's memory.
+//! Load: thousands of real sockets on one server, in a process of its own. Nothing here is timed;
+//! what is counted is what arrived, and the server's memory.
 #![cfg(feature = "cli")]
 
 use std::fs;
@@ -14,7 +14,8 @@ use mio::{Events, Interest, Poll, Token};
 /// Long enough for any machine; only a failure waits for it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a usual browser says of itself, and a number that no other has: it is kept for the status page, and so counts in what a subscriber takes.
+/// The User-Agent of a browser. The server keeps it for the status page, so it counts in the memory
+/// of a subscriber.
 const AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0.0.0 Safari/537.36";
 
 /// Descriptors are counted per process, so these tests run one at a time.
@@ -66,7 +67,8 @@ impl Program {
         stream
     }
 
-    /// Publishes lines of data to a namespace, as NDJSON in one request; returns when the server says it has them.
+    /// Publishes lines of data to a namespace, as NDJSON in one request; returns after the
+    /// response.
     fn publish(&self, namespace: &str, data: impl Iterator<Item = String>) {
         let mut stream = self.connect();
         let head = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
@@ -141,7 +143,7 @@ impl Readers {
         readers
     }
 
-    /// Reads until every reader is as it should be, and checks that all they get are the events expected.
+    /// Reads until every reader is done, and checks that they get only the expected events.
     fn read_until(&mut self, events: &[u8], done: impl Fn(&Reader) -> bool) {
         let mut readiness = Events::with_capacity(1024);
         let mut scratch = vec![0; 256 << 10];
@@ -179,7 +181,7 @@ impl Reader {
         let mut bytes = bytes;
         if !self.streaming {
             self.head.extend_from_slice(bytes);
-            // The head ends with an empty line, and so does the comment behind it.
+            // The head ends with an empty line, and so does the comment after it.
             let Some(at) = self.head.windows(2).position(|pair| pair == b"\n\n") else {
                 return;
             };
@@ -213,7 +215,7 @@ fn encoded(data: impl Iterator<Item = String>) -> Vec<u8> {
 fn fifteen_thousand_subscribers_each_get_every_event() {
     let _alone = one_at_a_time();
     let program = Program::start(&[]);
-    // What the program takes for its first few connections is not what each of them takes.
+    // The memory of the first connections includes what the program allocates once.
     let first = Readers::subscribe(&program, "/all", 100);
     let before = program.memory("VmRSS");
     let mut readers = Readers::subscribe(&program, "/all", 15_000);
@@ -256,7 +258,7 @@ fn subscribers_that_never_read_are_disconnected_and_others_lose_nothing() {
     assert!(peak < 100 << 20, "{peak} bytes of memory");
     for mut stream in silent {
         let mut received = Vec::new();
-        // Cut: an end or a reset, before all was there.
+        // An end or a reset before all events.
         let _ = stream.read_to_end(&mut received);
         assert!(
             received.len() < expected.len(),
@@ -291,7 +293,7 @@ fn twenty_thousand_connections_come_and_go_and_a_steady_stream_loses_nothing() {
     });
 }
 
-/// Requests of which many are nearly right: bytes of noise, and real requests cut short or with a few bytes changed.
+/// Random bytes, and valid requests that are truncated or have a few bytes changed.
 fn noise(random: &mut impl FnMut() -> usize) -> Vec<u8> {
     let requests: [&[u8]; 6] = [
         b"GET /subscribe/noise HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n",
@@ -321,7 +323,7 @@ fn noise(random: &mut impl FnMut() -> usize) -> Vec<u8> {
     bytes
 }
 
-/// How many noisy connections: `NOISE=1000000` goes on for many minutes.
+/// The number of connections with random bytes; `NOISE=1000000` takes many minutes.
 fn noisy_connections() -> usize {
     std::env::var("NOISE").map_or(5_000, |count| count.parse().unwrap())
 }
@@ -343,7 +345,7 @@ fn random_bytes_harm_no_other_connection() {
     let mut settled = 0;
     for turn in 0..noisy_connections() {
         let mut stream = program.connect();
-        // The server may have had enough before all is sent.
+        // The server may end the connection before all is sent.
         let _ = stream.write_all(&noise(&mut random));
         open.push_back(stream);
         if open.len() > 200 {

@@ -1,4 +1,4 @@
-//! The program as a user meets it: what it says, where, and with which exit code.
+//! `fanfare serve` and its configuration: output, errors and exit codes.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::program::{Process, Serving, fanfare, read_until, run};
 
-/// Says where a file of this test is, with this text in it.
+/// Writes a file with this text for a test; returns its path.
 fn file(folder: &Path, name: &str, text: &str) -> String {
     let path: PathBuf = folder.join(name);
     fs::write(&path, text).unwrap();
@@ -16,7 +16,7 @@ fn file(folder: &Path, name: &str, text: &str) -> String {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_one_line() {
+fn an_error_is_reported_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -185,7 +185,7 @@ fn what_is_wrong_is_said_in_one_line() {
 }
 
 #[test]
-fn variables_are_named_when_they_are_wrong_or_unknown() {
+fn invalid_and_unknown_variables_are_named() {
     for (name, value, says) in [
         ("FANFARE_MAX_LAG", "7q", "(from FANFARE_MAX_LAG)"),
         ("FANFARE_MAX_EVENT", "0", "(from FANFARE_MAX_EVENT)"),
@@ -208,7 +208,7 @@ fn variables_are_named_when_they_are_wrong_or_unknown() {
 }
 
 #[test]
-fn variables_that_kubernetes_sets_for_a_service_are_let_be() {
+fn variables_that_kubernetes_sets_for_a_service_are_ignored() {
     let serving = Serving::start(
         fanfare()
             .args(["serve", "--addr", "127.0.0.1:0"])
@@ -221,7 +221,7 @@ fn variables_that_kubernetes_sets_for_a_service_are_let_be() {
 }
 
 #[test]
-fn an_argument_that_is_no_unicode_is_no_panic() {
+fn an_argument_that_is_not_unicode_does_not_panic() {
     use std::os::unix::ffi::OsStrExt;
     let name = std::ffi::OsStr::from_bytes(b"\xff.yaml");
     let mut command = fanfare();
@@ -232,7 +232,7 @@ fn an_argument_that_is_no_unicode_is_no_panic() {
 }
 
 #[test]
-fn it_serves_on_when_nobody_reads_its_log() {
+fn it_continues_to_serve_when_its_log_is_closed() {
     let mut serving =
         Serving::start(fanfare().args(["serve", "--addr", "127.0.0.1:0", "--log-level", "debug"]));
     drop(serving.child.stderr.take());
@@ -250,7 +250,7 @@ fn it_serves_on_when_nobody_reads_its_log() {
 }
 
 #[test]
-fn spaces_between_origins_are_no_part_of_them() {
+fn spaces_between_origins_are_ignored() {
     let origins = "https://a.example, https://b.example";
     let arguments = ["serve", "--addr", "127.0.0.1:0", "--cors-origins", origins];
     let serving = Serving::start(fanfare().args(arguments));
@@ -275,7 +275,7 @@ fn a_secret_is_not_in_the_help() {
 }
 
 #[test]
-fn a_right_file_is_ok_and_help_goes_to_stdout() {
+fn a_valid_file_is_accepted_and_help_goes_to_stdout() {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [
         (
@@ -326,7 +326,7 @@ fn a_right_file_is_ok_and_help_goes_to_stdout() {
 }
 
 #[test]
-fn flag_over_variable_over_file_over_default() {
+fn a_flag_overrides_a_variable_a_file_and_the_default() {
     let folder = tempfile::tempdir().unwrap();
     let config = file(
         folder.path(),
@@ -363,7 +363,7 @@ fn flag_over_variable_over_file_over_default() {
 }
 
 #[test]
-fn the_demo_tells_the_time() {
+fn the_demo_publishes_the_time() {
     let serving = Serving::start(fanfare().args(["serve", "--demo", "--addr", "127.0.0.1:0"]));
     let text = serving.stream_until("/time", "m\n\n");
     let line = text.lines().find(|line| line.starts_with("data:")).unwrap();
@@ -412,13 +412,13 @@ fn a_signal_drains_and_the_log_names_the_reason() {
 fn a_second_signal_ends_it_at_once() {
     let serving =
         Serving::start(fanfare().args(["serve", "--addr", "127.0.0.1:0", "--drain", "1h"]));
-    // An upload that never ends holds the drain up.
+    // An upload that never ends delays the drain.
     let upload = "POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
                   Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n";
     let mut stream = BufReader::new(serving.request(upload));
     assert!(read_until(&mut stream, "\n").starts_with("HTTP/1.1 100 "));
     serving.signal("-TERM");
-    // The drain has begun when nobody is accepted any more.
+    // The drain has begun when no connection is accepted any more.
     while TcpStream::connect(&serving.address).is_ok() {
         std::thread::yield_now();
     }
@@ -427,7 +427,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn at_the_descriptor_limit_it_goes_on_and_comes_back() {
+fn at_the_descriptor_limit_it_continues_and_recovers() {
     let mut command = Command::new("bash");
     let program = env!("CARGO_BIN_EXE_fanfare");
     command.args([
@@ -443,14 +443,14 @@ fn at_the_descriptor_limit_it_goes_on_and_comes_back() {
     let crowd: Vec<TcpStream> = (0..100)
         .map(|_| TcpStream::connect(&serving.address).unwrap())
         .collect();
-    // It says so, and does not say so without end.
+    // It logs a warning, but not in a loop.
     let mut log = BufReader::new(serving.child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("cannot accept") {
         line.clear();
         assert!(log.read_line(&mut line).unwrap() > 0);
     }
-    // Who is connected is served all the while.
+    // Open connections are served meanwhile.
     let mut reader = BufReader::new(first);
     line.clear();
     reader.read_line(&mut line).unwrap();

@@ -140,7 +140,7 @@ fn publishing_allocates_the_same_with_many_other_namespaces() {
             allocations(&mut engine, &frames)
         };
         let alone = beside(0, 0);
-        assert_eq!(alone, beside(10_000, 0), "{what}, beside namespaces");
-        assert_eq!(alone, beside(0, 10_000), "{what}, beside subscribers");
+        assert_eq!(alone, beside(10_000, 0), "{what}, with other namespaces");
+        assert_eq!(alone, beside(0, 10_000), "{what}, with other subscribers");
     }
 }

@@ -1,31 +1,33 @@
-//! What the web-platform-tests ask of a reader of event streams, told as byte streams and the events they hold, and tried on the
-//! decoder however the bytes are cut.
+//! The cases that the web-platform-tests have for readers of event streams, as byte streams and the
+//! events in them. Each is decoded with the bytes cut in every way.
 //!
-//! Each case is named for the published test that asks it (`eventsource/format-*.any.js`); the bytes are this project's own.
+//! A case is named after the published test (`eventsource/format-*.any.js`); the bytes are this
+//! project's own.
 
 use fanfare::{Decoded, Decoder};
 
-/// A case: its name, the bytes, and what they hold. An event reads `type|data|id`, a reconnection time `retry:ms`; comments are left out.
+/// A case: its name, the bytes, and what they contain: an event as `type|data|id`, a reconnection
+/// time as `retry:ms`, without comments.
 type Case = (&'static str, &'static [u8], &'static [&'static str]);
 
 const CASES: &[Case] = &[
     (
-        "bom: one mark at the very beginning is no part of the stream, and any later one is",
+        "bom: a mark at the very beginning is not part of the stream, and any later one is",
         b"\xEF\xBB\xBFdata:first\n\n\xEF\xBB\xBFdata:no field\n\ndata:third\n\n",
         &["message|first|", "message|third|"],
     ),
     (
-        "bom-2: of two marks only the first goes",
+        "bom-2: of two marks only the first is removed",
         b"\xEF\xBB\xBF\xEF\xBB\xBFdata:no field\n\ndata:second\n\n",
         &["message|second|"],
     ),
     (
-        "bom: half a mark is none",
+        "bom: half a mark is not a mark",
         b"\xEF\xBBdata:no field\n\ndata:x\n\n",
         &["message|x|"],
     ),
     (
-        "comments: of any length and with any line end, they hold nothing",
+        "comments: of any length and with any line end, they are ignored",
         b"data:one\r:\0\n:\r\ndata:two\n:a long one, with a colon: and \xFF\rdata:three\n:data:no\r:\ndata:four\n\n",
         &["message|one\ntwo\nthree\nfour|"],
     ),
@@ -40,37 +42,37 @@ const CASES: &[Case] = &[
         &[],
     ),
     (
-        "field-data: without a value and without a colon it is an empty line",
+        "field-data: without a value or without a colon it is an empty line",
         b"data:\n\ndata\ndata\n\ndata:x\n\n",
         &["message||", "message|\n|", "message|x|"],
     ),
     (
-        "field-event: it counts for one event",
+        "field-event: it applies to one event",
         b"event:ping\ndata:a\n\ndata:b\n\n",
         &["ping|a|", "message|b|"],
     ),
     (
-        "field-event-empty: an empty one is none",
+        "field-event-empty: an empty one is the default",
         b"event: \ndata:a\n\nevent\ndata:b\n\n",
         &["message|a|", "message|b|"],
     ),
     (
-        "field-event: without data there is no event, and nothing of it is left for the next",
+        "field-event: without data nothing is dispatched, and the next event has the default type",
         b"event:lost\n\ndata:a\n\n",
         &["message|a|"],
     ),
     (
-        "field-id: it is any text",
+        "field-id: it can be any text",
         "id: …\nretry:200\ndata:a\n\n".as_bytes(),
         &["retry:200", "message|a|…"],
     ),
     (
-        "field-id-2: it holds for the events after it until another comes",
+        "field-id-2: it applies to the events after it until another comes",
         b"id:7\ndata:a\n\ndata:b\n\nid:8\ndata:c\n\ndata:d\n\n",
         &["message|a|7", "message|b|7", "message|c|8", "message|d|8"],
     ),
     (
-        "field-id-3: an empty one is given up, with a colon or without",
+        "field-id-3: an empty one resets it, with or without a colon",
         b"id:7\ndata:a\n\nid:\ndata:b\n\nid:8\ndata:c\n\nid\ndata:d\n\n",
         &["message|a|7", "message|b|", "message|c|8", "message|d|"],
     ),
@@ -85,7 +87,7 @@ const CASES: &[Case] = &[
         &["message|\0\n a\nd\nh\n\nj|"],
     ),
     (
-        "field-retry: digits are milliseconds, with zeros in front or not",
+        "field-retry: digits are milliseconds, with or without leading zeros",
         b"retry:03000\nretry:5\ndata:x\n\n",
         &["retry:3000", "retry:5", "message|x|"],
     ),
@@ -95,17 +97,17 @@ const CASES: &[Case] = &[
         &["retry:3000", "message|x|"],
     ),
     (
-        "field-retry-empty: nothing is no time",
+        "field-retry-empty: an empty value is ignored",
         b"retry\nretry:\nretry: \ndata:x\n\n",
         &["message|x|"],
     ),
     (
-        "field-unknown: other fields are ignored, and so is a space in front of one",
+        "field-unknown: other fields are ignored, also a known one after a space",
         b"data:a\n data\ndata\nbar:xxx\nmerely some text\n:a comment\ndata:b\n\n",
         &["message|a\n\nb|"],
     ),
     (
-        "leading-space: a tab is no space",
+        "leading-space: a tab is kept",
         b"data:\ta\rdata: \ndata:b\n\n",
         &["message|\ta\n\nb|"],
     ),
@@ -120,7 +122,7 @@ const CASES: &[Case] = &[
         &["message|\0|"],
     ),
     (
-        "utf-8: it is UTF-8 whatever is said of it, and broken characters are replaced",
+        "utf-8: a stream is always UTF-8, and invalid sequences are replaced",
         b"data:ok\xE2\x80\xA6\n\ndata:\xE2\x80\n\ndata:\xFFx\n\n",
         &["message|ok…|", "message|\u{FFFD}|", "message|\u{FFFD}x|"],
     ),

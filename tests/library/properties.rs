@@ -1,11 +1,12 @@
-//! What holds for every input, beside naive twins: encoding and decoding, namespaces.
+//! Properties that hold for every input, most of them checked against naive twins: encoding and
+//! decoding, namespaces.
 
 use std::time::Duration;
 
 use fanfare::{Decoded, Decoder, Event, Namespace, StreamEvent};
 use proptest::prelude::*;
 
-/// A text with more line ends, spaces and colons than chance would give it.
+/// A random text with many line ends, spaces and colons.
 fn tricky(pieces: usize) -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("\r".to_string()),
@@ -37,7 +38,7 @@ fn decode(bytes: &[u8], piece: usize) -> Vec<Decoded> {
     decoded
 }
 
-/// What a conforming client makes of data: every line end is LF.
+/// The data that a conforming client gets: every line end is LF.
 fn with_lf(data: &str) -> String {
     data.replace("\r\n", "\n").replace('\r', "\n")
 }
@@ -62,7 +63,7 @@ proptest! {
             event = event.retry(Duration::from_millis(retry));
         }
         let mut wire = b":before\n\n".to_vec();
-        wire.extend_from_slice(&event.encode().expect("nothing in it may not be"));
+        wire.extend_from_slice(&event.encode().expect("valid input"));
         let mut expected = vec![Decoded::Comment("before".into())];
         expected.extend(retry.map(|retry| Decoded::Retry(Duration::from_millis(retry))));
         expected.push(Decoded::Event(StreamEvent {
@@ -81,7 +82,7 @@ proptest! {
         let decoded = decode(&wire, piece);
         prop_assert_eq!(decoded.len(), comments.len());
         for (item, line) in decoded.into_iter().zip(comments) {
-            // A value that begins with a space is given another one.
+            // A value that begins with a space gets another one.
             let spaced = if line.starts_with(' ') { format!(" {line}") } else { line.to_string() };
             prop_assert_eq!(item, Decoded::Comment(spaced));
         }
@@ -94,7 +95,7 @@ proptest! {
 
     #[test]
     fn a_namespace_is_its_segments(segments in prop::collection::vec("[a-c]{0,2}", 0..6), others in prop::collection::vec("[a-c]{1,2}", 0..6)) {
-        let parse = |segments: &[String]| Namespace::parse(&segments.join("/")).expect("nothing in it may not be");
+        let parse = |segments: &[String]| Namespace::parse(&segments.join("/")).expect("valid input");
         let kept: Vec<String> = segments.iter().filter(|segment| !segment.is_empty()).cloned().collect();
         let (namespace, other) = (parse(&segments), parse(&others));
         prop_assert_eq!(namespace.segments().collect::<Vec<_>>(), kept.iter().map(String::as_str).collect::<Vec<_>>());
@@ -104,7 +105,7 @@ proptest! {
 
     #[test]
     fn reducing_removes_exactly_the_covered_namespaces(paths in prop::collection::vec("(/[ab]){0,3}", 0..8), probe in "(/[ab]){0,4}") {
-        let parse = |path: &str| Namespace::parse(path).expect("nothing in it may not be");
+        let parse = |path: &str| Namespace::parse(path).expect("valid input");
         let given: Vec<Namespace> = paths.iter().map(|path| parse(path)).collect();
         let reduced = Namespace::reduce(given.clone());
         let probe = parse(&probe);

@@ -1,4 +1,5 @@
-//! Roll-ups: the published events add up to the changes that were added, however events divide them.
+//! Roll-ups: the published events add up to the changes that were added, however events divide
+//! them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +7,8 @@ use std::time::Duration;
 use crate::support::{PATIENCE, Running, builder, join_within, next_data, start};
 use fanfare::{Event, EventError, Namespace, Rollup, RollupError, SendError, Server, Subscription};
 
-/// Longer than any test, so that changes are published by `flush` or by dropping the last clone only.
+/// Longer than any test, so that changes are published by `flush` or by dropping the last clone
+/// only.
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn subscribe(server: &Running) -> Subscription {

@@ -1,4 +1,5 @@
-//! The library as an application uses it: publishers, handles, subscriptions, hooks, and several servers at once.
+//! The library as an application uses it: publishers, handles, subscriptions, hooks, and several
+//! servers at once.
 
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
@@ -227,7 +228,7 @@ fn a_handle_works_before_while_and_after_its_server_runs() {
     let address = server.bind("127.0.0.1:0").unwrap();
     assert_eq!(handle.local_addr(), Some(address));
     assert_eq!(handle.status().state, State::Starting);
-    // Asked before it runs: the answer comes when it does.
+    // The request comes before the server runs; the reply comes when it does.
     let early = handle.clone();
     let subscribes = std::thread::spawn(move || early.subscribe(&[Namespace::root()]));
     let thread = std::thread::spawn(move || server.run());
@@ -396,7 +397,7 @@ fn a_subscription_that_does_not_read_lags() {
     }
     assert_eq!(server.next_end().1, DisconnectReason::Lagged);
     assert_eq!(lags.reason(), Some(DisconnectReason::Lagged));
-    // What it was given before is still there; what follows the gap is not.
+    // It still gets the events from before the gap, and none after it.
     let ended = loop {
         match lags.recv_timeout(PATIENCE) {
             Ok(event) => assert_eq!(event.data, data),
@@ -496,7 +497,7 @@ fn hooks_get_each_connection_and_the_reason_of_its_end() {
         ids.push(info.id);
     }
     assert_ne!(ids[0], ids[1]);
-    // One that is no stream only ends.
+    // A connection that is not a stream only ends.
     let mut client = Client::connect(address);
     client.send(request("GET /healthz", "Connection: close\r\n"));
     client.response();
@@ -601,7 +602,7 @@ fn several_servers_in_one_process_are_independent() {
 fn a_server_listens_on_ipv6_and_on_several_addresses() {
     let mut server = builder().build().unwrap();
     let first = server.bind("127.0.0.1:0").unwrap();
-    // A machine may have no IPv6; then two addresses of the other kind have to do.
+    // On a machine without IPv6, both addresses are IPv4.
     let second = server
         .bind("[::1]:0")
         .or_else(|_| server.bind("127.0.0.1:0"))

@@ -1,4 +1,4 @@
-//! The store of `examples/event_store.rs` does what the documentation of `EventStore` asks for.
+//! The store of `examples/event_store.rs` does what the documentation of `EventStore` requires.
 
 #[path = "../../examples/event_store.rs"]
 #[allow(dead_code, reason = "the example's server does not run here")]
@@ -23,7 +23,8 @@ fn event(seq: u64) -> Record {
     Record::new(seq, namespaces[..count].to_vec(), text)
 }
 
-/// Opens the store; returns it with the next number and the numbers of its events, each of which is as it was written.
+/// Opens the store, and checks that its events are as they were written. Returns it with the next
+/// number and the numbers of the events.
 fn open(path: &Path, fresh_epoch: u64) -> (Folder, u64, Vec<u64>) {
     let mut store = Folder(path.join("events"));
     let (restored, recovered) = Restored::from(&mut store, fresh_epoch).unwrap();

@@ -149,7 +149,7 @@ impl Running {
 
     /// Waits for the server to end by itself.
     pub(crate) fn join(mut self) {
-        let thread = self.thread.take().expect("nobody else takes it");
+        let thread = self.thread.take().expect("only this takes it");
         within(PATIENCE, || thread.join()).expect("a run without errors");
     }
 }

@@ -1,4 +1,5 @@
-//! A machine whose files fail and forget as chance has it: writes fall short, calls fail, the process or the power ends at any call.
+//! A simulated machine whose files fail at random: writes fall short, calls fail, the process or
+//! the power ends at any call.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -16,9 +17,9 @@ enum Change {
 
 #[derive(Default)]
 struct SimFile {
-    /// What reading it gives.
+    /// The bytes that reading gives.
     live: Vec<u8>,
-    /// What is on the disk for sure.
+    /// The bytes that are certainly on the disk.
     durable: Vec<u8>,
     unsynced: Vec<Change>,
 }
@@ -35,7 +36,8 @@ impl SimFile {
         }
     }
 
-    /// Some of what should be written never will be, though its room is there: the next sync says nothing of it.
+    /// Some bytes are lost before they reach the disk, though the file has their length. The next
+    /// sync does not report it.
     fn forget_writes(&mut self, dice: &mut Dice) {
         for change in &mut self.unsynced {
             if let Change::Write(bytes) = change
@@ -94,13 +96,13 @@ pub(crate) struct State {
     durable_names: BTreeMap<String, usize>,
     unsynced_names: Vec<Rename>,
     newest: usize,
-    /// Every mark that the disk may have; the last is what reading gives.
+    /// Every mark that the disk may have. Reading gives the last one.
     marks: Vec<Vec<u8>>,
-    /// Of a hundred calls, how many fail.
+    /// The percentage of calls that fail.
     pub(crate) faults: usize,
-    /// Whether any did.
+    /// Whether any call failed.
     pub(crate) failed: bool,
-    /// Whether the mark could not be set or made safe.
+    /// Whether the mark could not be set or synced.
     pub(crate) mark_failed: bool,
     /// Calls until the end of the process.
     pub(crate) crash_in: Option<usize>,
@@ -135,30 +137,30 @@ impl Machine {
 }
 
 impl State {
-    /// Whether a call may fail.
+    /// Whether a call fails.
     pub(crate) fn is_rough(&self) -> bool {
         self.faults > 0 || self.crashed
     }
 
-    /// The process is gone; what it wrote is there.
+    /// The process ends; what it wrote is still there.
     pub(crate) fn restart(&mut self) {
         self.crashed = false;
         self.crash_in = None;
     }
 
-    /// From here on nothing that the process does has an effect.
+    /// Whether the process has ended, so that its calls have no effect.
     pub(crate) fn crash(&mut self) {
         self.crashed = true;
     }
 
-    /// The machine is gone, and with it a part of what was not synced.
+    /// The machine loses power, and with it a part of what was not synced.
     pub(crate) fn lose_power(&mut self) {
         self.boot += 1;
         for file in &mut self.files {
             file.lose_power(&mut self.dice);
         }
         for rename in self.unsynced_names.drain(..) {
-            // In any order, as nothing says that they have one.
+            // In any order, as no order is guaranteed.
             if self.dice.percent(50) {
                 rename.apply(&mut self.durable_names);
             }
@@ -168,10 +170,10 @@ impl State {
         self.marks = vec![mark];
     }
 
-    /// A bit of something changes where it lies; returns whether there was one.
+    /// A stored bit flips; returns whether there was one.
     pub(crate) fn damage(&mut self) -> bool {
         let mut files: Vec<usize> = self.names.values().copied().collect();
-        // In place of a file's, the mark's.
+        // A bit of the mark instead of a file.
         files.push(usize::MAX);
         let file = *self.dice.pick(&files);
         let bytes = match self.files.get_mut(file) {
@@ -190,7 +192,7 @@ impl State {
         true
     }
 
-    /// The end of a file that is not the newest goes missing; returns whether there was one.
+    /// The end of a file that is not the newest is lost; returns whether there was such a file.
     pub(crate) fn cut(&mut self) -> bool {
         let files: Vec<usize> = self.names.values().copied().collect();
         let [older @ .., _] = &files[..] else {
@@ -207,7 +209,7 @@ impl State {
         true
     }
 
-    /// What happens before a call has an effect.
+    /// What can happen before a call has an effect.
     fn enter(&mut self) -> io::Result<()> {
         if let Some(left) = &mut self.crash_in {
             *left = left.saturating_sub(1);
@@ -228,7 +230,7 @@ impl State {
         &mut self.files[self.newest]
     }
 
-    /// A part of what is to be written, now and then all of it.
+    /// A part of the bytes to write, sometimes all of them.
     fn part<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[..self.dice.between(1, bytes.len())]
     }
@@ -242,7 +244,7 @@ impl Files for Machine {
     fn names(&mut self) -> io::Result<Vec<String>> {
         let mut state = self.state();
         state.enter()?;
-        // A folder has no order, and other files.
+        // A folder is not sorted, and has other files.
         let names = state.names.keys().rev().cloned();
         Ok(names.chain(["lock".into(), "1.log".into()]).collect())
     }
@@ -328,7 +330,7 @@ impl Files for Machine {
     fn set_mark(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         let entered = state.enter();
-        // It may say that it failed when it did not.
+        // It can report a failure though it succeeded.
         if entered.is_ok() || !state.crashed && state.dice.percent(50) {
             state.marks.push(bytes.to_vec());
         }

@@ -1,4 +1,5 @@
-//! The store on real files: killed, cut, flipped, taken, in a folder that cannot be, on a disk that is full.
+//! The store on real files: a killed process, truncated files, flipped bits, locked and invalid
+//! folders, a full disk.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
@@ -13,13 +14,13 @@ use fanfare::{EventStore, Fsync, Namespace, Record, Recovered};
 
 use crate::restored::Restored;
 
-/// What a child is to do, and where.
+/// The variables with the task of a child process, and its folder.
 const TASK: &str = "FANFARE_TEST_TASK";
 const FOLDER: &str = "FANFARE_TEST_FOLDER";
-/// Of a segment in these tests, so that there are several.
+/// The size of a segment in these tests, small enough for several of them.
 const SEGMENT_BYTES: u64 = 64 << 10;
 const EPOCH: u64 = 77;
-/// What a segment begins with that nothing was forgotten before.
+/// The beginning of a segment before which no event was pruned.
 const BEGINNING: usize = 28 + 12 + 16;
 
 fn event(seq: u64) -> Record {
@@ -35,7 +36,8 @@ fn time(seq: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + seq)
 }
 
-/// Opens a store; what it knows, and the numbers of its events, each of which is as it was written.
+/// Opens a store, and checks that its events are as they were written. Returns it with the numbers
+/// of the events.
 fn open(folder: &Path) -> io::Result<(Disk, Recovered, Vec<u64>)> {
     let mut disk = {
         let _nobody_starts = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +68,7 @@ fn ten_events() -> tempfile::TempDir {
     folder
 }
 
-/// The segment that is written.
+/// The segment that is being written.
 fn newest_segment(folder: &Path) -> PathBuf {
     let files = fs::read_dir(folder)
         .unwrap()
@@ -77,17 +79,17 @@ fn newest_segment(folder: &Path) -> PathBuf {
         .unwrap()
 }
 
-/// While a process starts, it holds what this one has locked.
+/// Held while a process starts: it inherits the locks of this one.
 static STARTING: Mutex<()> = Mutex::new(());
 
-/// Starts this program as another process that does one thing in a folder.
+/// Starts this program as a child process that does one task in a folder.
 fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Child {
     let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut child = Command::new(program)
         .args(arguments)
         .args([
             "--exact",
-            "disk::real::a_child_does_what_it_is_told",
+            "disk::real::a_child_process_does_its_task",
             "--nocapture",
         ])
         .env(TASK, task)
@@ -96,7 +98,7 @@ fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Child 
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // Once it says something, or has ended, it holds nothing any more.
+    // Once it has written something, or has ended, it holds no lock of this process.
     let _ = child.stdout.as_mut().unwrap().read(&mut [0]);
     child
 }
@@ -105,7 +107,8 @@ fn this_program() -> String {
     std::env::current_exe().unwrap().to_str().unwrap().into()
 }
 
-/// Runs a task with a file system in memory mounted at the folder, which nobody else sees. It fails where nobody may mount.
+/// Runs a task with a file system in memory mounted at the folder, in a mount namespace of its own.
+/// Fails without the right to mount.
 fn on_a_mount(options: &str, task: &str) {
     let folder = tempfile::tempdir().unwrap();
     let program = this_program();
@@ -124,9 +127,9 @@ fn on_a_mount(options: &str, task: &str) {
     );
 }
 
-/// No test of its own: what the tests below start this program for.
+/// The entry point of the child processes of the tests below. Without a task it does nothing.
 #[test]
-fn a_child_does_what_it_is_told() {
+fn a_child_process_does_its_task() {
     let Ok(task) = std::env::var(TASK) else {
         return;
     };
@@ -149,7 +152,7 @@ fn a_child_does_what_it_is_told() {
 }
 
 #[test]
-fn a_run_goes_on_where_the_last_one_ended() {
+fn a_run_continues_where_the_last_one_ended() {
     let folder = ten_events();
     let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=10).collect::<Vec<u64>>());
@@ -160,7 +163,7 @@ fn a_run_goes_on_where_the_last_one_ended() {
     assert_eq!(numbers, (1..=11).collect::<Vec<u64>>());
     disk.prune(12).unwrap();
     drop(disk);
-    // Nothing is left but the count; and runs in which nothing happens leave no files behind.
+    // Only the count is left, and runs without events leave no files.
     for _ in 0..3 {
         let (_, recovered, numbers) = open(folder.path()).unwrap();
         assert_eq!((recovered.next_seq, numbers), (12, vec![]));
@@ -173,7 +176,7 @@ fn a_run_goes_on_where_the_last_one_ended() {
 }
 
 #[test]
-fn a_cut_tail_is_told_and_its_numbers_are_not_used_again() {
+fn a_truncated_end_is_reported_and_its_numbers_are_not_reused() {
     let folder = ten_events();
     let path = newest_segment(folder.path());
     let length = fs::metadata(&path).unwrap().len();
@@ -197,7 +200,7 @@ fn a_cut_tail_is_told_and_its_numbers_are_not_used_again() {
 }
 
 #[test]
-fn a_flipped_byte_ends_its_segment_and_is_told() {
+fn a_flipped_byte_ends_its_segment_and_is_reported() {
     let folder = ten_events();
     let path = newest_segment(folder.path());
     let mut bytes = fs::read(&path).unwrap();
@@ -215,7 +218,7 @@ fn a_flipped_byte_ends_its_segment_and_is_told() {
 }
 
 #[test]
-fn the_epoch_stays_while_there_is_anything() {
+fn the_epoch_stays_while_there_are_files() {
     for leave in ["lock", "0000000001.log"] {
         let folder = ten_events();
         for entry in fs::read_dir(folder.path()).unwrap() {
@@ -231,7 +234,7 @@ fn the_epoch_stays_while_there_is_anything() {
 }
 
 #[test]
-fn a_damaged_segment_stays_until_it_is_forgotten() {
+fn a_damaged_segment_stays_until_it_is_pruned() {
     let folder = ten_events();
     let path = newest_segment(folder.path());
     let file = OpenOptions::new().write(true).open(&path).unwrap();
@@ -249,7 +252,7 @@ fn a_damaged_segment_stays_until_it_is_forgotten() {
 }
 
 #[test]
-fn without_the_mark_numbers_go_on_far_away() {
+fn without_the_mark_numbers_continue_after_a_large_gap() {
     let folder = ten_events();
     fs::remove_file(folder.path().join("lock")).unwrap();
     let (_disk, recovered, numbers) = open(folder.path()).unwrap();
@@ -294,7 +297,7 @@ fn a_folder_has_one_owner() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_is_named() {
+fn an_invalid_folder_is_named_in_the_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
@@ -313,19 +316,19 @@ fn a_folder_that_cannot_be_is_named() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_named() {
+fn a_read_only_folder_is_named_in_the_error() {
     on_a_mount("ro", "write nothing");
 }
 
 #[test]
-fn a_full_disk_refuses_until_there_is_room() {
+fn a_full_disk_refuses_events_until_there_is_room() {
     on_a_mount("size=2m", "fill");
 }
 
 fn fill(folder: &Path) {
     let (mut disk, ..) = open(folder).unwrap();
     let (mut next, mut stored) = (1, 0);
-    // What counts is what fits, again and again: until the disk is full, and after half of it was forgotten.
+    // Appends succeed until the disk is full, and again after half of the events are pruned.
     for round in 0..4 {
         let error = loop {
             match append(&mut disk, next) {
@@ -340,10 +343,10 @@ fn fill(folder: &Path) {
         assert!(stored > 5_000 * (round + 1), "only {stored} events fit");
         append(&mut disk, next).unwrap_err();
         drop(disk);
-        // A start on a full disk reads all the same.
+        // Opening works on a full disk.
         let (reopened, recovered, numbers) = open(folder).unwrap();
         assert!(numbers.is_sorted() && numbers.last() == Some(&(next - 1)));
-        // The last ones were refused, and may have been seen under their numbers all the same.
+        // The last events were refused, but may have been delivered under their numbers.
         assert!(recovered.next_seq > next + SKIP / 2);
         (disk, next) = (reopened, recovered.next_seq);
         disk.prune(numbers[numbers.len() / 2]).unwrap();
@@ -353,7 +356,7 @@ fn fill(folder: &Path) {
 }
 
 #[test]
-fn what_counted_survives_kill_9() {
+fn events_that_counted_survive_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let mut next = 1;
     for _ in 0..5 {
@@ -378,7 +381,7 @@ fn what_counted_survives_kill_9() {
     }
 }
 
-/// Appends, and says after each append what counts.
+/// Appends events, and prints after each append the last number that counts.
 fn append_until_killed(folder: &Path) {
     let (mut disk, recovered, _) = open(folder).unwrap();
     let mut next = recovered.next_seq;

@@ -1,5 +1,5 @@
-//! A life of a store that a seed makes up: runs, each with appends, syncs and an end, on a machine that fails; and a model of what must be there
-//! when the next run begins.
+//! The life of a store that a seed makes up: runs, each with appends, syncs and an end, on a
+//! machine that fails. A model says what must be there when the next run begins.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,14 +13,14 @@ use crate::support::dice::Dice;
 
 type Outcome = Result<(), String>;
 
-/// Where events go: nowhere in particular is everywhere.
+/// The namespaces of events; an empty list is all namespaces.
 const TARGETS: [&[&str]; 4] = [&[], &["/a"], &["/a/b", "/ü"], &["/"]];
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum End {
     Clean,
-    /// Cleanly, and then the power was cut.
+    /// Cleanly, before the power was cut.
     CleanThenPower,
     Crash,
     Power,
@@ -30,28 +30,29 @@ pub(crate) struct World {
     dice: Dice,
     machine: Machine,
     epoch: Option<u64>,
-    /// What counted, by number: what somebody may have seen.
+    /// The events that counted, by number: they may have been delivered.
     seen: BTreeMap<u64, Record>,
-    /// Of those, what a power cut may not take.
+    /// Those of them that a power cut must not take.
     durable: BTreeSet<u64>,
-    /// Of those, what the next sync that works makes durable.
+    /// Those of them that the next successful sync makes durable.
     pending: BTreeSet<u64>,
-    /// Of what counted, what is no longer there.
+    /// Those of them that are lost.
     gone: BTreeSet<u64>,
-    /// What went on without having been stored.
+    /// The events that were delivered without being stored.
     unstored: BTreeMap<u64, Record>,
-    /// What was tried and did not count, by number.
+    /// The events whose append failed, by number.
     refused: BTreeMap<u64, Vec<String>>,
     pruned_before: u64,
-    /// Something failed at some time, ended in the middle or lay damaged.
+    /// A call has failed, the process has ended in the middle of one, or a file was damaged.
     rough: bool,
-    /// Something failed at some time, lay damaged or lost power: so much may be gone that nobody knows of.
+    /// A call has failed, a file was damaged or the power was cut: events may be lost that the
+    /// store does not know of.
     blurred: bool,
     /// The number that the next event gets.
     next: u64,
-    /// Makes each event another.
+    /// Makes each event different.
     made: u64,
-    /// What has happened since a run began as it should.
+    /// What has happened since the last run that began without a fault.
     past: Past,
 }
 
@@ -59,14 +60,14 @@ pub(crate) struct World {
 struct Past {
     /// The power was cut.
     power: bool,
-    /// The last append failed; one did, of which a power cut may bring back the mark.
+    /// The last append failed; an append failed whose mark a power cut may bring back.
     failing: bool,
     failed: bool,
     /// A bit was flipped.
     flipped: bool,
-    /// The end of a file went missing.
+    /// The end of a file was lost.
     cut: bool,
-    /// The next number follows the last one for sure, if nothing is dropped; or whatever is.
+    /// The next number certainly follows the last one: if no event is dropped, or in any case.
     sure_if_whole: bool,
     sure: bool,
 }
@@ -156,7 +157,7 @@ impl World {
             7..9 => match disk.sync() {
                 Ok(()) if fsync == Fsync::Interval => self.durable.append(&mut self.pending),
                 Ok(()) => {}
-                // What was lost now, no later sync brings back.
+                // A later sync does not bring back what was lost now.
                 Err(_) => self.pending.clear(),
             },
             _ => {
@@ -197,7 +198,7 @@ impl World {
         if stored.is_ok() {
             self.next += count;
         } else if marked && self.dice.percent(50) {
-            // Unless the store could not even make a note of it, which is more bad luck than it can do anything about.
+            // Unless the store could not even set its mark: it cannot help two faults at once.
             self.next += count;
             let unstored = records.into_iter().map(|record| (record.seq(), record));
             self.unstored.extend(unstored);
@@ -239,14 +240,15 @@ impl World {
         if end == End::CleanThenPower && begun {
             self.durable.append(&mut self.pending);
         }
-        // After a fault, damage may bring back what was refused and could not be cut off: that takes two strokes of bad luck.
+        // After a fault, damage may bring back a refused event that could not be truncated: two
+        // faults at once.
         if !state.failed {
             self.past.flipped |= self.dice.percent(10) && state.damage();
             self.past.cut |= self.dice.percent(5) && state.cut();
         }
     }
 
-    /// Begins a run; returns whether that worked, as it must if nothing fails.
+    /// Begins a run; returns whether that worked. It must unless a call fails.
     fn recover(&mut self, disk: &mut Disk<Machine>, fresh: u64) -> Result<bool, String> {
         let (restored, recovered) = match Restored::from(disk, fresh) {
             Ok(opened) => opened,
@@ -260,7 +262,8 @@ impl World {
         self.epoch = epoch;
         self.check_records(&restored.events)?;
         let found: BTreeSet<u64> = restored.numbers().into_iter().collect();
-        // A power cut may bring back what was refused and could not be cut off, under numbers that others got.
+        // A power cut may bring back a refused event that could not be truncated, under a number
+        // that another event got.
         self.unstored.retain(|seq, _| !found.contains(seq));
         self.check_lost(&found, &recovered)?;
         self.check_next(&found, &recovered)?;
@@ -285,7 +288,8 @@ impl World {
         Ok(true)
     }
 
-    /// In order, and each as it was when it counted; or, where nothing ever counted, as it was refused.
+    /// Checks that events are in order, and each as it counted or, where none counted, as it was
+    /// refused.
     fn check_records(&self, records: &[(Record, SystemTime)]) -> Outcome {
         let mut last = 0;
         for (record, at) in records {
@@ -336,7 +340,7 @@ impl World {
         Ok(())
     }
 
-    /// Every event that is gone is known to be, and nothing else is if nothing happened.
+    /// Checks that every lost event is reported, and, without a fault, no other.
     fn check_last_events(
         &self,
         found: &BTreeSet<u64>,
@@ -375,7 +379,7 @@ impl World {
         let last = seen.chain(found).max().copied().unwrap_or(0);
         let next = recovered.next_seq;
         let past = self.past;
-        // Behind a refused event, when the mark was set though it was said not to be.
+        // After a refused event, if the mark was set though the call reported a failure.
         let exact = next == self.next.max(last + 1) || self.refused.contains_key(&(next - 1));
         let sure = past.sure || past.sure_if_whole && recovered.damage.is_none();
         if next <= last || !exact && (sure || next < SKIP) {
