@@ -16,7 +16,7 @@ use crate::http::request::RequestReader;
 use crate::status::DisconnectReason;
 
 #[cfg(feature = "admin")]
-use super::admin::client_info::ClientInfo;
+use super::client_info::ClientInfo;
 use super::groups::Membership;
 #[cfg(feature = "publish")]
 use super::upload::Upload;

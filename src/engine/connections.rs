@@ -8,11 +8,11 @@ use slab::Slab;
 
 use crate::status::DisconnectReason;
 
-use super::ConnId;
 use super::connection::Connection;
 #[cfg(feature = "publish")]
 use super::connection::Phase;
 use super::drain::Drain;
+use super::ids::ConnId;
 use super::random::Random;
 #[cfg(feature = "publish")]
 use super::upload::Uploads;

@@ -11,9 +11,10 @@
 use crate::event_log::{EventLog, Slices};
 use crate::status::DisconnectReason;
 
+use super::Outlet;
 use super::clock::Clock;
-use super::meters::WriteSizes;
-use super::{ConnId, Outlet};
+use super::ids::ConnId;
+use super::telemetry::WriteSizes;
 
 /// The fixed cost of a write, in bytes that could be copied in that time: 3.6 µs at 0.155 ns a byte.
 pub(super) const WRITE_COST: usize = 23_000;

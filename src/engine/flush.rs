@@ -12,7 +12,7 @@ use crate::status::DisconnectReason;
 use super::connection::{ClosingNotice, Phase};
 use super::fan_out::{Members, PassState, Writer, Written};
 use super::flow::BlockedPass;
-use super::groups::GroupId;
+use super::ids::GroupId;
 use super::schedule::{SLICE, Schedule};
 use super::{ConnId, Engine, Outlet, ReadInterest};
 

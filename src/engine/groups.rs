@@ -10,16 +10,13 @@ use slab::Slab;
 use crate::event_log::{EventLog, Slices};
 use crate::status::DisconnectReason;
 
+use super::Outlet;
 use super::fan_out::{
     self, Cursors, Limits, LogReader, Members, Pass, SubscriberState, Writer, Written,
 };
+use super::ids::{ConnId, GroupId, TopicId};
 use super::merge::{self, Merge, MergeBuffers, MergeCursor};
-use super::topics::{TopicId, Topics};
-use super::{ConnId, Outlet};
-
-/// The key of a group. It is used again once the group is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct GroupId(u32);
+use super::topics::Topics;
 
 /// A subscriber's place in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use std::collections::BinaryHeap;
 use crate::event_log::{Position, Slices};
 
 use super::fan_out::{Gone, Limits, Source};
-use super::topics::{TopicId, Topics};
+use super::ids::TopicId;
+use super::topics::Topics;
 
 /// A position in the total order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

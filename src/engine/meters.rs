@@ -1,6 +1,7 @@
 //! What the engine counts: the status, and, with the feature `admin`, what the status page and the metrics show.
 //!
-//! This is the one place that knows whether the feature is on. Without it, everything but the status is empty.
+//! With `telemetry`, this is the one place that knows whether the feature is on. Without it, everything but the status is
+//! empty.
 
 use crate::namespace::NamespaceRef;
 use crate::status::{DisconnectReason, State, Status};
@@ -8,9 +9,8 @@ use crate::status::{DisconnectReason, State, Status};
 #[cfg(feature = "admin")]
 use super::admin::Admin;
 use super::fan_out::{Pass, Report};
-use super::topics::{TopicId, Topics};
-#[cfg(feature = "admin")]
-pub(super) use crate::admin::histogram::Histogram as WriteSizes;
+use super::ids::TopicId;
+use super::topics::Topics;
 
 /// The counters of an engine.
 #[derive(Debug)]
@@ -18,39 +18,6 @@ pub(super) struct Meters {
     pub(super) status: Status,
     #[cfg(feature = "admin")]
     pub(super) admin: Option<Box<Admin>>,
-}
-
-/// What is counted for a topic.
-#[derive(Debug, Default)]
-pub(super) struct TopicMeter {
-    /// When the last event was published, in milliseconds of the engine's time; negative before its start.
-    #[cfg(feature = "admin")]
-    pub(super) last_event_ms: Option<i64>,
-    /// The series that counts its events, once there was one.
-    #[cfg(feature = "admin")]
-    pub(super) series: Option<u32>,
-}
-
-impl TopicMeter {
-    /// Records an event.
-    pub(super) fn record_event(&mut self, published_ms: i64) {
-        #[cfg(feature = "admin")]
-        {
-            self.last_event_ms = Some(published_ms);
-        }
-        #[cfg(not(feature = "admin"))]
-        let _ = published_ms;
-    }
-}
-
-/// How many events each write completed.
-#[cfg(not(feature = "admin"))]
-#[derive(Debug, Default)]
-pub(super) struct WriteSizes;
-
-#[cfg(not(feature = "admin"))]
-impl WriteSizes {
-    pub(super) fn count(&mut self, _events: u64) {}
 }
 
 impl Meters {

@@ -17,6 +17,8 @@
 
 #[cfg(feature = "admin")]
 mod admin;
+#[cfg(feature = "admin")]
+mod client_info;
 mod clock;
 mod connection;
 mod connections;
@@ -26,6 +28,7 @@ mod fan_out;
 mod flow;
 mod flush;
 mod groups;
+mod ids;
 mod merge;
 mod meters;
 mod pending_writes;
@@ -38,7 +41,9 @@ mod retention;
 mod schedule;
 mod store;
 mod subscribe;
+mod telemetry;
 mod timers;
+mod topic_usage;
 mod topics;
 #[cfg(feature = "publish")]
 mod upload;
@@ -61,6 +66,7 @@ pub use connections::SURPLUS;
 use event_ids::EventIds;
 use fan_out::Limits;
 use groups::Groups;
+pub use ids::ConnId;
 use meters::Meters;
 use pending_writes::PendingWrites;
 pub use recovery::Recovery;
@@ -68,9 +74,6 @@ use retention::Retention;
 pub use schedule::SLICE;
 use schedule::Schedule;
 use topics::Topics;
-
-/// The key of a connection: valid until it is reaped, then used again.
-pub type ConnId = u32;
 
 /// Where the engine's bytes go.
 pub trait Outlet {

@@ -14,7 +14,7 @@ use crate::event_stream::frame::{Frame, FrameRef};
 use crate::status::StoreState;
 use crate::store::Record;
 
-use super::ConnId;
+use super::ids::ConnId;
 
 /// Bytes of events that may wait for the store.
 const MAX_WAITING: usize = 1 << 20;

@@ -5,9 +5,10 @@ use std::time::Instant;
 use crate::event_stream::frame::{BytesRef, Frame, FrameRef, TargetRef, own_id};
 use crate::namespace::{Namespace, NamespaceRef};
 
-use super::groups::{GroupId, Groups};
+use super::groups::Groups;
+use super::ids::{GroupId, TopicId};
 use super::pending_writes::RequestId;
-use super::topics::{Topic, TopicId};
+use super::topics::Topic;
 use super::{Engine, Published};
 
 impl Engine {

@@ -7,9 +7,10 @@ use crate::http::route::Replay;
 use crate::namespace::Namespace;
 
 use super::event_ids::{EventIds, GapReason};
+use super::ids::TopicId;
 use super::merge::seq_before_last;
 use super::retention::Retention;
-use super::topics::{TopicId, Topics};
+use super::topics::Topics;
 
 /// How a stream continues.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,12 +15,11 @@ use crate::store::LastEvents;
 
 use super::event_ids::EventIds;
 use super::groups::Groups;
-use super::topics::{Topic, TopicId, Topics};
+use super::ids::TopicId;
+use super::topics::{Topic, Topics};
 
 /// Events expire in this many parts of `history_age`: an event stays that much longer than it at most.
 const AGE_PARTS: u64 = 64;
-/// Dropped events of several namespaces that a topic remembers.
-const MAX_MULTI_TARGET: usize = 64;
 /// Memory that a namespace in use takes besides its log and its path.
 const TOPIC_MEMORY: usize = size_of::<Topic>() + 256;
 
@@ -72,66 +71,6 @@ struct Age {
     until_ms: i64,
     /// The last one's number.
     seq: u64,
-}
-
-/// A topic's part of everything retained.
-#[derive(Debug, Default)]
-pub(super) struct TopicUsage {
-    events: usize,
-    bytes: u64,
-    memory: usize,
-    /// The list in `by_size` that has the topic; 0 for none.
-    size: usize,
-    /// Its index in that list.
-    index: u32,
-    /// The first retained event as it is in the heap; 0 when it is not.
-    oldest: u64,
-    /// Retained events with custom IDs, in order.
-    custom_ids: VecDeque<u64>,
-    /// The last dropped event that went to this namespace and those above it only.
-    single_target: u64,
-    /// Events after that one that went to other namespaces as well, dropped or not, in order.
-    multi_target: VecDeque<u64>,
-    /// The topic is in `untrimmed`.
-    untrimmed: bool,
-}
-
-impl TopicUsage {
-    /// The usage of a new log.
-    pub(super) fn of(log: &EventLog) -> Self {
-        Self {
-            single_target: log.dropped().0,
-            ..Self::default()
-        }
-    }
-
-    /// Memory that it takes besides itself.
-    fn memory(&self) -> usize {
-        self.multi_target.capacity() * size_of::<u64>()
-    }
-
-    /// Records an event that was appended.
-    pub(super) fn record(&mut self, seq: u64, custom_id: bool, multi_target: bool) {
-        if custom_id {
-            self.custom_ids.push_back(seq);
-        }
-        if multi_target {
-            self.multi_target.push_back(seq);
-        }
-    }
-
-    /// Records that the log is about to drop an event.
-    fn record_dropped(&mut self, seq: u64) {
-        let until = match self.multi_target.binary_search(&seq) {
-            Ok(at) if at < MAX_MULTI_TARGET => return,
-            Ok(at) => at + 1,
-            Err(at) => at,
-        };
-        self.multi_target.drain(..until);
-        let room = 2 * self.multi_target.len();
-        self.multi_target.shrink_to(room.max(MAX_MULTI_TARGET));
-        self.single_target = seq;
-    }
 }
 
 impl Retention {

@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 
 use crate::config::Config;
 
-use super::ConnId;
 use super::clock::Clock;
 use super::fan_out::{Pass, PassState, Report};
 use super::flow::Flow;
-use super::groups::{GroupId, Groups};
+use super::groups::Groups;
+use super::ids::ConnId;
+use super::ids::GroupId;
 
 /// The longest time that events gather while publishers keep sending, so that each write carries many.
 const BATCH_MS: u64 = 20;

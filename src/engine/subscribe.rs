@@ -10,8 +10,9 @@ use crate::status::{ConnectionInfo, DisconnectReason};
 
 use super::connection::{ClosingNotice, Connection, Phase, Stream};
 use super::groups::{Membership, NewSubscriber};
+use super::ids::TopicId;
 use super::resume::{self, Resume, Start};
-use super::topics::{NamespacesFull, TopicId};
+use super::topics::NamespacesFull;
 use super::{ConnId, Engine};
 
 /// In debug builds, an engine with fewer connections and topics than this is checked after each turn.

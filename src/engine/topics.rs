@@ -6,13 +6,9 @@ use crate::event_log::EventLog;
 use crate::namespace::{Namespace, NamespaceRef};
 use crate::trie::Trie;
 
-use super::groups::GroupId;
-use super::meters::TopicMeter;
-use super::retention::TopicUsage;
-
-/// The key of a topic. It is used again once the topic is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct TopicId(pub(super) u32);
+use super::ids::{GroupId, TopicId};
+use super::telemetry::TopicMeter;
+use super::topic_usage::TopicUsage;
 
 /// One namespace in use.
 #[derive(Debug)]

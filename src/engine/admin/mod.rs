@@ -3,11 +3,9 @@
 //! Answers over many connections or namespaces are made in slices (`jobs`). The page's own events cost nothing while nobody watches; they go
 //! to watchers as they are, not through a log, since whoever cannot take one has no use for it when the next is there.
 
-pub(super) mod client_info;
 mod jobs;
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::admin::endpoint::{AdminAction, DisconnectRequest, Endpoint, LoginRequest};
@@ -23,6 +21,7 @@ use crate::http::{proxy, route};
 use crate::namespace::NamespaceRef;
 use crate::status::{DisconnectReason, State, Status, StoreState};
 
+use super::client_info::{Agents, ClientInfo};
 use super::connection::Phase;
 use super::topics::Topic;
 use super::{ConnId, Engine};
@@ -60,7 +59,7 @@ pub(super) struct Admin {
     /// Answers that are being made, the first one now.
     jobs: VecDeque<Job>,
     /// What clients of streams say they are.
-    agents: HashSet<Arc<str>>,
+    agents: Agents,
     series: Series,
     measures: Measures,
     /// Passes that ended in this turn: when the first of their events came, and when they began.
@@ -130,7 +129,7 @@ impl Engine {
             watchers: Vec::new(),
             next_report_ms: 0,
             jobs: VecDeque::new(),
-            agents: HashSet::new(),
+            agents: Agents::new(),
             series: Series::default(),
             measures: Measures::default(),
             passes: Vec::new(),
@@ -164,6 +163,27 @@ impl Engine {
         admin.longest_us[0] = admin.longest_us[0].max(turn_us);
         for (since_us, began_us) in admin.passes.drain(..) {
             admin.measures.count_pass(since_us, began_us, ended_us);
+        }
+    }
+
+    /// Records what the request of a stream says about its client.
+    pub(super) fn record_client(&mut self, key: ConnId, head: &RequestHead) {
+        let Some(admin) = &mut self.meters.admin else {
+            return;
+        };
+        if admin.setup.access == AdminAccess::Off {
+            return;
+        }
+        if let Phase::Streaming(stream) = &mut self.connections[key].phase {
+            let set = self.groups.topics_of(stream.membership.group);
+            let namespaces = set.map(|topic| &self.topics[topic].namespace);
+            stream.client = ClientInfo::new(head, namespaces, &mut admin.agents);
+        }
+    }
+
+    pub(super) fn forget_client(&mut self, client: &ClientInfo) {
+        if let Some(admin) = &mut self.meters.admin {
+            client.forget(&mut admin.agents);
         }
     }
 

@@ -1,13 +1,10 @@
 //! What a stream's request says about its client, for the list of connections.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::config::AdminAccess;
 use crate::http::request::RequestHead;
 use crate::namespace::Namespace;
-
-use super::super::connection::Phase;
-use super::super::{ConnId, Engine};
 
 /// Bytes of a user agent that are kept.
 const MAX_AGENT: usize = 256;
@@ -16,14 +13,50 @@ const MAX_PATH: usize = 1_024;
 
 /// The user agent and the path of a stream's request.
 #[derive(Debug, Default)]
-pub(in super::super) struct ClientInfo {
+pub(super) struct ClientInfo {
     /// Clients with the same user agent, as most have, share its memory. `None` for a subscription in this process.
     agent: Option<Arc<str>>,
     /// `None` for the usual one: `/subscribe` and the namespace.
     path: Option<Box<str>>,
 }
 
+/// The user agents of all clients, each once.
+pub(super) type Agents = HashSet<Arc<str>>;
+
 impl ClientInfo {
+    /// What a request says about the client of a stream of these namespaces. Its user agent is one of `agents`.
+    pub(super) fn new<'a>(
+        head: &RequestHead,
+        namespaces: impl Iterator<Item = &'a Namespace>,
+        agents: &mut Agents,
+    ) -> Self {
+        let path = truncated(head.path(), MAX_PATH);
+        let is_usual = path == usual_path(namespaces);
+        let agent = head.values("user-agent").next().unwrap_or_default();
+        let agent = String::from_utf8_lossy(agent);
+        let agent = truncated(&agent, MAX_AGENT);
+        let known = agents.get(agent).cloned();
+        let agent = known.unwrap_or_else(|| {
+            let agent: Arc<str> = agent.into();
+            agents.insert(Arc::clone(&agent));
+            agent
+        });
+        Self {
+            agent: Some(agent),
+            path: (!is_usual).then(|| path.into()),
+        }
+    }
+
+    /// Removes the user agent from `agents` if this is its last client.
+    pub(super) fn forget(&self, agents: &mut Agents) {
+        if let Some(agent) = &self.agent
+            // The one in hand, and the one in the set.
+            && Arc::strong_count(agent) == 2
+        {
+            agents.remove(agent);
+        }
+    }
+
     pub(super) fn agent(&self) -> &str {
         self.agent.as_deref().unwrap_or_default()
     }
@@ -48,48 +81,6 @@ fn usual_path<'a>(mut namespaces: impl Iterator<Item = &'a Namespace>) -> String
 /// The first `max` bytes of a text, or up to three fewer.
 fn truncated(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
-}
-
-impl Engine {
-    /// Records what the request of a stream says about its client.
-    pub(in super::super) fn record_client(&mut self, key: ConnId, head: &RequestHead) {
-        let Some(of) = self.connections[key].membership() else {
-            return;
-        };
-        let path = truncated(head.path(), MAX_PATH);
-        let is_usual = path == usual_path(self.namespaces_of(of));
-        let Some(admin) = &mut self.meters.admin else {
-            return;
-        };
-        if admin.setup.access == AdminAccess::Off {
-            return;
-        }
-        let agent = head.values("user-agent").next().unwrap_or_default();
-        let agent = String::from_utf8_lossy(agent);
-        let agent = truncated(&agent, MAX_AGENT);
-        let known = admin.agents.get(agent).cloned();
-        let agent = known.unwrap_or_else(|| {
-            let agent: Arc<str> = agent.into();
-            admin.agents.insert(Arc::clone(&agent));
-            agent
-        });
-        if let Phase::Streaming(stream) = &mut self.connections[key].phase {
-            stream.client = ClientInfo {
-                agent: Some(agent),
-                path: (!is_usual).then(|| path.into()),
-            };
-        }
-    }
-
-    /// Forgets a user agent with its last client.
-    pub(in super::super) fn forget_client(&mut self, client: &ClientInfo) {
-        if let (Some(admin), Some(agent)) = (&mut self.meters.admin, &client.agent)
-            // The one in hand, and the one in the set.
-            && Arc::strong_count(agent) == 2
-        {
-            admin.agents.remove(agent);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,37 @@
+//! Counts that only the status page and the metrics show: empty without the feature `admin`.
+
+#[cfg(feature = "admin")]
+pub(super) use crate::admin::histogram::Histogram as WriteSizes;
+
+/// What is counted for a topic.
+#[derive(Debug, Default)]
+pub(super) struct TopicMeter {
+    /// When the last event was published, in milliseconds of the engine's time; negative before its start.
+    #[cfg(feature = "admin")]
+    pub(super) last_event_ms: Option<i64>,
+    /// The series that counts its events, once there was one.
+    #[cfg(feature = "admin")]
+    pub(super) series: Option<u32>,
+}
+
+impl TopicMeter {
+    /// Records an event.
+    pub(super) fn record_event(&mut self, published_ms: i64) {
+        #[cfg(feature = "admin")]
+        {
+            self.last_event_ms = Some(published_ms);
+        }
+        #[cfg(not(feature = "admin"))]
+        let _ = published_ms;
+    }
+}
+
+/// How many events each write completed.
+#[cfg(not(feature = "admin"))]
+#[derive(Debug, Default)]
+pub(super) struct WriteSizes;
+
+#[cfg(not(feature = "admin"))]
+impl WriteSizes {
+    pub(super) fn count(&mut self, _events: u64) {}
+}

@@ -1,0 +1,111 @@
+//! A topic's part of everything retained, and what is known of the events that its log has dropped.
+
+use std::collections::VecDeque;
+
+use crate::event_log::EventLog;
+
+/// Dropped events of several namespaces that a topic remembers.
+const MAX_MULTI_TARGET: usize = 64;
+
+/// The counts of one topic, which [`Retention`](super::retention::Retention) keeps.
+#[derive(Debug, Default)]
+pub(super) struct TopicUsage {
+    pub(super) events: usize,
+    pub(super) bytes: u64,
+    pub(super) memory: usize,
+    /// The list in `by_size` that has the topic; 0 for none.
+    pub(super) size: usize,
+    /// Its index in that list.
+    pub(super) index: u32,
+    /// The first retained event as it is in the heap; 0 when it is not.
+    pub(super) oldest: u64,
+    /// Retained events with custom IDs, in order.
+    pub(super) custom_ids: VecDeque<u64>,
+    /// The last dropped event that went to this namespace and those above it only.
+    pub(super) single_target: u64,
+    /// Events after that one that went to other namespaces as well, dropped or not, in order.
+    pub(super) multi_target: VecDeque<u64>,
+    /// The topic is in `untrimmed`.
+    pub(super) untrimmed: bool,
+}
+
+impl TopicUsage {
+    /// The usage of a new log.
+    pub(super) fn of(log: &EventLog) -> Self {
+        Self {
+            single_target: log.dropped().0,
+            ..Self::default()
+        }
+    }
+
+    /// Memory that it takes besides itself.
+    pub(super) fn memory(&self) -> usize {
+        self.multi_target.capacity() * size_of::<u64>()
+    }
+
+    /// Records an event that was appended.
+    pub(super) fn record(&mut self, seq: u64, custom_id: bool, multi_target: bool) {
+        if custom_id {
+            self.custom_ids.push_back(seq);
+        }
+        if multi_target {
+            self.multi_target.push_back(seq);
+        }
+    }
+
+    /// Records that the log is about to drop an event.
+    pub(super) fn record_dropped(&mut self, seq: u64) {
+        let until = match self.multi_target.binary_search(&seq) {
+            Ok(at) if at < MAX_MULTI_TARGET => return,
+            Ok(at) => at + 1,
+            Err(at) => at,
+        };
+        self.multi_target.drain(..until);
+        let room = 2 * self.multi_target.len();
+        self.multi_target.shrink_to(room.max(MAX_MULTI_TARGET));
+        self.single_target = seq;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_events_of_several_namespaces_are_remembered_until_one_of_this_namespace_alone_is_dropped()
+     {
+        let mut usage = TopicUsage::default();
+        for (seq, multi_target) in [(1, true), (2, false), (3, true), (4, true)] {
+            usage.record(seq, false, multi_target);
+        }
+        for (dropped, single_target, multi_target) in [
+            (1, 0, &[1, 3, 4][..]),
+            (2, 2, &[3, 4]),
+            (3, 2, &[3, 4]),
+            (4, 2, &[3, 4]),
+        ] {
+            usage.record_dropped(dropped);
+            assert_eq!(usage.single_target, single_target);
+            assert_eq!(usage.multi_target, multi_target);
+        }
+    }
+
+    #[test]
+    fn a_topic_remembers_a_bounded_number_of_dropped_events() {
+        let mut usage = TopicUsage::default();
+        let last = 10 * MAX_MULTI_TARGET as u64;
+        for seq in 1..=last {
+            usage.record(seq, false, true);
+        }
+        for seq in 1..=last {
+            usage.record_dropped(seq);
+        }
+        assert!(usage.multi_target.len() <= MAX_MULTI_TARGET);
+        let first = usage.multi_target.front().copied().unwrap_or(last + 1);
+        assert_eq!(
+            usage.single_target,
+            first - 1,
+            "earlier ones count as missing"
+        );
+    }
+}
