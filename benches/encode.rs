@@ -1,6 +1,7 @@
-//! What it costs to encode an event, beside a twin that puts lines together with `format!`: `cargo bench --bench encode`.
+//! The cost of encoding an event, compared with a naive encoder that formats each line:
+//! `cargo bench --bench encode`.
 //!
-//! Data in one line and in many, from 16 bytes to 64 KiB; throughput is in bytes of data.
+//! The data has one line or many, from 16 bytes to 64 KiB. Throughput is in bytes of data.
 
 use std::hint::black_box;
 
@@ -9,10 +10,10 @@ use fanfare::Event;
 
 /// Bytes of data.
 const SIZES: [usize; 4] = [16, 100, 1 << 10, 64 << 10];
-/// Bytes of one line, where data has many.
+/// Bytes of each line, if the data has many.
 const LINE: usize = 40;
 
-/// The wire form as one would write it down first.
+/// The naive encoder.
 fn naive(event_type: &str, data: &str) -> String {
     let data = data.replace("\r\n", "\n").replace('\r', "\n");
     let mut text = format!("event:{event_type}\n");

@@ -1,7 +1,9 @@
-//! What it costs to read a request head, beside a twin that splits strings: `cargo bench --bench request`.
+//! The cost of reading a request head, compared with a naive reader that splits strings:
+//! `cargo bench --bench request`.
 //!
-//! Heads as `curl` and as a browser send them, and nearly as large as one may be; whole, and a few bytes at a time, where the
-//! twin looks at all it has again at each piece. Throughput is in bytes of heads.
+//! The heads are those of `curl` and of a browser, and one near the maximum size. They arrive
+//! whole, or a few bytes at a time, and then the naive reader searches all bytes again for each
+//! piece. Throughput is in bytes of heads.
 
 use std::hint::black_box;
 
@@ -9,10 +11,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use fanfare::internals::Progress;
 use fanfare::internals::request::{RequestHead, RequestReader};
 
-/// A method, a target and headers: all that either of the two finds in a head.
+/// The method, the target and the headers of a head, which both readers return.
 type Parts = (String, String, Vec<(String, String)>);
 
-/// Bytes of one piece, where a head comes in many.
+/// Bytes of each piece, if a head arrives in many.
 const PIECE: usize = 16;
 
 fn heads() -> [(&'static str, String); 3] {
@@ -90,7 +92,7 @@ fn parts(head: &RequestHead) -> Parts {
     )
 }
 
-/// Collects text until it has an empty line, and splits it into strings.
+/// The naive reader: collects text up to an empty line and splits it into strings.
 fn naive_read(bytes: &[u8], piece: usize) -> Option<Parts> {
     let mut text = String::new();
     for piece in bytes.chunks(piece) {

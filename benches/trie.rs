@@ -1,7 +1,9 @@
-//! What it costs to find those whom an event reaches, beside a twin that scans a list of all namespaces: `cargo bench --bench trie`.
+//! The cost of finding the namespaces that an event reaches, compared with a naive scan of a list:
+//! `cargo bench --bench trie`.
 //!
-//! Among one to 100,000 namespaces: the way from the root to one, as for each event; all that lie below one; and one that comes
-//! and goes. And the way at several depths. Throughput is in values found, or in namespaces that come and go.
+//! With 1 to 100,000 namespaces: the path from the root to a namespace, as for each event; all
+//! descendants of a namespace; and the insertion and removal of one. Also the path at several
+//! depths. Throughput is in values found, or in namespaces inserted and removed.
 
 use std::hint::black_box;
 
@@ -12,14 +14,14 @@ use criterion::{
 use fanfare::Namespace;
 use fanfare::internals::Trie;
 
-/// How many namespaces there are.
+/// Numbers of namespaces.
 const SIZES: [usize; 4] = [1, 100, 10_000, 100_000];
-/// How many segments a namespace has.
+/// Numbers of segments in a namespace.
 const DEPTHS: [usize; 3] = [1, 4, 16];
 /// Namespaces that share a parent.
 const SIBLINGS: usize = 100;
 
-/// The same namespaces in both.
+/// The same namespaces in a trie and in a list.
 struct Both {
     trie: Trie<usize>,
     list: Vec<(Namespace, usize)>,
@@ -35,7 +37,7 @@ impl Both {
         Self { trie, list }
     }
 
-    /// So many namespaces, each one of a few siblings.
+    /// `count` namespaces, of which up to [`SIBLINGS`] share a parent.
     fn siblings(count: usize) -> Self {
         Self::of((0..count).map(|n| name(&format!("/group-{}/name-{n}", n / SIBLINGS))))
     }
@@ -81,7 +83,7 @@ fn name(path: &str) -> Namespace {
 
 fn insert(trie: &mut Trie<usize>, name: &Namespace, value: usize) {
     trie.insert_with(name, usize::MAX, || value)
-        .expect("there is no limit");
+        .expect("the number of nodes is unlimited");
 }
 
 fn sum_of(list: &[(Namespace, usize)], wanted: impl Fn(&Namespace) -> bool) -> usize {
@@ -89,7 +91,7 @@ fn sum_of(list: &[(Namespace, usize)], wanted: impl Fn(&Namespace) -> bool) -> u
     found.map(|(_, value)| value).sum()
 }
 
-/// Both with the same question, after a look that they give the same answer.
+/// Measures both with the same query, after checking that their results are equal.
 fn compare<A: PartialEq + std::fmt::Debug>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     (size, found): (usize, usize),

@@ -262,7 +262,7 @@ impl<'a> NamespaceRef<'a> {
         Namespace(self.0.into())
     }
 
-    /// The ancestor with this number of segments, or the namespace itself if it has no more.
+    /// The ancestor with this number of segments, or the namespace itself if it has fewer.
     pub(crate) fn ancestor(self, segments: usize) -> Namespace {
         if segments == 0 {
             return Namespace::root();

@@ -118,7 +118,7 @@ pub enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StoreState {
-    /// The server has no store, so its events are lost when it ends.
+    /// The server runs without a store, so its events are lost when it ends.
     #[default]
     None,
     /// The store works.

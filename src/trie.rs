@@ -64,7 +64,7 @@ impl<T> Trie<T> {
         self.values
     }
 
-    /// Whether the trie has no values.
+    /// Whether the trie is empty.
     pub fn is_empty(&self) -> bool {
         self.values == 0
     }

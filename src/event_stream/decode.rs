@@ -36,7 +36,7 @@ pub enum Decoded {
     /// A new reconnection time. It takes effect at once, even if the event around it stays
     /// incomplete.
     Retry(Duration),
-    /// A comment: the text after its colon. It has no meaning, but shows that the connection is
+    /// A comment: the text after its colon. It is meaningless, but shows that the connection is
     /// alive.
     Comment(String),
 }

@@ -47,7 +47,7 @@ enum Framing {
     TrailerStart,
     /// In a trailer.
     Trailer,
-    /// After a trailer's CR; `empty` if the line has no other byte.
+    /// After a trailer's CR; `empty` if the line consists of its line end alone.
     TrailerLf { empty: bool },
     /// After the body.
     Done,
@@ -61,7 +61,7 @@ pub struct BodyReader {
 }
 
 impl BodyReader {
-    /// Creates a reader for a body of this length. If there is no body, the reader is done at once.
+    /// Creates a reader for a body of this length. Without a body, the reader is done at once.
     pub fn new(length: BodyLength) -> Self {
         let framing = match length {
             BodyLength::Empty | BodyLength::Fixed(0) => Framing::Done,

@@ -54,7 +54,7 @@ impl Reject {
         Self::new(400, message)
     }
 
-    /// 404: the server has no such path.
+    /// 404: the path is unknown.
     pub fn not_found() -> Self {
         Self::new(404, "unknown path")
     }

@@ -171,7 +171,7 @@ impl RequestHead {
                 .any(|value| value.eq_ignore_ascii_case(b"100-continue"))
     }
 
-    /// Parses a complete head. [`RequestReader::find_end`] has checked that it has no control
+    /// Parses a complete head. [`RequestReader::find_end`] has checked that it is free of control
     /// characters and ends with its first empty line.
     fn parse(bytes: &[u8]) -> Result<Self, Reject> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
