@@ -14,9 +14,9 @@ use crate::loopback::is_loopback_address;
 pub enum PublishAccess {
     /// Clients that send the token.
     Token,
-    /// All clients. The server has no token and is bound to loopback addresses only.
+    /// All clients: a server without a token, bound to loopback addresses only.
     Open,
-    /// No client. The server has no token and is bound to an address that is not loopback.
+    /// No client: a server without a token, bound to an address that is not loopback.
     Closed,
 }
 
@@ -27,9 +27,9 @@ pub enum PublishAccess {
 pub enum AdminAccess {
     /// Clients that send the token.
     Token,
-    /// All clients. The status page has no token and is served on loopback addresses only.
+    /// All clients: a status page without a token, served on loopback addresses only.
     Open,
-    /// No client. The status page has no token and is served on an address that is not loopback.
+    /// No client: a status page without a token, served on an address that is not loopback.
     Closed,
     /// No client: the option `admin` is `off`.
     Off,
