@@ -75,6 +75,9 @@ pub use schedule::SLICE;
 use schedule::Schedule;
 use topics::Topics;
 
+/// Debug builds check an engine with fewer connections and topics than this after each turn.
+const MAX_CHECKED: usize = 1_000;
+
 /// Where the engine's bytes go.
 pub trait Outlet {
     /// Gives bytes to a connection; returns how many it took. Fewer than all means that it takes no more until
@@ -248,6 +251,13 @@ impl Engine {
         };
         self.retention.report(&self.ids, &mut status);
         status
+    }
+
+    /// In debug builds, [checks](Self::check) an engine with few connections and topics.
+    pub fn debug_check(&mut self) {
+        if cfg!(debug_assertions) && self.connections.len() + self.topics.len() < MAX_CHECKED {
+            self.check();
+        }
     }
 
     /// Asserts the invariants of every part. For tests: it looks at everything.

@@ -15,9 +15,6 @@ use super::resume::{self, Resume, Start};
 use super::topics::NamespacesFull;
 use super::{ConnId, Engine};
 
-/// In debug builds, an engine with fewer connections and topics than this is checked after each turn.
-const MAX_CHECKED: usize = if cfg!(debug_assertions) { 1_000 } else { 0 };
-
 impl Engine {
     /// Accepts a connection; `None` when there are too many even to tell it so.
     pub fn accept(&mut self, peer: SocketAddr, now: Instant) -> Option<ConnId> {
@@ -215,9 +212,6 @@ impl Engine {
             if self.connections.is_reaped() {
                 self.end_idle();
             }
-        }
-        if self.connections.len() + self.topics.len() < MAX_CHECKED {
-            self.check();
         }
     }
 

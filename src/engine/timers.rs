@@ -56,6 +56,8 @@ impl Engine {
             self.schedule.next_due(now_ms),
             self.retention.next_expiry(),
             self.meters.next_report_ms(),
+            // Logs that a leaving subscriber no longer needs are trimmed in the next turn.
+            (!self.retention.is_trimmed()).then_some(now_ms),
         ];
         let next_ms = deadlines.into_iter().flatten().min();
         next_ms.map(|at_ms| self.clock.instant_at(at_ms))

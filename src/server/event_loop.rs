@@ -155,6 +155,7 @@ impl EventLoop {
             self.call_on_connect();
             self.resume_reading();
             self.reap();
+            self.engine.debug_check();
             #[cfg(feature = "admin")]
             {
                 let queued = (self.inputs.queue.len(), self.inputs.queue.bytes());
