@@ -9,7 +9,7 @@
 //! left over at the end.
 //!
 //! `SIM_SEED=n cargo test --test sim` plays the world of one seed again, and prints what sockets do
-//! with `SIM_TRACE=1`. `support/seeds.rs` has the other variables. README.md has the bugs that were
+//! with `SIM_TRACE=1`. `support/seeds.rs` has the other variables. README.md is about bugs that are
 //! planted in the engine to see whether the simulator finds them.
 //!
 //! # Words
