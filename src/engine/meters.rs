@@ -3,6 +3,14 @@
 //! With `telemetry`, this is the one place that knows whether the feature is on. Without it, everything but the status is
 //! empty.
 
+#![cfg_attr(
+    not(feature = "admin"),
+    allow(
+        clippy::needless_pass_by_ref_mut,
+        reason = "without the feature there is nothing to change"
+    )
+)]
+
 use crate::namespace::NamespaceRef;
 use crate::status::{DisconnectReason, State, Status};
 

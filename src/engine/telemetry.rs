@@ -1,5 +1,13 @@
 //! Counts that only the status page and the metrics show: empty without the feature `admin`.
 
+#![cfg_attr(
+    not(feature = "admin"),
+    allow(
+        clippy::needless_pass_by_ref_mut,
+        reason = "without the feature there is nothing to change"
+    )
+)]
+
 #[cfg(feature = "admin")]
 pub(super) use crate::admin::histogram::Histogram as WriteSizes;
 

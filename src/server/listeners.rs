@@ -40,7 +40,7 @@ pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) address: SocketAddr,
     /// It was accepted by the status page's own listener.
-    #[cfg_attr(not(feature = "admin"), expect(dead_code))]
+    #[cfg_attr(not(feature = "admin"), allow(dead_code))]
     pub(super) for_admin: bool,
 }
 
