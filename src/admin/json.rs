@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 /// The server's counters: the data of the page's events, and the first part of `status.json`.
 #[derive(Debug, Serialize)]
@@ -43,7 +44,40 @@ pub(crate) struct LoopJson {
     pub(crate) longest_turn_us: u64,
 }
 
-/// One event stream.
+/// `status.json`: the counters and a page of the event streams.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatusPageJson<'a> {
+    #[serde(flatten)]
+    pub(crate) status: StatusJson<'a>,
+    /// Each a [`ConnectionJson`].
+    pub(crate) connections: Vec<Box<RawValue>>,
+    #[serde(flatten)]
+    pub(crate) page: PageJson,
+}
+
+/// `namespaces.json`: a page of the namespaces in use.
+#[derive(Debug, Serialize)]
+pub(crate) struct NamespacesJson<'a> {
+    #[serde(flatten)]
+    pub(crate) page: PageJson,
+    /// The namespace given as `under`, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<NamespaceJson<'a>>,
+    pub(crate) namespaces: Vec<NamespaceJson<'a>>,
+}
+
+/// The fields common to all pages of a list.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct PageJson {
+    /// Rows of the whole list.
+    pub(crate) total: usize,
+    /// Rows that the filter matches.
+    pub(crate) matched: usize,
+    pub(crate) limit: usize,
+    pub(crate) offset: usize,
+}
+
+/// One event stream: `connection.json`, and a row of `status.json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct ConnectionJson<'a> {
     pub(crate) request_path: String,
@@ -60,8 +94,8 @@ pub(crate) struct ConnectionJson<'a> {
     pub(crate) connected_ms: u64,
 }
 
-/// One namespace.
-#[derive(Debug, Clone, Serialize)]
+/// A row of `namespaces.json`.
+#[derive(Debug, Serialize)]
 pub(crate) struct NamespaceJson<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) subscribers: usize,
@@ -79,6 +113,17 @@ pub(crate) struct SessionJson {
     pub(crate) login: bool,
     pub(crate) signed_in: bool,
     pub(crate) publish: &'static str,
+}
+
+/// The result of disconnecting connections.
+#[derive(Debug, Serialize)]
+pub(crate) struct DisconnectedJson {
+    pub(crate) disconnected: usize,
+}
+
+/// The JSON of a value of this module, to be a part of another value.
+pub(crate) fn raw_json(value: &impl Serialize) -> Box<RawValue> {
+    RawValue::from_string(json(value)).expect("serialization gives valid JSON")
 }
 
 /// The JSON of a value of this module.

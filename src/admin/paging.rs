@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use crate::admin::json::PageJson;
 use crate::http::Reject;
 use crate::http::request::decimal;
 use crate::http::route::{decode_form, query_pairs};
@@ -52,6 +53,16 @@ impl<S: Copy> ListQuery<S> {
     pub(crate) fn matches<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> bool {
         let has = |text: &str| text.to_lowercase().contains(&self.filter);
         self.filter.is_empty() || texts.into_iter().any(has)
+    }
+
+    /// The description of a page of this query, given the rows of the list and of those that match.
+    pub(crate) fn page_json(&self, total: usize, matched: usize) -> PageJson {
+        PageJson {
+            total,
+            matched,
+            limit: self.limit,
+            offset: self.offset,
+        }
     }
 
     /// An empty page for this query.

@@ -5,8 +5,12 @@
 use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 
+use serde_json::value::RawValue;
+
 use crate::admin::endpoint::Endpoint;
-use crate::admin::json::{ConnectionJson, NamespaceJson, json};
+use crate::admin::json::{
+    ConnectionJson, NamespaceJson, NamespacesJson, PageJson, StatusPageJson, json, raw_json,
+};
 use crate::admin::metrics::Snapshot;
 use crate::admin::paging::{ListQuery, Page, SortKey};
 use crate::http::Reject;
@@ -61,10 +65,9 @@ struct Connections {
 
 /// Writing the connections that were found, the last one first.
 struct Rows {
-    json: String,
     rows: Vec<(u64, ConnId)>,
-    /// What the answer ends with.
-    end: String,
+    written: Vec<Box<RawValue>>,
+    page: PageJson,
 }
 
 /// Looking at topics, from a key on.
@@ -333,18 +336,10 @@ impl Engine {
                 work.page.offer(sort_key, connection.id, key);
             }
         }
-        let ListQuery { limit, offset, .. } = work.query;
-        let (total, matched) = (work.total, work.page.matched);
-        let mut json = self.status_json();
-        // The list goes where the status ends.
-        json.truncate(json.len() - 1);
-        json.push_str(",\"connections\":[");
         Work::Rows(Rows {
-            json,
+            page: work.query.page_json(work.total, work.page.matched),
             rows: work.page.into_rows(),
-            end: format!(
-                "],\"total\":{total},\"matched\":{matched},\"limit\":{limit},\"offset\":{offset}}}"
-            ),
+            written: Vec::new(),
         })
     }
 
@@ -406,35 +401,41 @@ impl Engine {
     }
 
     fn write_rows(&self, mut work: Rows) -> Work {
-        let begun = work.json.len();
+        let mut bytes = 0;
         while let Some((id, key)) = work.rows.pop() {
-            if work.json.len() > begun + WRITTEN {
-                work.rows.push((id, key));
+            // A connection that ended since is left out. Its key may belong to another one now.
+            let listed = self.listed(key);
+            if let Some((connection, stream)) = listed.filter(|(found, _)| found.id == id) {
+                let row = raw_json(&self.connection_json(connection, stream));
+                bytes += row.get().len();
+                work.written.push(row);
+            }
+            if bytes > WRITTEN {
                 return Work::Rows(work);
             }
-            // Whoever has gone since is not in the list; whoever has its key now is not either.
-            if let Some((connection, stream)) = self
-                .listed(key)
-                .filter(|(connection, _)| connection.id == id)
-            {
-                if !work.json.ends_with('[') {
-                    work.json.push(',');
-                }
-                work.json
-                    .push_str(&self.connection_json(connection, stream));
-            }
         }
-        work.json.push_str(&work.end);
-        Work::Done(Response::json(200, work.json))
+        let Some(status) = self.status_json() else {
+            return Work::Done(Reject::not_found().into());
+        };
+        let answer = StatusPageJson {
+            status,
+            connections: work.written,
+            page: work.page,
+        };
+        Work::Done(Response::json(200, json(&answer)))
     }
 
-    fn connection_json(&self, connection: &Connection, stream: &Stream) -> String {
+    fn connection_json<'a>(
+        &'a self,
+        connection: &Connection,
+        stream: &'a Stream,
+    ) -> ConnectionJson<'a> {
         let state = self.groups.state(stream.membership);
         let namespaces: Vec<&str> = self
             .namespaces_of(stream.membership)
             .map(Namespace::as_str)
             .collect();
-        json(&ConnectionJson {
+        ConnectionJson {
             request_path: stream.client.path(self.namespaces_of(stream.membership)),
             namespace: namespaces.first().copied().unwrap_or_default(),
             created_at: self.unix_ms(connection.since_ms as i64) / 1000,
@@ -447,7 +448,7 @@ impl Engine {
             lag: self.groups.lag(stream.membership, &self.topics),
             last_write_ms: self.last_write(connection, stream),
             connected_ms: self.clock.ms() - connection.since_ms,
-        })
+        }
     }
 
     /// The answer for one connection.
@@ -463,7 +464,7 @@ impl Engine {
             .filter(|(_, connection)| connection.id == id);
         match keys.next().and_then(|(key, _)| self.listed(key as ConnId)) {
             Some((connection, stream)) => {
-                Response::json(200, self.connection_json(connection, stream))
+                Response::json(200, json(&self.connection_json(connection, stream)))
             }
             None => Response::error(404, "there is no event stream with this id"),
         }
@@ -517,32 +518,25 @@ impl Engine {
     }
 
     fn namespaces_answer(&self, work: Namespaces) -> Response {
-        let ListQuery { limit, offset, .. } = work.topics.query;
-        let (total, matched) = (work.total, work.page.matched);
-        let mut text = format!(
-            "{{\"total\":{total},\"matched\":{matched},\"limit\":{limit},\"offset\":{offset}"
-        );
-        if let Some((under, row)) = &work.topics.under {
-            text.push_str(&format!(
-                ",\"at\":{}",
-                self.namespace_json(under.as_str(), row)
-            ));
-        }
+        let topics = &work.topics;
+        let page = topics.query.page_json(work.total, work.page.matched);
+        let at = topics.under.as_ref();
         let rows = work.page.into_rows();
-        let rows = rows
+        let namespaces = rows
             .iter()
             .rev()
             .map(|(_, (path, row))| self.namespace_json(path, row));
-        text.push_str(&format!(
-            ",\"namespaces\":[{}]}}",
-            rows.collect::<Vec<_>>().join(",")
-        ));
-        Response::json(200, text)
+        let answer = NamespacesJson {
+            page,
+            at: at.map(|(under, row)| self.namespace_json(under.as_str(), row)),
+            namespaces: namespaces.collect(),
+        };
+        Response::json(200, json(&answer))
     }
 
-    fn namespace_json(&self, path: &str, row: &Row) -> String {
+    fn namespace_json<'a>(&self, path: &'a str, row: &Row) -> NamespaceJson<'a> {
         let namespace = Namespace::parse_within(path, &self.config.namespace_limits());
-        json(&NamespaceJson {
+        NamespaceJson {
             namespace: path,
             subscribers: row.subscribers,
             subscribers_below: row.below,
@@ -551,7 +545,7 @@ impl Engine {
             retained_bytes: row.retained_bytes,
             last_event_at: row.last_at.map(|at| self.unix_ms(at)),
             children: namespace.map_or(0, |namespace| self.topics.children(&namespace)),
-        })
+        }
     }
 
     fn count_subscribers(&self, mut work: Metrics, head: &RequestHead) -> Work {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::admin::endpoint::{AdminAction, DisconnectRequest, Endpoint, LoginRequest};
-use crate::admin::json::{LoopJson, SessionJson, StatusJson, json};
+use crate::admin::json::{DisconnectedJson, LoopJson, SessionJson, StatusJson, json};
 use crate::admin::metrics::{Measures, Series};
 use crate::admin::{assets, session};
 use crate::config::{AdminAccess, PublishAccess};
@@ -335,14 +335,14 @@ impl Engine {
 
     fn act_disconnect(&mut self, body: &[u8]) -> Response {
         let request = DisconnectRequest::parse(body, &self.config.namespace_limits());
-        let count = match request {
+        let disconnected = match request {
             Ok(DisconnectRequest::Connection(id)) => {
                 usize::from(self.disconnect_id(id, DisconnectReason::Kicked))
             }
             Ok(DisconnectRequest::Namespace(namespace)) => self.kick_namespace(&namespace),
             Err(reject) => return reject.into(),
         };
-        Response::json(200, format!("{{\"disconnected\":{count}}}"))
+        Response::json(200, json(&DisconnectedJson { disconnected }))
     }
 
     fn act_login(&self, body: &[u8], secure: bool) -> Response {
@@ -405,7 +405,10 @@ impl Engine {
     }
 
     fn status_event(&self) -> String {
-        format!("event:status\ndata:{}\n\n", self.status_json())
+        let status = self
+            .status_json()
+            .map_or_else(String::new, |status| json(&status));
+        format!("event:status\ndata:{status}\n\n")
     }
 
     /// The counters at this moment.
@@ -427,13 +430,11 @@ impl Engine {
         started_unix_ms.saturating_add_signed(at_ms)
     }
 
-    fn status_json(&self) -> String {
-        let Some(admin) = &self.meters.admin else {
-            return "{}".into();
-        };
+    fn status_json(&self) -> Option<StatusJson<'_>> {
+        let admin = self.meters.admin.as_ref()?;
         let status = self.counters();
         let reasons = DisconnectReason::ALL;
-        json(&StatusJson {
+        Some(StatusJson {
             node: &admin.setup.node,
             status: if status.state == State::Draining {
                 "DRAINING"
@@ -512,7 +513,10 @@ impl Engine {
 /// Neither are pages of other sites to be used by them, nor data to be read through a visitor's browser.
 fn refuse_foreign(head: &RequestHead) -> Result<(), Reject> {
     match route::is_foreign(head) {
-        true => Err(Reject::new(403, "a page of another origin may not do this")),
+        true => Err(Reject::new(
+            403,
+            "a page of another origin may not do this",
+        )),
         false => Ok(()),
     }
 }
