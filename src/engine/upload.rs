@@ -230,7 +230,7 @@ impl Engine {
 
     fn check_access(&self, head: &RequestHead) -> Result<(), Reject> {
         if route::is_foreign(head) {
-            return Err(Reject::new(403, "a page of another origin may not publish"));
+            return Err(Reject::new(403, "requests from pages of other origins are not allowed"));
         }
         match (self.rules.access.publish, &self.config.publish_token) {
             (PublishAccess::Token, Some(token)) => {
@@ -246,11 +246,11 @@ impl Engine {
             (PublishAccess::Open, _) if route::host_is_loopback(head) => Ok(()),
             (PublishAccess::Open, _) => Err(Reject::new(
                 403,
-                "without a token, publishing is for loopback host names only",
+                "without a publish token, the Host must be a loopback name",
             )),
             _ => Err(Reject::new(
                 403,
-                "publishing is closed: the server has no publish token and is not bound to a loopback address",
+                "publishing is closed: set publish-token, or bind the server to a loopback address",
             )),
         }
     }
@@ -454,7 +454,10 @@ impl Engine {
     #[cfg(feature = "admin")]
     fn take_action_bytes(&self, partial: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Reject> {
         let too_large = |reject: Reject| match reject.status {
-            413 => Reject::new(413, "this is more than such a request needs"),
+            413 => Reject::new(
+                413,
+                format!("the body exceeds the maximum of {ACTION_MOST} bytes"),
+            ),
             _ => reject,
         };
         self.take_bytes(partial, bytes, ACTION_MOST)

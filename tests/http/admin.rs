@@ -94,8 +94,8 @@ fn without_a_token_a_loopback_server_is_open_to_loopback_names_and_its_own_pages
             "GET {path} HTTP/1.1\r\nHost: rebound.example.org\r\n\r\n"
         ));
         client.expect(&format!(
-            "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 65\r\n{GUARD}\r\n\
-             {{\"error\":\"without a token, this is for loopback host names only\"}}"
+            "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 68\r\n{GUARD}\r\n\
+             {{\"error\":\"without an admin token, the Host must be a loopback name\"}}"
         ));
     }
     let response = post(
@@ -106,7 +106,7 @@ fn without_a_token_a_loopback_server_is_open_to_loopback_names_and_its_own_pages
     );
     assert_eq!(
         body(&response),
-        r#"{"error":"a page of another origin may not do this"}"#
+        r#"{"error":"requests from pages of other origins are not allowed"}"#
     );
     assert_eq!(status(&response), 403);
 }
@@ -124,7 +124,7 @@ fn without_a_token_a_server_on_a_network_is_closed() {
         client.send(support::request(&format!("GET {path}"), ""));
         let response = client.response();
         assert_eq!(status(&response), 403, "{path}");
-        assert!(body(&response).contains("no admin token and is not bound to a loopback address"));
+        assert!(body(&response).contains("access is closed: set admin-token"));
     }
     // The page itself is public, and learns whether it needs a token.
     client.send(support::request("GET /admin/", ""));
@@ -227,7 +227,7 @@ fn an_invalid_sign_in_is_refused() {
         let large = post(&server, "/admin/login", "", &"x".repeat(10_000));
         assert_eq!(
             body(&large),
-            r#"{"error":"this is more than such a request needs"}"#
+            r#"{"error":"the body exceeds the maximum of 8192 bytes"}"#
         );
     }
 }
@@ -273,7 +273,7 @@ fn an_admin_page_that_is_off_refuses_every_path_and_says_why() {
         assert_eq!(status(&response), 403, "{path}");
         assert_eq!(
             body(&response),
-            r#"{"error":"the status page and the metrics are turned off: admin=off"}"#
+            r#"{"error":"the status page and the metrics are disabled: admin=off"}"#
         );
     }
     assert_eq!(status(&get(&server, "/healthz")), 200);

@@ -456,7 +456,7 @@ impl Engine {
         let pairs = query_pairs(query).filter_map(Result::ok);
         let id = pairs.filter(|(name, _)| name == "id").last();
         let Some(id) = id.and_then(|(_, id)| decimal(id.as_bytes())) else {
-            return Response::error(400, "id is no number");
+            return Response::error(400, "id must be a number");
         };
         let mut keys = self
             .connections
@@ -466,7 +466,7 @@ impl Engine {
             Some((connection, stream)) => {
                 Response::json(200, json(&self.connection_json(connection, stream)))
             }
-            None => Response::error(404, "there is no event stream with this id"),
+            None => Response::error(404, &format!("no event stream has the id {id}")),
         }
     }
 

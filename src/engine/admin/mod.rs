@@ -245,7 +245,7 @@ impl Engine {
             return Err(Reject::method_not_allowed(allow).into());
         }
         if self.admin_access() == AdminAccess::Off {
-            let message = "the status page and the metrics are turned off: admin=off";
+            let message = "the status page and the metrics are disabled: admin=off";
             return Err(Reject::new(403, message).into());
         }
         match endpoint {
@@ -274,18 +274,18 @@ impl Engine {
             AdminAccess::Token => {
                 let reject = Reject::new(
                     401,
-                    "this needs `Authorization: Bearer` with the admin token, or signing in",
+                    "the admin token is required: send `Authorization: Bearer TOKEN`, or sign in",
                 );
                 Err(reject.with_header("WWW-Authenticate", "Bearer realm=\"fanfare admin\""))
             }
             AdminAccess::Open if route::host_is_loopback(head) => Ok(()),
             AdminAccess::Open => Err(Reject::new(
                 403,
-                "without a token, this is for loopback host names only",
+                "without an admin token, the Host must be a loopback name",
             )),
             AdminAccess::Closed | AdminAccess::Off => Err(Reject::new(
                 403,
-                "this is closed: the server has no admin token and is not bound to a loopback address",
+                "access is closed: set admin-token, or bind the server to a loopback address",
             )),
         }
     }
@@ -351,11 +351,11 @@ impl Engine {
             Err(reject) => return reject.into(),
         };
         match &self.config.admin_token {
-            None => Response::error(409, "there is no admin token to sign in with"),
+            None => Response::error(409, "sign-in is disabled: the server has no admin token"),
             Some(expected) if same_secret(&token, expected) => {
                 Response::empty(204).header("Set-Cookie", session::sign_in(expected, secure))
             }
-            Some(_) => Response::error(401, "this is not the admin token"),
+            Some(_) => Response::error(401, "invalid admin token"),
         }
     }
 
@@ -483,7 +483,7 @@ impl Engine {
                 "publishing is open to everyone on this machine: no publish token is set"
             }
             PublishAccess::Closed => {
-                "publishing over HTTP is closed: no publish token is set, and the address is no loopback address"
+                "publishing over HTTP is closed: no publish token is set, and the server is not bound to a loopback address"
             }
             PublishAccess::Token => "",
         };
@@ -496,7 +496,7 @@ impl Engine {
         let evicted = match status.evicted {
             0 => String::new(),
             count => format!(
-                "{count} retained events were dropped before their time as history-total was reached"
+                "{count} retained events were dropped early because history-total was reached"
             ),
         };
         let store = match status.store {
@@ -515,7 +515,7 @@ fn refuse_foreign(head: &RequestHead) -> Result<(), Reject> {
     match route::is_foreign(head) {
         true => Err(Reject::new(
             403,
-            "a page of another origin may not do this",
+            "requests from pages of other origins are not allowed",
         )),
         false => Ok(()),
     }
