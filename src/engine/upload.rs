@@ -230,7 +230,10 @@ impl Engine {
 
     fn check_access(&self, head: &RequestHead) -> Result<(), Reject> {
         if route::is_foreign(head) {
-            return Err(Reject::new(403, "requests from pages of other origins are not allowed"));
+            return Err(Reject::new(
+                403,
+                "requests from pages of other origins are not allowed",
+            ));
         }
         match (self.rules.access.publish, &self.config.publish_token) {
             (PublishAccess::Token, Some(token)) => {
