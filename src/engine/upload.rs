@@ -253,7 +253,7 @@ impl Engine {
             )),
             _ => Err(Reject::new(
                 403,
-                "publishing is closed: set publish-token, or bind the server to a loopback address",
+                "publishing is closed: set a publish token (`publish-token`), or bind the server to a loopback address",
             )),
         }
     }
