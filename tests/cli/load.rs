@@ -1,5 +1,5 @@
-//! Load: thousands of real sockets on one server, in a process of its own. Nothing here is timed;
-//! what is counted is what arrived, and the server's memory.
+//! Load: thousands of real sockets on one server, in a process of its own. Received bytes and the
+//! server's memory are checked, not the time.
 #![cfg(feature = "cli")]
 
 use std::fs;
@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
 
-/// Long enough for any machine; only a failure waits for it.
+/// The longest that a test waits for a socket.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The User-Agent of a browser. The server keeps it for the status page, so it counts in the memory
 /// of a subscriber.
-const AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0.0.0 Safari/537.36";
+const AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+                     Chrome/148.0.0.0 Safari/537.36";
 
 /// Descriptors are counted per process, so these tests run one at a time.
 fn one_at_a_time() -> MutexGuard<'static, ()> {
@@ -34,7 +35,7 @@ impl Program {
     fn start(options: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args(["serve", "--addr", "127.0.0.1:0", "--log-level", "off"])
-            // Every byte is checked, and a run may take longer than any timeout.
+            // Every byte is checked, so nothing but events may come.
             .args(["--keepalive", "0", "--history-events", "0"])
             .args(options)
             .stdin(Stdio::null())
@@ -64,6 +65,7 @@ impl Program {
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
@@ -97,7 +99,7 @@ impl Drop for Program {
     }
 }
 
-/// Subscribers that check every byte they get.
+/// Subscribers that check every received byte.
 struct Readers {
     poll: Poll,
     readers: Vec<Reader>,
@@ -105,10 +107,10 @@ struct Readers {
 
 struct Reader {
     stream: mio::net::TcpStream,
-    /// What came before the first event, until it is complete.
+    /// The bytes before the first event, until they are complete.
     head: Vec<u8>,
     streaming: bool,
-    /// How many bytes of events came.
+    /// The number of received bytes of events.
     received: usize,
 }
 
@@ -143,7 +145,7 @@ impl Readers {
         readers
     }
 
-    /// Reads until every reader is done, and checks that they get only the expected events.
+    /// Reads until every reader is done, and checks that only the expected events come.
     fn read_until(&mut self, events: &[u8], done: impl Fn(&Reader) -> bool) {
         let mut readiness = Events::with_capacity(1024);
         let mut scratch = vec![0; 256 << 10];
@@ -152,7 +154,7 @@ impl Readers {
             self.poll.poll(&mut readiness, Some(PATIENCE)).unwrap();
             assert!(
                 !readiness.is_empty(),
-                "{left} of {} wait in vain",
+                "{left} of {} readers received nothing",
                 self.readers.len()
             );
             for ready in &readiness {
@@ -195,7 +197,7 @@ impl Reader {
         let expected = &events[self.received..];
         assert!(
             expected.starts_with(bytes),
-            "other bytes than were published"
+            "bytes that were not published"
         );
         self.received += bytes.len();
     }
@@ -258,11 +260,11 @@ fn subscribers_that_never_read_are_disconnected_and_others_lose_nothing() {
     assert!(peak < 100 << 20, "{peak} bytes of memory");
     for mut stream in silent {
         let mut received = Vec::new();
-        // An end or a reset before all events.
+        // The connection is closed or reset before the last event.
         let _ = stream.read_to_end(&mut received);
         assert!(
             received.len() < expected.len(),
-            "one that never read got everything"
+            "a subscriber that did not read received everything"
         );
     }
 }
@@ -298,8 +300,8 @@ fn noise(random: &mut impl FnMut() -> usize) -> Vec<u8> {
     let requests: [&[u8]; 6] = [
         b"GET /subscribe/noise HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n",
         b"POST /publish/noise?event=e&id=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello",
-        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n\
-          22\r\n{\"namespace\":\"/noise\",\"data\":\"x\"}\n\r\n0\r\n\r\n",
+        b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
+          Transfer-Encoding: chunked\r\n\r\n22\r\n{\"namespace\":\"/noise\",\"data\":\"x\"}\n\r\n0\r\n\r\n",
         b"POST /publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n\
           {\"namespace\":\"/noise\",\"data\":\"x\"}",
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",

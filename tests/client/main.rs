@@ -6,7 +6,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use fanfare::client::{
     Error, EventSource, EventSourceBuilder, GapReason, ReadyState, StreamEvent, Update,
 };
 use support::odd::{CuttingProxy, OddServer, STREAM, hold, value_of};
-use support::{PATIENCE, join_within, within};
+use support::{PATIENCE, join_within, now, within};
 
 const GONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
@@ -26,21 +26,30 @@ fn source(url: &str) -> EventSourceBuilder {
         .proxy(None)
 }
 
+/// The updates of an event source. The test fails if they take longer than `PATIENCE` in all.
+fn updates(source: EventSource) -> impl Iterator<Item = Update> {
+    let end = now() + PATIENCE;
+    let mut source = Some(source);
+    std::iter::from_fn(move || {
+        let mut waiting = source.take()?;
+        let (update, waiting) = within(end - now(), move || (waiting.next(), waiting));
+        source = Some(waiting);
+        update
+    })
+}
+
 /// The events until the event source ends, and the error that ended it.
 fn run(builder: EventSourceBuilder) -> (Vec<StreamEvent>, Error) {
-    let source = builder.build().unwrap();
-    within(PATIENCE, || {
-        let mut events = Vec::new();
-        for update in source {
-            match update {
-                Update::Event(event) => events.push(event),
-                Update::Closed(error) => return (events, error),
-                Update::Open | Update::Lost { .. } => {}
-                other => panic!("{other:?}"),
-            }
+    let mut events = Vec::new();
+    for update in updates(builder.build().unwrap()) {
+        match update {
+            Update::Event(event) => events.push(event),
+            Update::Closed(error) => return (events, error),
+            Update::Open | Update::Lost { .. } => {}
+            other => panic!("{other:?}"),
         }
-        panic!("it ended without an error after {events:?}");
-    })
+    }
+    panic!("it ended without an error after {events:?}");
 }
 
 fn closed(builder: EventSourceBuilder) -> Error {
@@ -140,7 +149,8 @@ fn it_reconnects_after_a_response_that_is_not_http() {
         let text = match number {
             0 => "SSH-2.0-OpenSSH_9.2\r\n",
             1 => {
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: text/event-stream\r\n\r\nzz\r\n"
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\
+                 Content-Type: text/event-stream\r\n\r\nzz\r\n"
             }
             2 => "\r\n\r\n\r\n",
             _ => GONE,
@@ -148,7 +158,9 @@ fn it_reconnects_after_a_response_that_is_not_http() {
         let _ = stream.write_all(text.as_bytes());
     });
     let source = source(&server.url("/")).build().unwrap();
-    let updates: Vec<Update> = source.filter(|update| *update != Update::Open).collect();
+    let updates: Vec<Update> = updates(source)
+        .filter(|update| *update != Update::Open)
+        .collect();
     let (last, lost) = updates.split_last().unwrap();
     assert_eq!(*last, Update::Closed(Error::NoContent));
     assert_eq!(lost.len(), 3);
@@ -209,7 +221,7 @@ fn it_reconnects_when_the_server_is_silent() {
         }
     });
     let source = source(&server.url("/")).read_timeout(Duration::from_millis(50));
-    let updates: Vec<Update> = source.build().unwrap().collect();
+    let updates: Vec<Update> = updates(source.build().unwrap()).collect();
     let timeout = || Update::Lost {
         error: Error::Timeout,
         wait: Duration::ZERO,
@@ -291,7 +303,7 @@ fn secrets_are_only_sent_to_the_origin_of_the_url() {
 
 #[test]
 fn an_invalid_redirect_ends_it() {
-    for (location, says) in [
+    for (location, reason) in [
         ("/again", "in a row"),
         ("ftp://a/", "ftp"),
         ("http://", "must be a URL"),
@@ -302,7 +314,7 @@ fn an_invalid_redirect_ends_it() {
         let Error::Redirect(problem) = closed(source(&server.url("/"))) else {
             panic!("the redirect to {location} is not an error");
         };
-        assert!(problem.contains(says), "{problem}");
+        assert!(problem.contains(reason), "{problem}");
     }
 }
 
@@ -371,7 +383,7 @@ fn the_stream_sets_the_reconnection_time() {
         .unwrap();
     let close_handle = source.close_handle();
     let mut states = Vec::new();
-    for update in source {
+    for update in updates(source) {
         states.push(close_handle.state());
         if let Update::Lost { error, wait } = update {
             assert_eq!((error, wait), (Error::Ended, Duration::from_secs(3600)));
@@ -394,7 +406,7 @@ fn only_the_first_event_of_a_stream_can_be_a_gap() {
         let _ = stream.write_all(text.as_bytes());
     });
     let source = source(&server.url("/")).build().unwrap();
-    let reported: Vec<String> = source
+    let reported: Vec<String> = updates(source)
         .filter_map(|update| match update {
             Update::Gap(gap) => {
                 assert_eq!(
@@ -447,7 +459,7 @@ fn invalid_settings_are_reported_before_it_connects() {
 fn on_a_thread(
     source: EventSource,
     mut each: impl FnMut(&Update) + Send + 'static,
-) -> std::sync::mpsc::Receiver<usize> {
+) -> Receiver<usize> {
     let (sender, ended) = channel();
     thread::spawn(move || {
         let count = source.inspect(|update| each(update)).count();
@@ -489,7 +501,7 @@ fn closing_interrupts_the_wait_for_a_response() {
     assert_eq!(ended.recv_timeout(PATIENCE), Ok(0));
 }
 
-/// An address where connecting gets no answer, as the backlog is full.
+/// An address where connecting gets no answer, because the backlog is full.
 fn full_backlog() -> (socket2::Socket, Vec<socket2::Socket>, SocketAddr) {
     let new = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let listener = new();
@@ -521,7 +533,7 @@ fn closing_interrupts_connecting() {
 fn connecting_has_a_timeout() {
     let (_listener, _queued, address) = full_backlog();
     let url = format!("http://{address}/");
-    let mut source = source(&url)
+    let source = source(&url)
         .connect_timeout(Duration::from_millis(50))
         .build()
         .unwrap();
@@ -529,7 +541,7 @@ fn connecting_has_a_timeout() {
         error: Error::Timeout,
         wait: Duration::ZERO,
     };
-    assert_eq!(source.next(), Some(lost));
+    assert_eq!(updates(source).next(), Some(lost));
 }
 
 #[test]
@@ -538,9 +550,10 @@ fn it_connects_once_a_server_listens() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let mut source = source(&format!("http://{address}/")).build().unwrap();
+    let source = source(&format!("http://{address}/")).build().unwrap();
+    let mut updates = updates(source);
     for _ in 0..3 {
-        let update = source.next();
+        let update = updates.next();
         assert!(
             matches!(
                 &update,
@@ -558,7 +571,7 @@ fn it_connects_once_a_server_listens() {
         stream.write_all(GONE.as_bytes()).unwrap();
         hold(stream);
     });
-    assert_eq!(source.last(), Some(Update::Closed(Error::NoContent)));
+    assert_eq!(updates.last(), Some(Update::Closed(Error::NoContent)));
 }
 
 #[test]
@@ -579,7 +592,7 @@ fn the_channel_of_a_thread_ends_when_it_is_closed() {
     assert_eq!(source.state(), ReadyState::Open);
     source.close();
     // One update may already have left the channel when it was closed.
-    assert!(updates.iter().count() <= 1);
+    assert!(within(PATIENCE, move || updates.iter().count()) <= 1);
 }
 
 #[test]
@@ -587,7 +600,8 @@ fn a_thread_ends_with_its_source() {
     let server = OddServer::saying(GONE);
     let source = source(&server.url("/")).spawn().unwrap();
     let updates = source.receiver().clone();
-    assert_eq!(source.last(), Some(Update::Closed(Error::NoContent)));
+    let last = within(PATIENCE, || source.last());
+    assert_eq!(last, Some(Update::Closed(Error::NoContent)));
     assert!(updates.recv_timeout(PATIENCE).is_err());
 }
 
@@ -612,7 +626,7 @@ fn no_event_arrives_twice_or_out_of_order_when_connections_are_cut() {
         0
     });
     let (mut lost, mut seen) = (0, Vec::new());
-    for update in source {
+    for update in updates(source) {
         match update {
             Update::Lost { .. } => lost += 1,
             Update::Event(event) => seen.push(event.data.parse::<u64>().unwrap()),
@@ -633,12 +647,13 @@ fn with_history_each_event_arrives_once_when_connections_are_cut() {
     let server = support::start(fanfare::Server::builder().retry(Duration::ZERO));
     // It cuts events and the space between events; the first cut is in a head.
     let proxy = CuttingProxy::start(server.address, |number| (number as u64 * 7919) % 1500 + 200);
-    let mut source = source(&proxy.url("/subscribe?ns=/a&ns=/b/c"))
+    let source = source(&proxy.url("/subscribe?ns=/a&ns=/b/c"))
         .build()
         .unwrap();
+    let mut updates = updates(source);
     let mut lost = 0;
     let mut next = || loop {
-        match source.next() {
+        match updates.next() {
             Some(Update::Lost { .. }) => lost += 1,
             Some(update) => return update,
             None => panic!("the event source has ended"),
@@ -674,10 +689,14 @@ fn with_history_each_event_arrives_once_when_connections_are_cut() {
 fn it_reconnects_to_a_restarted_server() {
     let server = support::start(support::builder().retry(Duration::ZERO));
     let address = server.address;
-    let mut source = source(&format!("http://{address}/subscribe/a"))
+    let source = source(&format!("http://{address}/subscribe/a"))
         .build()
         .unwrap();
-    let mut wait_for_open = || while source.next() != Some(Update::Open) {};
+    let mut updates = updates(source);
+    let mut wait_for_open = || {
+        let opens = updates.any(|update| update == Update::Open);
+        assert!(opens, "the event source has ended");
+    };
     wait_for_open();
     drop(server);
     let server = support::start_at(
@@ -686,7 +705,7 @@ fn it_reconnects_to_a_restarted_server() {
     );
     wait_for_open();
     server.publish("/a", "back");
-    let update = source.next();
+    let update = updates.next();
     assert!(
         matches!(&update, Some(Update::Event(event)) if event.data == "back"),
         "{update:?}"
@@ -701,9 +720,10 @@ fn dropping_it_closes_the_connection() {
         hold(stream);
         let _ = sender.send(());
     });
-    let mut source = source(&server.url("/")).build().unwrap();
-    assert_eq!(source.next(), Some(Update::Open));
-    drop(source);
+    let source = source(&server.url("/")).build().unwrap();
+    let mut updates = updates(source);
+    assert_eq!(updates.next(), Some(Update::Open));
+    drop(updates);
     closed.recv_timeout(PATIENCE).unwrap();
     // The server still accepts connections.
     TcpStream::connect(server.address()).unwrap();

@@ -13,6 +13,7 @@ use fanfare::internals::{Disk, SKIP};
 use fanfare::{EventStore, Fsync, Namespace, Record, Recovered};
 
 use crate::restored::Restored;
+use crate::support::{PATIENCE, within};
 
 /// The variables with the task of a child process, and its folder.
 const TASK: &str = "FANFARE_TEST_TASK";
@@ -36,11 +37,11 @@ fn time(seq: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + seq)
 }
 
-/// Opens a store, and checks that its events are as they were written. Returns it with the numbers
-/// of the events.
+/// Opens a store, and checks that its events are unchanged. Returns it with the numbers of the
+/// events.
 fn open(folder: &Path) -> io::Result<(Disk, Recovered, Vec<u64>)> {
     let mut disk = {
-        let _nobody_starts = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _no_start = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         Disk::open(folder, Fsync::Interval, SEGMENT_BYTES)?
     };
     let (restored, recovered) = Restored::from(&mut disk, EPOCH)?;
@@ -99,8 +100,10 @@ fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Child 
         .spawn()
         .unwrap();
     // Once it has written something, or has ended, it holds no lock of this process.
-    let _ = child.stdout.as_mut().unwrap().read(&mut [0]);
-    child
+    within(PATIENCE, move || {
+        let _ = child.stdout.as_mut().unwrap().read(&mut [0]);
+        child
+    })
 }
 
 fn this_program() -> String {
@@ -119,11 +122,11 @@ fn on_a_mount(options: &str, task: &str) {
         arguments.insert(0, "--map-root-user");
     }
     let child = child("unshare", &arguments, task, folder.path());
-    let output = child.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
+    let output = within(PATIENCE, || child.wait_with_output()).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && told.contains("task done"),
-        "{told}"
+        output.status.success() && text.contains("task done"),
+        "{text}"
     );
 }
 
@@ -146,7 +149,7 @@ fn a_child_process_does_its_task() {
                 "{error}"
             );
         }
-        task => panic!("{task}?"),
+        task => panic!("unknown task {task}"),
     }
     println!("task done");
 }
@@ -189,14 +192,14 @@ fn a_truncated_end_is_reported_and_its_numbers_are_not_reused() {
     let (_disk, recovered, numbers) = open(folder.path()).unwrap();
     assert_eq!(numbers, (1..=9).collect::<Vec<u64>>());
     assert_eq!(recovered.next_seq, 11);
-    let told = recovered.damage.unwrap();
+    let damage = recovered.damage.unwrap();
     let record = (length as usize - BEGINNING) / 10;
-    let what = format!(
+    let expected = format!(
         "0000000001.log: {} bytes from byte {} on",
         record - 3,
         BEGINNING + 9 * record
     );
-    assert!(told.starts_with(&what), "{told}, {what}");
+    assert!(damage.starts_with(&expected), "{damage}, {expected}");
 }
 
 #[test]
@@ -241,8 +244,11 @@ fn a_damaged_segment_stays_until_it_is_pruned() {
     file.write_all_at(b"F", 0).unwrap();
     for _ in 0..2 {
         let (mut disk, recovered, numbers) = open(folder.path()).unwrap();
-        let told = recovered.damage.unwrap();
-        assert!(told.starts_with("0000000001.log: the whole file"), "{told}");
+        let damage = recovered.damage.unwrap();
+        assert!(
+            damage.starts_with("0000000001.log: the whole file"),
+            "{damage}"
+        );
         assert_eq!((recovered.next_seq, numbers), (11, vec![]));
         disk.prune(10).unwrap();
         assert!(path.exists());
@@ -289,9 +295,9 @@ fn a_folder_has_one_owner() {
         (ErrorKind::ResourceBusy, taken.clone())
     );
     let child = child(&this_program(), &[], "open", folder.path());
-    let output = child.wait_with_output().unwrap();
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.contains(&taken), "{told}");
+    let output = within(PATIENCE, || child.wait_with_output()).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(&taken), "{text}");
     drop(owner);
     open(folder.path()).unwrap();
 }
@@ -362,19 +368,19 @@ fn events_that_counted_survive_kill_9() {
     for _ in 0..5 {
         let mut child = child(&this_program(), &[], "append", folder.path());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut told = lines
+        let mut numbers = lines
             .map_while(Result::ok)
             .filter_map(|line| line.parse::<u64>().ok());
-        let first = told
-            .by_ref()
-            .find(|&counted| counted > next + 2_000)
-            .unwrap();
+        let (first, numbers) = within(PATIENCE, move || {
+            let first = numbers.find(|&counted| counted > next + 2_000);
+            (first.unwrap(), numbers)
+        });
         child.kill().unwrap();
-        let counted = told.last().unwrap_or(first);
+        let counted = numbers.last().unwrap_or(first);
         child.wait().unwrap();
         let (_disk, recovered, numbers) = open(folder.path()).unwrap();
         let last = *numbers.last().unwrap();
-        assert!(last >= counted, "{counted} counted, {last} is there");
+        assert!(last >= counted, "{counted} counted, {last} is the last");
         assert_eq!(numbers, (1..=last).collect::<Vec<u64>>());
         assert_eq!(recovered.next_seq, last + 1);
         next = last + 1;

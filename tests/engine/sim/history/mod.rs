@@ -1,11 +1,10 @@
-//! Worlds of clients that come back: what a stream is given after the event it names, compared with
-//! a naive list of all events.
+//! Worlds of clients that reconnect: the events of a stream that names its last event, compared
+//! with a naive list of all events.
 //!
-//! The model keeps every event for ever and says of each whether a log must still retain it. A
-//! stream that is promised that nothing is missing must be given every later event of its
-//! namespaces. One that is given a gap must be given all that must still be there, and a gap is
-//! allowed only where something may be missing. Between the turns every connection may be cut, at
-//! any byte, and the client comes back.
+//! The model keeps every event, and knows whether a log must still retain it. A stream whose head
+//! says that nothing is missing must receive every later event of its namespaces. A stream with a
+//! gap must receive every event that must be retained, and a gap is allowed only where an event may
+//! be missing. Between turns each connection may be cut, at any byte, and the client reconnects.
 
 mod checks;
 mod client;
@@ -18,10 +17,8 @@ mod store;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use fanfare::LastEvents;
-use fanfare::internals::Recovery;
-use fanfare::internals::{Access, Engine, PublishAccess};
-use fanfare::{Config, DisconnectReason as Reason};
+use fanfare::internals::{Access, Engine, PublishAccess, Recovery};
+use fanfare::{Config, DisconnectReason as Reason, LastEvents};
 
 use crate::support::dice::Dice;
 use client::Client;
@@ -42,11 +39,11 @@ pub(crate) struct World {
     engine: Engine,
     net: Net,
     epoch: u32,
-    /// No store fails, no power is cut, no event goes to all, and most events go to one namespace:
-    /// a client that missed nothing of another namespace must be promised so.
+    /// No store fails, no power is cut, no event goes to all, and most events go to one namespace.
+    /// A client of another namespace that missed nothing must not receive a gap.
     calm: bool,
-    /// All that goes on, goes on at two namespaces, mostly at both: what one has dropped the other
-    /// may have.
+    /// Only two namespaces are used, mostly both at once. One log may still have an event that the
+    /// other has dropped.
     paired: bool,
     born: Instant,
     now: u64,
@@ -54,12 +51,12 @@ pub(crate) struct World {
     /// Events before this one may have been evicted for the bound of all memory.
     evicted: usize,
     clients: Vec<Client>,
-    /// How many events were published, those that got no number included.
+    /// How many events were published, including those without a number.
     published: usize,
     store: Option<Store>,
     /// Events that were published and not yet delivered.
     coming: VecDeque<Published>,
-    /// The engine has more to give.
+    /// The engine has more to write.
     busy: bool,
 }
 
@@ -139,7 +136,7 @@ impl World {
         self.age_all()
     }
 
-    /// One thing happens, or nothing.
+    /// One random action, or none.
     fn act(&mut self) -> Result<(), String> {
         match self.dice.below(20) {
             0..8 => self.publish(),
@@ -158,7 +155,7 @@ impl World {
         Ok(())
     }
 
-    /// All sockets take what they are given, and the store works, until nothing is left to do.
+    /// Opens all sockets and lets the store work, until nothing is left to do.
     fn come_to_rest(&mut self) -> Result<(), String> {
         for stream in self
             .clients
@@ -169,17 +166,20 @@ impl World {
         }
         self.store.iter_mut().for_each(|store| store.fails = false);
         let mut quiet_turns = 0;
-        while self.busy || !self.engine.all_stored() || quiet_turns < 3 {
+        for _ in 0..20_000 {
+            if !self.busy && self.engine.all_stored() && quiet_turns >= 3 {
+                return Ok(());
+            }
             quiet_turns = if self.busy { 0 } else { quiet_turns + 1 };
             (0..self.clients.len()).for_each(|number| self.open(number));
             self.turn()?;
             // Publishers may be paused for a time.
             self.now += u64::from(!self.busy);
         }
-        Ok(())
+        Err("it does not come to rest".into())
     }
 
-    /// When all are gone and everything is too old, nothing is left.
+    /// Checks that nothing is left once all clients have left and all events are too old.
     fn age_all(&mut self) -> Result<(), String> {
         (0..self.clients.len()).for_each(|client| self.cut_off(client));
         self.turn()?;
@@ -204,7 +204,7 @@ impl World {
         self.born + Duration::from_millis(self.now)
     }
 
-    /// The connection breaks, wherever it is.
+    /// A connection breaks.
     fn cut(&mut self) {
         let number = self.dice.below(self.clients.len());
         self.cut_off(number);
@@ -234,15 +234,15 @@ impl World {
         }
     }
 
-    /// The process ends and another one begins: with what the store has, or with nothing and in a
-    /// new epoch.
+    /// The process ends and another one begins: with the events of the store, or with none and in
+    /// a new epoch.
     fn restart(&mut self) -> Result<(), String> {
         if self.store.is_some() {
             return self.crash();
         }
         self.epoch += 1;
         self.engine = engine(&self.config, self.epoch, self.instant());
-        // Time goes on in the new one from its own beginning.
+        // The new process has a time of its own.
         self.born = self.instant();
         self.now = 0;
         self.net.clear();
@@ -288,9 +288,9 @@ impl World {
             .reap(|conn, _, reason| reaped.push((conn, reason)));
         self.engine.check();
         for (conn, reason) in reaped {
-            let number = self.net.remove(conn).ok_or("a stranger was reaped")?;
+            let number = self.net.remove(conn).ok_or("an unknown connection was reaped")?;
             let client = &mut self.clients[number];
-            let stream = client.leave().ok_or("it was there")?;
+            let stream = client.leave().ok_or("a connection without a stream was reaped")?;
             match reason {
                 Reason::Client => {}
                 Reason::Lagged => self.check_lagged(number, &stream)?,
