@@ -3,9 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use fanfare::internals::{
@@ -16,20 +17,41 @@ use fanfare::{
     Config, DisconnectReason, Event, Namespace, RecvTimeoutError, State, SubscribeError,
 };
 use support::{
-    Client, LAST, PATIENCE, builder, expect_no_event, now, request, start, status, within,
+    Client, LAST, PATIENCE, Running, builder, expect_no_event, now, request, start, status, within,
 };
 
-/// Takes all bytes.
-struct Sink;
+/// Sockets that take as many bytes of each write as a function returns.
+struct Sockets<F>(F);
 
-impl Outlet for Sink {
-    fn write(&mut self, _: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
-        Ok(slices.bytes())
+impl<F: FnMut(ConnId, &Slices<'_>) -> usize> Outlet for Sockets<F> {
+    fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
+        Ok((self.0)(conn, slices))
     }
 
     fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
 
     fn finish(&mut self, _: ConnId) {}
+}
+
+/// Sockets that take the listed numbers of bytes, one for each write, and then everything.
+fn taking(
+    counts: impl IntoIterator<Item = usize>,
+) -> Sockets<impl FnMut(ConnId, &Slices<'_>) -> usize> {
+    let mut counts: VecDeque<usize> = counts.into_iter().collect();
+    Sockets(move |_, slices: &Slices<'_>| counts.pop_front().unwrap_or(slices.bytes()))
+}
+
+/// Writes until the engine has nothing left to do.
+fn flush(engine: &mut Engine, outlet: &mut impl Outlet, now: Instant) {
+    let most = 1_000;
+    let flushes = (0..most).take_while(|_| engine.flush(outlet, now)).count();
+    assert!(flushes < most, "there is no end of what it has to do");
+}
+
+/// An event to publish, with this number of bytes of data.
+fn frame(path: &str, data_bytes: usize) -> Frame {
+    let event = Event::new(path, "x".repeat(data_bytes));
+    Frame::new(&event, &EventLimits::default()).unwrap()
 }
 
 fn engine(now: Instant) -> Engine {
@@ -61,10 +83,10 @@ fn a_flood_of_pipelined_requests_is_not_read_faster_than_answered() {
         ReadInterest::Pause
     );
     for _ in 0..9 {
-        engine.flush(&mut Sink, now);
+        engine.flush(&mut taking([]), now);
         assert!(engine.take_readable_again().is_empty());
     }
-    engine.flush(&mut Sink, now);
+    engine.flush(&mut taking([]), now);
     assert_eq!(engine.take_readable_again(), [conn]);
 }
 
@@ -125,66 +147,53 @@ fn a_stream_requested_during_a_drain_does_not_delay_the_end() {
     server.join();
 }
 
+/// A server whose event loop stops in the hook of each connection's first stream. Returns a channel
+/// that reports when it has stopped, and one that lets it continue for good once it is dropped.
+fn start_with_stops() -> (Running, Receiver<()>, Sender<()>) {
+    let (stopped, has_stopped) = channel();
+    let (release, released) = channel::<()>();
+    let server = start(builder().on_connect(move |_| {
+        // The test may be over.
+        let _ = stopped.send(());
+        let _ = released.recv_timeout(PATIENCE);
+    }));
+    (server, has_stopped, release)
+}
+
 #[test]
 fn a_response_written_as_the_drain_begins_does_not_delay_the_end() {
-    let (ready, is_ready) = channel();
-    let (release, released) = channel::<()>();
-    let server = builder()
-        .on_connect(move |_| {
-            ready.send(()).unwrap();
-            // Returns when the test drops the sender.
-            let _ = released.recv();
-        })
-        .build()
-        .unwrap();
-    let thread = server.spawn("127.0.0.1:0").unwrap();
-    let handle = thread.handle().clone();
-    let address = handle.local_addr().unwrap();
-    let mut client = Client::connect(address);
+    let (server, has_stopped, release) = start_with_stops();
+    let mut client = server.connect();
     client.send(request("GET /healthz", ""));
     assert_eq!(status(&client.response()), 200);
-    // The loop stands still in the hook, so that request and shutdown come in one turn.
-    let mut holder = Client::connect(address);
-    holder.send(request("GET /subscribe", ""));
-    is_ready.recv_timeout(PATIENCE).unwrap();
+    // The loop is stopped, so that the request and the shutdown come in one turn.
+    let _stream = server.ask("GET /subscribe", "");
+    has_stopped.recv_timeout(PATIENCE).unwrap();
     client.send(request("GET /healthz", ""));
-    handle.shutdown(Duration::from_secs(3600));
+    server.handle.shutdown(Duration::from_secs(3600));
     drop(release);
     assert_eq!(status(&client.response()), 200);
     client.expect_end();
-    within(PATIENCE, || thread.join()).unwrap();
+    server.join();
 }
 
 #[test]
 fn events_queued_at_shutdown_reach_each_stream_before_it_ends() {
     const EVENTS: usize = 12_000;
-    let (ready, is_ready) = channel();
-    let (release, released) = channel::<()>();
-    let server = builder()
-        .on_connect(move |_| {
-            ready.send(()).unwrap();
-            let _ = released.recv();
-        })
-        .build()
-        .unwrap();
-    let publisher = server.publisher();
-    let thread = server.spawn("127.0.0.1:0").unwrap();
-    let address = thread.handle().local_addr().unwrap();
-    let mut client = Client::connect(address);
-    client.send(request("GET /subscribe", ""));
-    client.read_stream_start();
-    is_ready.recv_timeout(PATIENCE).unwrap();
+    let (server, has_stopped, release) = start_with_stops();
+    let mut client = server.subscribe("/subscribe");
+    has_stopped.recv_timeout(PATIENCE).unwrap();
     for number in 0..EVENTS {
         let data = format!("{number:050}");
-        publisher.try_send(Event::new("/", data)).unwrap();
+        server.publisher.try_send(Event::new("/", data)).unwrap();
     }
-    thread.handle().shutdown(Duration::from_secs(60));
+    server.handle.shutdown(Duration::from_secs(60));
     drop(release);
     for number in 0..EVENTS {
         client.expect(&format!("data:{number:050}\n\n"));
     }
     assert!(client.read_to_end().starts_with("retry:"));
-    within(PATIENCE, || thread.join()).unwrap();
+    server.join();
 }
 
 #[test]
@@ -222,34 +231,19 @@ fn a_request_line_of_four_words_is_malformed() {
 
 #[test]
 fn a_stream_begins_with_one_write() {
-    /// Keeps the bytes of each write.
-    struct Writes(Vec<Vec<u8>>);
-
-    impl Outlet for Writes {
-        fn write(&mut self, _: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
-            self.0.push(
-                slices
-                    .as_slice()
-                    .iter()
-                    .flat_map(|slice| slice.to_vec())
-                    .collect(),
-            );
-            Ok(slices.bytes())
-        }
-
-        fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
-
-        fn finish(&mut self, _: ConnId) {}
-    }
-
     let now = now();
     let mut engine = engine(now);
     let conn = engine.accept("127.0.0.1:1".parse().unwrap(), now).unwrap();
     engine.receive(conn, request("GET /subscribe", "").as_bytes(), now);
-    let mut writes = Writes(Vec::new());
-    while engine.flush(&mut writes, now) {}
-    let [write] = &*writes.0 else {
-        panic!("{} writes", writes.0.len());
+    let mut writes: Vec<Vec<u8>> = Vec::new();
+    let mut outlet = Sockets(|_, slices: &Slices<'_>| {
+        let bytes = slices.as_slice().iter().flat_map(|slice| slice.to_vec());
+        writes.push(bytes.collect());
+        slices.bytes()
+    });
+    flush(&mut engine, &mut outlet, now);
+    let [write] = &*writes else {
+        panic!("{} writes", writes.len());
     };
     let text = std::str::from_utf8(write).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
@@ -259,42 +253,22 @@ fn a_stream_begins_with_one_write() {
     );
 }
 
-/// Takes as many bytes per write as the list has, then all.
-struct Portions(VecDeque<usize>);
-
-impl Outlet for Portions {
-    fn write(&mut self, _: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
-        Ok(self.0.pop_front().unwrap_or(slices.bytes()))
-    }
-
-    fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
-
-    fn finish(&mut self, _: ConnId) {}
-}
-
 #[test]
 fn events_that_all_subscribers_took_during_a_pass_are_dropped() {
     let now = now();
     // The last subscriber to join is written to first, and takes the first event and a byte.
-    let joins: [fn() -> Vec<Namespace>; 2] = [
-        || vec![Namespace::parse("/a").unwrap()],
-        || {
-            ["/a", "/b"]
-                .map(|name| Namespace::parse(name).unwrap())
-                .into()
-        },
-    ];
-    for namespaces in joins {
-        let namespaces = Namespaces::new(namespaces()).unwrap();
+    for paths in [&["/a"][..], &["/a", "/b"]] {
+        let namespaces = paths.iter().map(|path| Namespace::parse(path).unwrap());
+        let namespaces = Namespaces::new(namespaces.collect()).unwrap();
         let mut engine = engine(now);
         engine.set_slice(1);
         engine.subscribe(&namespaces, now).unwrap();
         let first = engine.subscribe(&namespaces, now).unwrap();
-        let event = Frame::new(&Event::new("/a", "x"), &EventLimits::default()).unwrap();
+        let event = frame("/a", 1);
         engine.publish(&event, now);
         engine.publish(&event, now);
         engine.end_intake(true, now);
-        let mut outlet = Portions([event.bytes.len() + 1].into());
+        let mut outlet = taking([event.bytes.len() + 1]);
         assert!(engine.flush(&mut outlet, now));
         engine.writable(first, now);
         for _ in 0..4 {
@@ -311,10 +285,10 @@ fn events_that_only_a_gone_subscriber_needed_are_dropped_without_a_new_event() {
     let mut engine = engine(now);
     engine.subscribe(&Namespace::root().into(), now).unwrap();
     let full = engine.subscribe(&Namespace::root().into(), now).unwrap();
-    let event = Frame::new(&Event::new("/", "x"), &EventLimits::default()).unwrap();
+    let event = frame("/", 1);
     engine.publish(&event, now);
     engine.end_intake(true, now);
-    let mut outlet = Portions([0].into());
+    let mut outlet = taking([0]);
     assert!(!engine.flush(&mut outlet, now));
     engine.disconnect(full, DisconnectReason::Client);
     engine.reap(|_, _, _| {});
@@ -330,8 +304,8 @@ fn events_are_batched_while_more_arrive_but_not_for_long() {
     let now = now();
     let mut engine = engine(now);
     engine.subscribe(&Namespace::root().into(), now).unwrap();
-    let event = Frame::new(&Event::new("/", "x"), &EventLimits::default()).unwrap();
-    let mut outlet = Portions([].into());
+    let event = frame("/", 1);
+    let mut outlet = taking([]);
     let delivered = |engine: &Engine| engine.status(now).deliveries;
     engine.publish(&event, now);
     engine.end_intake(false, now);
@@ -359,10 +333,7 @@ fn a_batch_of_one_namespace_is_not_flushed_by_events_of_another() {
         let namespace = Namespace::parse(name).unwrap();
         engine.subscribe(&namespace.into(), begun).unwrap();
     }
-    let [a, b, large] = [("/a", 1), ("/b", 1), ("/a", 20_000)].map(|(name, bytes)| {
-        let event = Event::new(name, "x".repeat(bytes));
-        Frame::new(&event, &EventLimits::default()).unwrap()
-    });
+    let (a, b, large) = (frame("/a", 1), frame("/b", 1), frame("/a", 20_000));
     // The time, the event that is published then, and the number of deliveries after it.
     let steps: [(u64, Option<&Frame>, u64); 7] = [
         (0, Some(&b), 0),
@@ -380,7 +351,7 @@ fn a_batch_of_one_namespace_is_not_flushed_by_events_of_another() {
             engine.publish(frame, now);
         }
         engine.end_intake(false, now);
-        while engine.flush(&mut Portions([].into()), now) {}
+        flush(&mut engine, &mut taking([]), now);
         assert_eq!(engine.status(now).deliveries, delivered, "after {ms} ms");
         assert_eq!(engine.is_batching(), delivered < 4);
     }
@@ -388,39 +359,27 @@ fn a_batch_of_one_namespace_is_not_flushed_by_events_of_another() {
 
 #[test]
 fn a_write_fills_its_budget_and_does_not_exceed_it() {
-    /// The number of bytes of each write.
-    #[derive(Default)]
-    struct Writes(Vec<usize>);
-
-    impl Outlet for Writes {
-        fn write(&mut self, _: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
-            self.0.push(slices.bytes());
-            Ok(slices.bytes())
-        }
-
-        fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
-
-        fn finish(&mut self, _: ConnId) {}
-    }
-
     let now = now();
     for budget in [100, 4 << 10, 16 << 10, 64 << 10] {
         let mut config = without_history();
         config.write_budget = budget;
         let mut engine = engine_with(config, now);
         engine.subscribe(&Namespace::root().into(), now).unwrap();
-        let event = Event::new("/", "x".repeat(93));
-        let event = Frame::new(&event, &EventLimits::default()).unwrap();
+        let event = frame("/", 93);
         let bytes = event.bytes.len();
-        let mut writes = Writes::default();
+        let mut writes = Vec::new();
+        let mut outlet = Sockets(|_, slices: &Slices<'_>| {
+            writes.push(slices.bytes());
+            slices.bytes()
+        });
         for _ in 0..4000 {
             engine.publish(&event, now);
             engine.end_intake(false, now);
-            engine.flush(&mut writes, now);
+            engine.flush(&mut outlet, now);
         }
-        // The first writes are smaller, as the log begins with small chunks.
+        // The first writes are smaller, because the log begins with small chunks.
         let whole = budget / bytes * bytes;
-        let tail = &writes.0[3..];
+        let tail = &writes[3..];
         assert!(tail.len() >= 3);
         assert_eq!(tail, vec![whole; tail.len()]);
     }
@@ -436,41 +395,42 @@ fn a_fast_publisher_does_not_outrun_a_reader_that_keeps_reading() {
     config.max_event = 16 << 10;
     let mut engine = engine_with(config, now);
     let conn = engine.subscribe(&Namespace::root().into(), now).unwrap();
-    let event = Event::new("/", "x".repeat(10_000));
-    let event = Frame::new(&event, &EventLimits::default()).unwrap();
-    let flood = |engine: &mut Engine, outlet: &mut Portions, now| {
+    let event = frame("/", 10_000);
+    // Publishes until the engine pauses, or until more than any lag is published.
+    let flood = |engine: &mut Engine, outlet: &mut _, now| {
         let mut published = 0;
         while engine.can_append() && published < 2 * max_lag {
             engine.publish(&event, now);
             published += event.bytes.len();
             engine.end_intake(false, now);
-            while engine.flush(outlet, now) {}
+            flush(engine, outlet, now);
         }
         published
     };
-    // Its socket is full, so publishing is stopped before it lacks too much; once it takes
-    // something, that goes on at once.
+    // While its socket is full, publishing pauses before its lag reaches the limit. Publishing
+    // resumes as soon as it takes something.
     for _ in 0..3 {
-        let mut outlet = Portions([0].into());
+        let mut outlet = taking([0]);
         let published = flood(&mut engine, &mut outlet, now);
         assert!((64 << 10..max_lag).contains(&published), "{published}");
         assert!(engine.is_paused());
         engine.writable(conn, now);
-        while engine.flush(&mut outlet, now) {}
+        flush(&mut engine, &mut outlet, now);
         assert!(engine.can_append());
         assert_eq!(engine.status(now).subscribers, 1);
     }
     // A subscriber that takes nothing is disconnected, but only after a time in which a working one
     // takes something.
-    let mut outlet = Portions([0].into());
+    let mut outlet = taking([0]);
     let mut reason = None;
     while reason.is_none() {
+        assert!(now - begun < PATIENCE, "it is still connected");
         flood(&mut engine, &mut outlet, now);
         engine.reap(|_, _, why| reason = Some(why));
         now = engine.next_deadline().unwrap_or(now).max(now);
         engine.tick(now);
         engine.end_intake(true, now);
-        while engine.flush(&mut outlet, now) {}
+        flush(&mut engine, &mut outlet, now);
     }
     assert_eq!(reason, Some(DisconnectReason::Lagged));
     assert!(now - begun >= Duration::from_millis(900));
@@ -484,15 +444,16 @@ fn publishing_resumes_when_the_readers_that_blocked_it_leave() {
     config.max_event = 16 << 10;
     let mut engine = engine_with(config, now);
     let conns = [(); 2].map(|()| engine.subscribe(&Namespace::root().into(), now).unwrap());
-    let event = Event::new("/", "x".repeat(10_000));
-    let event = Frame::new(&event, &EventLimits::default()).unwrap();
-    let mut outlet = Portions([0, 0].into());
-    while !engine.is_paused() {
-        assert!(engine.can_append());
-        engine.publish(&event, now);
-        engine.end_intake(false, now);
-        while engine.flush(&mut outlet, now) {}
+    let event = frame("/", 10_000);
+    let mut outlet = taking([0, 0]);
+    for _ in 0..200 {
+        if engine.can_append() {
+            engine.publish(&event, now);
+            engine.end_intake(false, now);
+            flush(&mut engine, &mut outlet, now);
+        }
     }
+    assert!(engine.is_paused());
     for conn in conns {
         engine.disconnect(conn, DisconnectReason::Client);
     }
@@ -502,24 +463,6 @@ fn publishing_resumes_when_the_readers_that_blocked_it_leave() {
 
 #[test]
 fn a_slow_reader_catches_up_also_if_events_may_exceed_max_lag() {
-    /// One of the connections takes a mebibyte in 300 milliseconds, the others all bytes at once.
-    struct OneIsSlow(ConnId, usize);
-
-    impl Outlet for OneIsSlow {
-        fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
-            if conn != self.0 {
-                return Ok(slices.bytes());
-            }
-            let taken = slices.bytes().min(self.1);
-            self.1 -= taken;
-            Ok(taken)
-        }
-
-        fn publish_pages(&mut self, _: &Slices<'_>, _: usize) {}
-
-        fn finish(&mut self, _: ConnId) {}
-    }
-
     let begun = now();
     let mut config = without_history();
     config.max_lag = 1 << 20;
@@ -530,12 +473,21 @@ fn a_slow_reader_catches_up_also_if_events_may_exceed_max_lag() {
     for _ in 0..3 {
         engine.subscribe(&Namespace::root().into(), begun).unwrap();
     }
-    let event = Frame::new(&Event::new("/", "x".repeat(1000)), &EventLimits::default()).unwrap();
-    let mut outlet = OneIsSlow(slow, 0);
+    let event = frame("/", 1000);
+    // One of the connections takes a mebibyte in 300 milliseconds, the others all bytes at once.
+    let room = Cell::new(0);
+    let mut outlet = Sockets(|conn, slices: &Slices<'_>| {
+        if conn != slow {
+            return slices.bytes();
+        }
+        let taken = slices.bytes().min(room.get());
+        room.set(room.get() - taken);
+        taken
+    });
     let mut published = 0;
     for ms in 0..3000 {
         let now = begun + Duration::from_millis(ms);
-        outlet.1 += (1 << 20) / 300;
+        room.set(room.get() + (1 << 20) / 300);
         engine.writable(slow, now);
         // As fast as the others read: 50 megabytes a second.
         for _ in 0..50 {
@@ -545,11 +497,11 @@ fn a_slow_reader_catches_up_also_if_events_may_exceed_max_lag() {
             engine.publish(&event, now);
             published += event.bytes.len();
             engine.end_intake(false, now);
-            while engine.flush(&mut outlet, now) {}
+            flush(&mut engine, &mut outlet, now);
         }
         engine.tick(now);
         engine.end_intake(true, now);
-        while engine.flush(&mut outlet, now) {}
+        flush(&mut engine, &mut outlet, now);
         engine.reap(|conn, _, why| panic!("{conn} was cut after {ms} ms: {why:?}"));
     }
     // It delays the others by no more than this.
