@@ -101,7 +101,8 @@ fn published_events_are_printed_in_every_format() {
         ("text", "Corgi\n two\nlines\n"),
         (
             "json",
-            "{\"id\":null,\"event\":\"message\",\"data\":\"Corgi\"}\n{\"id\":\"7\",\"event\":\"new-dog\",\"data\":\" two\\nlines\"}\n",
+            "{\"id\":null,\"event\":\"message\",\"data\":\"Corgi\"}\n\
+             {\"id\":\"7\",\"event\":\"new-dog\",\"data\":\" two\\nlines\"}\n",
         ),
         (
             "raw",
@@ -155,7 +156,7 @@ fn several_namespaces_are_one_stream() {
 }
 
 #[test]
-fn lines_are_published_as_they_come() {
+fn each_line_is_published_as_soon_as_it_is_read() {
     let server = serve(&[]);
     let mut subscribed = server.subscribe(&["/a", "--format", "json", "--count", "4"]);
     let mut child = Process::start(
@@ -418,15 +419,15 @@ fn it_reconnects_to_a_server_that_was_killed() {
     Process::start(&mut server.publish(&["/a", "before"])).output();
     assert_eq!(subscribed.line(), "before\n");
     drop(server);
-    let told = read_until(&mut subscribed.stderr, "reconnecting in");
-    assert!(told.contains("fanfare: http://"), "{told}");
+    let log = read_until(&mut subscribed.stderr, "reconnecting in");
+    assert!(log.contains("fanfare: http://"), "{log}");
     let server = serve(&["--addr", &address]);
     read_until(&mut subscribed.stderr, "connected to");
     Process::start(&mut server.publish(&["/a", "after"])).output();
     said(subscribed.end(), 0, "after\n", "");
 }
 
-/// Server and client are killed alternately, and every event comes once.
+/// Server and client are killed alternately, and every event is printed once.
 #[test]
 fn no_event_is_lost_when_either_side_is_killed() {
     let folder = tempfile::tempdir().unwrap();
@@ -487,7 +488,8 @@ fn streams_of_other_servers_are_read() {
         "--format",
         "json",
     ]);
-    let expected = "{\"id\":\"1\",\"event\":\"message\",\"data\":\"first\"}\n{\"id\":\"1\",\"event\":\"message\",\"data\":\"second\"}\n";
+    let expected = "{\"id\":\"1\",\"event\":\"message\",\"data\":\"first\"}\n\
+                    {\"id\":\"1\",\"event\":\"message\",\"data\":\"second\"}\n";
     said(Subscribed::start(&mut command).end(), 0, expected, "");
 }
 
@@ -562,7 +564,7 @@ fn bench_reports_lost_events_on_any_server() {
             }
             return;
         }
-        // The events of the publisher never come.
+        // The published events are not delivered.
         let _ = stream.write_all(STREAM.as_bytes());
         hold(stream);
     });

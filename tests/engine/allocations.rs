@@ -1,8 +1,8 @@
 //! Counts allocations while events are published and delivered: none per delivery, and none that
 //! depend on other namespaces.
 //!
-//! It is a program of its own, as counting replaces the allocator. Growing a vector counts as an
-//! allocation.
+//! It is a program of its own, because counting replaces the allocator. Growing a vector counts as
+//! an allocation.
 
 #[path = "../support/sink_engine.rs"]
 mod sink_engine;
@@ -25,7 +25,7 @@ fn allocations(engine: &mut SinkEngine, frames: &[Frame]) -> u64 {
     let counted = measure(|| (0..TURNS).for_each(|_| engine.turn(frames)));
     assert!(
         engine.sink.bytes > before.0 && engine.sink.writes > before.1,
-        "what was counted delivered something"
+        "nothing was delivered in the counted turns"
     );
     counted.count_total
 }
@@ -78,10 +78,10 @@ fn an_event_allocates_at_most_its_entries_in_the_logs() {
         let mut engine = SinkEngine::new();
         levels.iter().for_each(|path| engine.join_many(path, 10));
         let allocations = allocations(&mut engine, frames) as f64;
-        let places = (TURNS * frames.len() * levels.len()) as f64;
+        let entries = (TURNS * frames.len() * levels.len()) as f64;
         assert!(
-            allocations <= most * places,
-            "{what}: {allocations} allocations for {places} places in logs"
+            allocations <= most * entries,
+            "{what}: {allocations} allocations for {entries} entries in logs"
         );
     }
 }
@@ -132,15 +132,23 @@ fn a_small_event_goes_into_the_queue_without_an_allocation() {
 #[test]
 fn publishing_allocates_the_same_with_many_other_namespaces() {
     for (what, frames) in turns_of("/a/b") {
-        let beside = |namespaces: usize, subscribers: usize| {
+        let with_others = |namespaces: usize, subscribers: usize| {
             let mut engine = SinkEngine::new();
             engine.join_many("/a/b", 10);
             (0..namespaces).for_each(|other| engine.join(&[&format!("/a/other/{other}")]));
             engine.join_many("/a/bb", subscribers);
             allocations(&mut engine, &frames)
         };
-        let alone = beside(0, 0);
-        assert_eq!(alone, beside(10_000, 0), "{what}, with other namespaces");
-        assert_eq!(alone, beside(0, 10_000), "{what}, with other subscribers");
+        let alone = with_others(0, 0);
+        assert_eq!(
+            alone,
+            with_others(10_000, 0),
+            "{what}, with other namespaces"
+        );
+        assert_eq!(
+            alone,
+            with_others(0, 10_000),
+            "{what}, with other subscribers"
+        );
     }
 }

@@ -526,7 +526,7 @@ fn lists_are_sorted_filtered_and_paged() {
         ("filter=%2FY%2F", &[2, 4]),
         ("filter=AGENT+4", &[1]),
         ("filter=127.0.0&offset=4", &[5]),
-        ("filter=nobody", &[]),
+        ("filter=unknown", &[]),
         ("limit=0", &[]),
     ] {
         assert_eq!(ids(&server, query), expected, "{query}");

@@ -316,7 +316,7 @@ fn response_heads_report_the_replay_and_invalid_requests_are_refused() {
 }
 
 #[test]
-fn without_history_there_are_no_ids() {
+fn without_history_events_have_no_ids() {
     for builder in [
         with_history().history_events(0),
         with_history().history_age(Duration::ZERO),
@@ -559,8 +559,8 @@ fn a_client_that_missed_nothing_gets_no_gap_after_expiry_and_restart() {
     let start = |age| remember(with_history().history_age(age).data_dir(folder.path()));
     let it = start(Duration::from_millis(1));
     for (target, id) in [("quiet/a", "E-1"), ("busy", "E-2"), ("busy", "E-3")] {
-        let told = it.publish(&format!("/publish/{target}"), "text");
-        assert!(told.contains(id), "{told}");
+        let reply = it.publish(&format!("/publish/{target}"), "text");
+        assert!(reply.contains(id), "{reply}");
     }
     it.wait_until(|status| status.retained_events == 0);
     drop(it);
@@ -636,10 +636,10 @@ fn a_failing_store_refuses_requests_and_streams_go_on() {
     assert_eq!(it.server.handle.status().store, StoreState::Failing);
     #[cfg(feature = "admin")]
     {
-        let told = it.server.ask("GET /admin/status.json", "").response();
+        let status = it.server.ask("GET /admin/status.json", "").response();
         assert!(
-            told.contains("\"events cannot be stored, so publishing over HTTP is refused\""),
-            "{told}"
+            status.contains("\"events cannot be stored, so publishing over HTTP is refused\""),
+            "{status}"
         );
         let metrics = it.server.ask("GET /metrics", "").response();
         assert!(metrics.contains("\nfanfare_store_failing 1\n"), "{metrics}");
@@ -697,7 +697,11 @@ fn lines_that_cannot_be_stored_are_named() {
         post(&bad),
         (
             400,
-            r#"{"error":"the event must have a `namespace`, or at least one of `namespaces`","line":5,"published":2}"#.into()
+            concat!(
+                r#"{"error":"the event must have a `namespace`, or at least one of `namespaces`","#,
+                r#""line":5,"published":2}"#
+            )
+            .into()
         )
     );
     // One request, of which some lines are stored and some are not.

@@ -76,7 +76,7 @@ proptest! {
 
     #[test]
     fn a_comment_decodes_as_comments_only(text in tricky(12), piece in 1..40usize) {
-        let wire = Event::comment("/", text.as_str()).encode().expect("any text may be a comment");
+        let wire = Event::comment("/", text.as_str()).encode().expect("a valid comment");
         let lines = with_lf(&text);
         let comments: Vec<&str> = lines.split('\n').collect();
         let decoded = decode(&wire, piece);
@@ -89,27 +89,38 @@ proptest! {
     }
 
     #[test]
-    fn decoding_does_not_depend_on_how_bytes_arrive(bytes in prop::collection::vec(any::<u8>(), 0..200), piece in 1..50usize) {
+    fn decoding_does_not_depend_on_how_bytes_arrive(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        piece in 1..50usize,
+    ) {
         prop_assert_eq!(decode(&bytes, piece), decode(&bytes, usize::MAX));
     }
 
     #[test]
-    fn a_namespace_is_its_segments(segments in prop::collection::vec("[a-c]{0,2}", 0..6), others in prop::collection::vec("[a-c]{1,2}", 0..6)) {
+    fn a_namespace_is_its_segments(
+        segments in prop::collection::vec("[a-c]{0,2}", 0..6),
+        others in prop::collection::vec("[a-c]{1,2}", 0..6),
+    ) {
         let parse = |segments: &[String]| Namespace::parse(&segments.join("/")).expect("valid input");
         let kept: Vec<String> = segments.iter().filter(|segment| !segment.is_empty()).cloned().collect();
         let (namespace, other) = (parse(&segments), parse(&others));
-        prop_assert_eq!(namespace.segments().collect::<Vec<_>>(), kept.iter().map(String::as_str).collect::<Vec<_>>());
+        prop_assert!(namespace.segments().eq(kept.iter().map(String::as_str)));
         prop_assert_eq!(Namespace::parse(namespace.as_str()), Ok(namespace.clone()));
         prop_assert_eq!(namespace.contains(&other), others.starts_with(&kept));
     }
 
     #[test]
-    fn reducing_removes_exactly_the_covered_namespaces(paths in prop::collection::vec("(/[ab]){0,3}", 0..8), probe in "(/[ab]){0,4}") {
+    fn reducing_removes_exactly_the_covered_namespaces(
+        paths in prop::collection::vec("(/[ab]){0,3}", 0..8),
+        probe in "(/[ab]){0,4}",
+    ) {
         let parse = |path: &str| Namespace::parse(path).expect("valid input");
         let given: Vec<Namespace> = paths.iter().map(|path| parse(path)).collect();
         let reduced = Namespace::reduce(given.clone());
         let probe = parse(&probe);
-        let reach = |namespaces: &[Namespace]| namespaces.iter().filter(|namespace| namespace.contains(&probe)).count();
-        prop_assert_eq!(reach(&reduced), usize::from(reach(&given) > 0));
+        let covering = |namespaces: &[Namespace]| {
+            namespaces.iter().filter(|namespace| namespace.contains(&probe)).count()
+        };
+        prop_assert_eq!(covering(&reduced), usize::from(covering(&given) > 0));
     }
 }

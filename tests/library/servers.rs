@@ -435,29 +435,30 @@ fn a_subscription_counts_against_max_namespaces() {
 
 // Hooks
 
-enum Told {
+enum Report {
     Connected(ConnectionInfo),
     Disconnected(ConnectionInfo, DisconnectReason),
 }
 
-fn told(sender: &Sender<Told>) -> fanfare::Builder {
+/// A builder whose hooks report to the channel.
+fn reporting(sender: &Sender<Report>) -> fanfare::Builder {
     let (connects, disconnects) = (sender.clone(), sender.clone());
     builder()
         .on_connect(move |info| {
             connects
-                .send(Told::Connected(info.clone()))
+                .send(Report::Connected(info.clone()))
                 .expect("a test that listens")
         })
         .on_disconnect(move |info, reason| {
-            // The test may be over by then.
-            let _ = disconnects.send(Told::Disconnected(info.clone(), reason));
+            // The test may have dropped the receiver.
+            let _ = disconnects.send(Report::Disconnected(info.clone(), reason));
         })
 }
 
 #[test]
 fn hooks_get_each_connection_and_the_reason_of_its_end() {
     let (sender, hears) = channel();
-    let server = told(&sender).build().unwrap();
+    let server = reporting(&sender).build().unwrap();
     let publisher = server.publisher();
     let thread = server.spawn("127.0.0.1:0").unwrap();
     let address = thread.handle().local_addr().unwrap();
@@ -469,7 +470,7 @@ fn hooks_get_each_connection_and_the_reason_of_its_end() {
         let mut client = Client::connect(address);
         client.send(request(&format!("GET {target}"), ""));
         client.read_stream_start();
-        let Ok(Told::Connected(info)) = hears.recv_timeout(PATIENCE) else {
+        let Ok(Report::Connected(info)) = hears.recv_timeout(PATIENCE) else {
             panic!("a connect");
         };
         let names: Vec<_> = info.namespaces.iter().map(Namespace::as_str).collect();
@@ -485,7 +486,7 @@ fn hooks_get_each_connection_and_the_reason_of_its_end() {
         }
         let (peer, received) = (client.stream.local_addr().unwrap(), client.received);
         drop(client);
-        let Ok(Told::Disconnected(ended, reason)) = hears.recv_timeout(PATIENCE) else {
+        let Ok(Report::Disconnected(ended, reason)) = hears.recv_timeout(PATIENCE) else {
             panic!("a disconnect");
         };
         assert_eq!(reason, DisconnectReason::Client);
@@ -503,14 +504,14 @@ fn hooks_get_each_connection_and_the_reason_of_its_end() {
     client.response();
     let received = client.received;
     drop(client);
-    let Ok(Told::Disconnected(ended, reason)) = hears.recv_timeout(PATIENCE) else {
+    let Ok(Report::Disconnected(ended, reason)) = hears.recv_timeout(PATIENCE) else {
         panic!("a disconnect");
     };
     assert_eq!((reason, ended.bytes), (DisconnectReason::Client, received));
     assert!(!ended.is_stream());
     // A subscription in this process is a stream without an address.
     let subscription = thread.handle().subscribe(&[namespace("/s")]).unwrap();
-    let Ok(Told::Connected(info)) = hears.recv_timeout(PATIENCE) else {
+    let Ok(Report::Connected(info)) = hears.recv_timeout(PATIENCE) else {
         panic!("a connect");
     };
     assert_eq!((info.id, info.peer), (subscription.id(), None));

@@ -23,8 +23,8 @@ fn event(seq: u64) -> Record {
     Record::new(seq, namespaces[..count].to_vec(), text)
 }
 
-/// Opens the store, and checks that its events are as they were written. Returns it with the next
-/// number and the numbers of the events.
+/// Opens the store, and checks that its events are unchanged. Returns it with the next number and
+/// the numbers of the events.
 fn open(path: &Path, fresh_epoch: u64) -> (Folder, u64, Vec<u64>) {
     let mut store = Folder(path.join("events"));
     let (restored, recovered) = Restored::from(&mut store, fresh_epoch).unwrap();

@@ -1,4 +1,4 @@
-//! What an event store hands over when it is opened.
+//! Collects the events that a store restores when it is opened.
 
 use std::io;
 use std::time::SystemTime;

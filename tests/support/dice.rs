@@ -1,4 +1,4 @@
-//! The one source of chance in a world: everything that happens follows from its seed.
+//! The only source of chance in a simulation, so that its seed determines everything.
 
 pub(crate) struct Dice(u64);
 

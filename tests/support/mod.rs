@@ -1,8 +1,8 @@
 //! Shared by the tests over real sockets: a server that ends with its test, and a client that
 //! compares bytes.
 //!
-//! Nothing here sleeps: a client blocks until its bytes come, a test until a hook of the server has
-//! been called.
+//! Nothing here sleeps: a client blocks until bytes arrive, a test until a hook of the server is
+//! called.
 
 #![allow(dead_code, reason = "each test program uses a part of what they share")]
 
@@ -24,10 +24,10 @@ use fanfare::{
     Subscription,
 };
 
-/// The longest that a test waits for anything; what takes longer has failed.
+/// The longest that a test waits for anything. It fails after that.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The time: for what is measured, and for an engine that is driven by hand.
+/// The time, to limit waits and to drive an engine by hand.
 #[expect(clippy::disallowed_methods, reason = "this is the tests' clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
@@ -69,7 +69,7 @@ pub(crate) const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\n\
     Fanfare-Replay: none\r\n\
     Connection: close\r\n\r\n";
 
-/// The event that a test publishes last, so that readers know when they have it all.
+/// The event that a test publishes last, so that readers know when they have received all.
 pub(crate) const LAST: &str = "data:last\n\n";
 
 /// A server on a free port, which ends with the test.
@@ -95,7 +95,7 @@ pub(crate) fn start_at(builder: Builder, address: &str) -> Running {
             let _ = sender.send((info.clone(), reason));
         })
         .build()
-        .expect("a configuration that may be");
+        .expect("a valid configuration");
     let thread = server.spawn(address).expect("a free port");
     Running {
         address: thread.handle().local_addr().expect("a bound server"),
@@ -119,7 +119,7 @@ impl Running {
         client
     }
 
-    /// A subscriber that has read the head of its stream: it gets every later event.
+    /// A subscriber that has read the head of its stream. It receives every later event.
     pub(crate) fn subscribe(&self, target: &str) -> Client {
         let mut client = self.ask(&format!("GET {target}"), "");
         client.read_stream_start();
@@ -188,13 +188,13 @@ impl Client {
         Self::of(stream)
     }
 
-    /// A client with a small receive buffer: what it does not read stays with the server.
+    /// A client with a small receive buffer, so that unread bytes stay with the server.
     pub(crate) fn connect_with_small_buffer(address: SocketAddr) -> Self {
         let domain = socket2::Domain::for_address(address);
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
         socket
             .set_recv_buffer_size(4 << 10)
-            .expect("a buffer size that may be");
+            .expect("a valid buffer size");
         socket
             .connect(&address.into())
             .expect("a server that listens");
@@ -205,10 +205,10 @@ impl Client {
         stream.set_nodelay(true).expect("a socket");
         stream
             .set_read_timeout(Some(PATIENCE))
-            .expect("a time that may be");
+            .expect("a valid timeout");
         stream
             .set_write_timeout(Some(PATIENCE))
-            .expect("a time that may be");
+            .expect("a valid timeout");
         Self {
             stream,
             unread: Vec::new(),

@@ -1,4 +1,4 @@
-//! A server that behaves as badly as a test wants, and a proxy that cuts connections.
+//! A server with scripted responses, valid or not, and a proxy that cuts connections.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -56,7 +56,7 @@ impl Drop for Listening {
     }
 }
 
-/// A server that hands each connection to the test once its request is there.
+/// A server that hands each connection to the test once its request is complete.
 pub(crate) struct OddServer {
     listening: Listening,
     requests: Receiver<String>,

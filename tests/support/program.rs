@@ -17,7 +17,7 @@ const LIFETIME: Duration = PATIENCE.saturating_mul(3);
 
 /// A running program, which ends with its test.
 pub(crate) struct Process {
-    /// None once its output was waited for.
+    /// `None` once its output is waited for.
     child: Option<Child>,
     /// Dropped when the program has ended.
     _is_running: Sender<()>,
@@ -40,7 +40,7 @@ impl Process {
         }
     }
 
-    /// Waits for the end; returns what its outputs still hold.
+    /// Waits for the end; returns the unread rest of its outputs.
     pub(crate) fn output(mut self) -> Output {
         let child = self.child.take().expect("only this takes it");
         child.wait_with_output().unwrap()
@@ -137,7 +137,7 @@ impl Serving {
 
     pub(crate) fn signal(&self, name: &str) {
         assert!(
-            // `kill` of the shell: a minimal machine has no other.
+            // A minimal machine has no `kill` but the shell's.
             Command::new("bash")
                 .args(["-c", &format!("kill {name} {}", self.child.id())])
                 .status()
@@ -146,7 +146,7 @@ impl Serving {
         );
     }
 
-    /// Waits for the end; returns the exit code and what was logged.
+    /// Waits for the end; returns the exit code and the log.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let mut log = String::new();
         self.child

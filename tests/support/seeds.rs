@@ -1,4 +1,4 @@
-//! Simulations that are played from seeds: everything that happens in one follows from its seed.
+//! Plays simulations from seeds. A seed determines everything that happens in its simulation.
 //!
 //! `SIM_SEED=n` plays the seed n alone. `SIM_SEEDS=count` sets how many fresh seeds are played;
 //! with `SIM_SURVEY=1` a problem does not end the test, and the problems are counted by kind.
@@ -13,8 +13,8 @@ fn number(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|_| panic!("{name}={value} is not a number")))
 }
 
-/// Plays the seed that is asked for, or fresh ones: `count` of them unless told otherwise. `play`
-/// returns what went wrong.
+/// Plays the seed `SIM_SEED`, or fresh ones: `SIM_SEEDS`, or else `count` of them. `play` returns
+/// the first problem.
 pub(crate) fn play_all(count: u64, play: impl Fn(u64) -> Result<(), String>) {
     let play = |seed| {
         let played = catch_unwind(AssertUnwindSafe(|| play(seed)));
@@ -34,8 +34,7 @@ pub(crate) fn play_all(count: u64, play: impl Fn(u64) -> Result<(), String>) {
     seeds.for_each(check);
 }
 
-/// Plays all seeds, and reports each kind of problem once: how often it came, and a seed that has
-/// it.
+/// Plays all seeds, and reports each kind of problem once, with its frequency and a seed.
 fn survey(seeds: impl Iterator<Item = u64>, play: impl Fn(u64) -> Result<(), String>) {
     let mut kinds = BTreeMap::<String, (usize, u64)>::new();
     for seed in seeds {

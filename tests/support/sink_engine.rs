@@ -15,8 +15,8 @@ use fanfare::{Config, DisconnectReason, Event, Namespace};
 pub(crate) struct Sink {
     pub(crate) bytes: u64,
     pub(crate) writes: u64,
-    /// The most that one write takes; a write that is not taken in full leaves the socket full
-    /// until the turn goes on.
+    /// The most bytes that one write takes. A write that is not taken in full leaves the socket
+    /// full until the turn continues.
     pub(crate) most: usize,
     full: Vec<ConnId>,
 }
@@ -37,8 +37,7 @@ impl Outlet for Sink {
     fn finish(&mut self, _: ConnId) {}
 }
 
-/// An engine and its subscribers. It is driven turn by turn like the event loop does, with a clock
-/// that stands still.
+/// An engine and its subscribers. It is driven in turns, as in the event loop, with a constant time.
 #[derive(Debug)]
 pub(crate) struct SinkEngine {
     pub(crate) engine: Engine,
@@ -49,7 +48,7 @@ pub(crate) struct SinkEngine {
 impl SinkEngine {
     #[expect(
         clippy::disallowed_methods,
-        reason = "an engine needs a time to begin at"
+        reason = "an engine needs a time to start from"
     )]
     pub(crate) fn new() -> Self {
         let mut config = Config::default();
@@ -98,7 +97,7 @@ impl SinkEngine {
         self.engine.tick(self.now);
         self.flush();
         self.engine.reap(|conn, _, reason| {
-            panic!("{conn} takes all it is given, but was cut: {reason:?}")
+            panic!("{conn} was disconnected: {reason:?}")
         });
     }
 
@@ -112,11 +111,11 @@ impl SinkEngine {
 }
 
 pub(crate) fn namespace(path: &str) -> Namespace {
-    Namespace::parse(path).expect("a benchmark or test knows what a namespace is")
+    Namespace::parse(path).expect("a valid namespace")
 }
 
 /// An event with `data_bytes` bytes of data, ready to be published.
 pub(crate) fn frame(path: &str, data_bytes: usize) -> Frame {
     let event = Event::new(path, "x".repeat(data_bytes));
-    Frame::new(&event, &EventLimits::default()).expect("plain data may be sent")
+    Frame::new(&event, &EventLimits::default()).expect("a valid event")
 }

@@ -1,5 +1,4 @@
-//! One client: its requests, the responses that it got, and whether its connection ended for the
-//! true reason.
+//! One client: its requests, their responses, and whether its connection ended for the true reason.
 
 use fanfare::DisconnectReason as Reason;
 use fanfare::internals::ConnId;
@@ -40,9 +39,9 @@ pub(crate) struct Client {
     pub(crate) paused: bool,
     /// Events of its requests that were published.
     pub(crate) published: usize,
-    /// Bytes that came and were not yet parsed.
+    /// Bytes that were received and not yet parsed.
     rest: Vec<u8>,
-    /// What responses claim of events that may not be known yet.
+    /// The claims of responses about events that may still be unknown.
     pub(crate) claims: Vec<Claim>,
     answered: usize,
     /// The last response has `Connection: close`.
@@ -56,10 +55,10 @@ pub(crate) struct Client {
     pub(crate) excused: bool,
     pub(crate) ended: Option<Ended>,
     pub(crate) judged: bool,
-    /// When it last got a whole response, or connected; when it last sent something.
+    /// When it last received a whole response, or connected; when it last sent something.
     waiting_since: u64,
     heard_at: u64,
-    /// The longest time since the last response that it sent nothing before it sent more.
+    /// The longest silence between two of its sends since the last response.
     silence: u64,
 }
 
@@ -131,7 +130,7 @@ impl Client {
         self.asks.iter().any(Ask::is_upload)
     }
 
-    /// Whether it can be late with a body, including one that is refused in the end.
+    /// Whether it can be late with a body, even with one that is then refused.
     fn sends_bodies(&self) -> bool {
         let has_body = |ask: &Ask| ask.bytes.len() > ask.head_bytes;
         self.is_uploader() || self.asks.iter().any(has_body)
@@ -141,7 +140,7 @@ impl Client {
         self.script.len() - self.sent
     }
 
-    /// What the engine may read of it now.
+    /// The bytes that the engine may read now.
     pub(crate) fn readable(&self) -> &[u8] {
         &self.script[self.delivered..self.sent]
     }
@@ -199,7 +198,7 @@ impl Client {
         Ok(seen)
     }
 
-    /// Takes one response; returns whether it is there in full.
+    /// Takes one response; returns whether it is complete.
     fn take_answer(
         &mut self,
         head: crate::requests::ResponseHead,
@@ -343,7 +342,8 @@ impl Client {
         check(true_reason, || {
             let follower = self.follower.as_ref();
             format!(
-                "that is not true: owed {:?} (by log {:?}), always open {}, short at {:?}, delivered {} of {}, answered {} of {}",
+                "that is not true: owed {:?} (by log {:?}), always open {}, short at {:?}, \
+                 delivered {} of {}, answered {} of {}",
                 follower.map(|follower| follower.owed),
                 follower.map(|follower| follower.owed_by_log),
                 socket.always_open,
@@ -375,7 +375,7 @@ impl Client {
             let says = (ended.events, ended.bytes);
             let is = (follower.events, socket.taken_bytes);
             check(says == is, || {
-                format!("the engine says (events, bytes) {says:?}, it was given {is:?}")
+                format!("the engine counts (events, bytes) {says:?}, it received {is:?}")
             })?;
         }
         Ok(())

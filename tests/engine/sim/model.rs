@@ -1,8 +1,7 @@
-//! The naive model of what should happen: events in a list, and for each stream those that are due
-//! to it.
+//! The naive model: events in a list, and for each stream the events that are due to it.
 //!
-//! It shares no code with the engine except the decoder, which is compared with what this file
-//! expects.
+//! It shares no code with the engine except the decoder, whose output is compared with the expected
+//! events.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,13 +11,13 @@ use fanfare::{Decoded, Decoder, Event};
 
 use crate::support::dice::Dice;
 
-/// Names that overlap, and some that only look so.
+/// Names that overlap, and names that only share a prefix.
 pub(crate) const NAMESPACES: [&str; 14] = [
     "/", "/a", "/a/b", "/a/b/c", "/ab", "/ab/c", "/b", "/b/a", "/b/a/b", "/c", "/c/c/c/c", "/a/c",
     "/d", "/d/d",
 ];
 
-/// An event and all that is expected of it.
+/// An event and its expected form in a stream.
 pub(crate) struct Planned {
     pub(crate) event: Event,
     pub(crate) namespaces: Vec<String>,
@@ -27,7 +26,7 @@ pub(crate) struct Planned {
     pub(crate) data: String,
     /// Its bytes in an event stream.
     pub(crate) wire: Vec<u8>,
-    /// What a client decodes from them.
+    /// The events and comments that a client decodes from them.
     items: Vec<Item>,
 }
 
@@ -206,23 +205,23 @@ fn lines_of(data: &str) -> Vec<String> {
     data.split('\n').map(str::to_owned).collect()
 }
 
-/// The events that are due to one stream, and which of them it was given.
+/// The model of one stream: the events that are due to it.
 pub(crate) struct Follower {
     pub(crate) namespaces: Vec<String>,
     /// How many events had been published when it began.
     pub(crate) joined: usize,
-    /// The events that it was not yet given in full, each with its index among all events.
+    /// The events that it has not received in full, each with its index among all events.
     pending: VecDeque<(usize, Rc<Planned>)>,
-    /// How many bytes of the first of them it was given.
+    /// How many bytes of the first of them it has received.
     partial: usize,
-    /// Bytes of its events that it was not yet given.
+    /// Bytes of its events that it has not received.
     pub(crate) owed: u64,
     /// The same, with an event in several of its logs counted once for each log.
     pub(crate) owed_by_log: u64,
     pub(crate) events: u64,
     prefix: Prefix,
     keepalive: Vec<u8>,
-    /// The reconnection time in milliseconds of the closing notice, once it came.
+    /// The reconnection time in milliseconds of the closing notice, once received.
     pub(crate) closing_notice: Option<u64>,
     decoder: Decoder,
     decoded: VecDeque<Item>,
@@ -237,7 +236,7 @@ enum Prefix {
     Expected { retry_ms: u64 },
 }
 
-/// What was seen in a stream's bytes.
+/// The result of parsing a stream's bytes.
 #[derive(Default)]
 pub(crate) struct Seen {
     /// A keepalive comment, and whether other bytes came before it in the same turn.
@@ -295,7 +294,7 @@ impl Follower {
         logs.count() as u64
     }
 
-    /// Takes the bytes that came, as far as they can be parsed; returns how many.
+    /// Takes received bytes as far as they can be parsed; returns how many.
     pub(crate) fn take(&mut self, bytes: &[u8], seen: &mut Seen) -> Result<usize, String> {
         let mut at = self.take_prefix(bytes)?;
         loop {
@@ -382,13 +381,13 @@ impl Follower {
 
     fn take_event(&mut self, rest: &[u8]) -> Result<usize, String> {
         let Some((_, next)) = self.pending.front().cloned() else {
-            return Err(format!("{} came, and no event was due", show(rest)));
+            return Err(format!("{} was received, and no event is due", show(rest)));
         };
         let wanted = &next.wire[self.partial..];
         let step = wanted.len().min(rest.len());
         if wanted[..step] != rest[..step] {
             return Err(format!(
-                "{} came, {} bytes into {}",
+                "{} was received, {} bytes into {}",
                 show(rest),
                 self.partial,
                 show(&next.wire)
@@ -414,7 +413,7 @@ impl Follower {
         Ok(step)
     }
 
-    /// Compares what the decoder gives with what is expected, event by event.
+    /// Compares the decoder's output with the expected events, one by one.
     fn decode(&mut self, bytes: &[u8]) -> Result<(), String> {
         let decoded = &mut self.decoded;
         let keepalive = &self.keepalive;

@@ -28,15 +28,15 @@ pub(crate) enum Policy {
 
 pub(crate) struct Socket {
     pub(crate) policy: Policy,
-    /// Bytes that it took and the client has not parsed, and how many it took in all.
+    /// Bytes that it took and the client has not parsed; how many it took in all.
     pub(crate) taken: Vec<u8>,
     pub(crate) taken_bytes: u64,
     /// Full until the world says that it is writable.
     pub(crate) blocked: bool,
-    /// When it last took less than it was given, unless it has taken a whole write since.
+    /// When it last took a part of a write, unless it has taken a whole one since.
     pub(crate) short_at: Option<u64>,
-    /// When it was last given bytes; when it last took some, in this turn or before; and when
-    /// before this turn.
+    /// When bytes were last written to it; when it last took some; when it last took some before
+    /// this turn.
     pub(crate) given_at: u64,
     pub(crate) took_at: u64,
     pub(crate) took_before: u64,
@@ -78,7 +78,7 @@ pub(crate) struct Net {
     pub(crate) now: u64,
     pub(crate) dice: Dice,
     pub(crate) bytes: u64,
-    /// What the engine did that it must not.
+    /// The first call of the engine that is wrong.
     pub(crate) fault: Option<String>,
     shared: VecDeque<(Extent, Vec<u8>)>,
     traced: bool,
@@ -139,10 +139,10 @@ impl Net {
         })
     }
 
-    /// Prints what happens in a world that is played with `SIM_TRACE=1`.
-    pub(crate) fn trace(&self, what: impl FnOnce() -> String) {
+    /// Prints an action, with `SIM_TRACE=1`.
+    pub(crate) fn trace(&self, action: impl FnOnce() -> String) {
         if self.traced {
-            eprintln!("{:>8} {}", self.now, what());
+            eprintln!("{:>8} {}", self.now, action());
         }
     }
 
@@ -166,7 +166,7 @@ impl Net {
 impl Outlet for Net {
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
         let Some(client) = self.client(conn) else {
-            self.fault(usize::MAX, "written to though it is gone");
+            self.fault(usize::MAX, "written to after it was removed");
             return Err(DisconnectReason::Error);
         };
         let bytes = bytes_of(slices);
@@ -180,17 +180,17 @@ impl Outlet for Net {
         for (wrong, what) in [
             (bytes.is_empty(), "a write of nothing"),
             (bytes.len() != slices.bytes(), "slices of another length"),
-            (socket.blocked, "written to though it is full"),
-            (socket.finished, "written to after its end"),
-            (socket.failed.is_some(), "written to though it failed"),
-            (socket.over, "written to though it is over"),
+            (socket.blocked, "written to while it is full"),
+            (socket.finished, "written to after it was finished"),
+            (socket.failed.is_some(), "written to after it failed"),
+            (socket.over, "written to after its end was reported"),
         ] {
             if wrong {
                 self.fault(client, what);
             }
         }
         let capacity = self.capacity(client, bytes.len());
-        self.trace(|| format!("{client} is given {} and takes {capacity:?}", show(&bytes)));
+        self.trace(|| format!("{client} is written {} and takes {capacity:?}", show(&bytes)));
         let now = self.now;
         let socket = &mut self.sockets[client];
         socket.given_at = now;

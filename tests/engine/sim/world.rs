@@ -34,7 +34,7 @@ pub(crate) struct Rules {
     pub(crate) few_namespaces: bool,
 }
 
-/// A place in the total order.
+/// A position in the total order.
 struct Slot {
     planned: Option<Rc<Planned>>,
     /// The streams at that time.
@@ -51,10 +51,10 @@ pub(crate) struct World {
     born: Instant,
     now: u64,
     clients: Vec<Client>,
-    /// The clients whose end was not yet judged.
+    /// The clients whose end is not yet checked.
     live: Vec<usize>,
     order: Vec<Slot>,
-    /// How many of them are known, from the first on. The streams expect these.
+    /// How many of them are known, from the first on. Only these are due to streams.
     resolved: usize,
     witness: Option<usize>,
     /// Bytes of the witness whose event is not yet known.
@@ -69,20 +69,19 @@ pub(crate) struct World {
     queue: VecDeque<Rc<Planned>>,
     next_event: usize,
     to_connect: usize,
-    /// Connections over the limit that must end, and that no client has.
+    /// Refused subscriptions, which have no client and must end.
     orphans: usize,
     disconnects: [u64; Reason::ALL.len()],
     connections_total: u64,
     events_given: u64,
     some_lagged: bool,
     batch: usize,
-    /// The drain that was asked for: the events of the queue that it still waits for, and until
-    /// when it may last.
+    /// The announced drain: the number of queued events that it waits for, and its end.
     drain: Option<(usize, u64)>,
     /// The time from which all streams must have a closing notice, and the time at which all must
     /// be gone.
     closing: (u64, u64),
-    /// The driver would not wait before the next turn.
+    /// The next turn follows at once.
     busy: bool,
     deadline: Option<u64>,
 }
@@ -120,8 +119,8 @@ impl World {
             };
             engine.set_admin(setup, born);
         }
-        // One write, a few, or the server's value, with which only passes over many subscribers are
-        // cut.
+        // One write, a few, or the server's value, which interrupts only passes over many
+        // subscribers.
         engine.set_slice(*dice.pick(&[1, 70_000, 200_000, SLICE]));
         let ms = |duration: Duration| duration.as_millis() as u64;
         let rules = Rules {
@@ -216,7 +215,7 @@ impl World {
         self.born + Duration::from_millis(self.now)
     }
 
-    /// A few things that clients and publishers do.
+    /// A few random actions of clients and publishers.
     fn act(&mut self) {
         for _ in 0..self.dice.between(0, 6) {
             match self.dice.below(100) {

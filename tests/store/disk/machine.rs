@@ -9,7 +9,7 @@ use fanfare::internals::Files;
 
 use crate::support::dice::Dice;
 
-/// What happened to a file since it was last synced.
+/// A change of a file since it was last synced.
 enum Change {
     Write(Vec<u8>),
     Cut(usize),
@@ -142,13 +142,13 @@ impl State {
         self.faults > 0 || self.crashed
     }
 
-    /// The process ends; what it wrote is still there.
+    /// The next process begins; it finds what the last one wrote.
     pub(crate) fn restart(&mut self) {
         self.crashed = false;
         self.crash_in = None;
     }
 
-    /// Whether the process has ended, so that its calls have no effect.
+    /// The process ends: its further calls have no effect.
     pub(crate) fn crash(&mut self) {
         self.crashed = true;
     }
@@ -160,7 +160,7 @@ impl State {
             file.lose_power(&mut self.dice);
         }
         for rename in self.unsynced_names.drain(..) {
-            // In any order, as no order is guaranteed.
+            // In any order, because none is guaranteed.
             if self.dice.percent(50) {
                 rename.apply(&mut self.durable_names);
             }
@@ -192,7 +192,7 @@ impl State {
         true
     }
 
-    /// The end of a file that is not the newest is lost; returns whether there was such a file.
+    /// A file that is not the newest loses its end; returns whether there was such a file.
     pub(crate) fn cut(&mut self) -> bool {
         let files: Vec<usize> = self.names.values().copied().collect();
         let [older @ .., _] = &files[..] else {
@@ -209,14 +209,14 @@ impl State {
         true
     }
 
-    /// What can happen before a call has an effect.
+    /// Fails before a call has an effect: after the end of the process, or at random.
     fn enter(&mut self) -> io::Result<()> {
         if let Some(left) = &mut self.crash_in {
             *left = left.saturating_sub(1);
             self.crashed |= *left == 0;
         }
         if self.crashed {
-            return Err(io::Error::other("the process is gone"));
+            return Err(io::Error::other("the process has ended"));
         }
         if self.dice.percent(self.faults) {
             self.failed = true;
@@ -244,7 +244,7 @@ impl Files for Machine {
     fn names(&mut self) -> io::Result<Vec<String>> {
         let mut state = self.state();
         state.enter()?;
-        // A folder is not sorted, and has other files.
+        // Names are not sorted, and there are other files.
         let names = state.names.keys().rev().cloned();
         Ok(names.chain(["lock".into(), "1.log".into()]).collect())
     }
@@ -262,7 +262,7 @@ impl Files for Machine {
         if entered.is_err() && (state.crashed || state.dice.percent(50)) {
             return entered;
         }
-        assert!(!state.names.contains_key(name), "{name} is there already");
+        assert!(!state.names.contains_key(name), "{name} exists already");
         let file = state.files.len();
         state.files.push(SimFile::default());
         state.newest = file;

@@ -1,5 +1,5 @@
-//! The life of a store that a seed makes up: runs, each with appends, syncs and an end, on a
-//! machine that fails. A model says what must be there when the next run begins.
+//! The life of a store, derived from a seed: runs, each with appends, syncs and an end, on a
+//! machine that fails. A model says which events the next run must restore.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -157,7 +157,7 @@ impl World {
             7..9 => match disk.sync() {
                 Ok(()) if fsync == Fsync::Interval => self.durable.append(&mut self.pending),
                 Ok(()) => {}
-                // A later sync does not bring back what was lost now.
+                // A later sync does not bring back events that were lost now.
                 Err(_) => self.pending.clear(),
             },
             _ => {
@@ -253,7 +253,7 @@ impl World {
         let (restored, recovered) = match Restored::from(disk, fresh) {
             Ok(opened) => opened,
             Err(_) if self.machine.state().is_rough() => return Ok(false),
-            Err(error) => return Err(format!("nothing fails, but recovery does: {error}")),
+            Err(error) => return Err(format!("recovery failed without a fault: {error}")),
         };
         let epoch = restored.epoch;
         if !self.seen.is_empty() && self.epoch != epoch {
@@ -280,7 +280,7 @@ impl World {
         self.durable.retain(|seq| found.contains(seq));
         self.pending.clear();
         if self.past.power {
-            // It came from the disk.
+            // After a power cut, restored events come from the disk.
             self.durable.extend(found);
         }
         self.next = recovered.next_seq;
@@ -288,14 +288,14 @@ impl World {
         Ok(true)
     }
 
-    /// Checks that events are in order, and each as it counted or, where none counted, as it was
-    /// refused.
+    /// Checks that events are in order, and that each is the one that counted under its number or,
+    /// if none did, one that was refused.
     fn check_records(&self, records: &[(Record, SystemTime)]) -> Outcome {
         let mut last = 0;
         for (record, at) in records {
             let (seq, text) = (record.seq(), text_of(record));
             if seq <= last {
-                return Err(format!("{seq} comes behind {last}"));
+                return Err(format!("{seq} follows {last}"));
             }
             last = seq;
             let refused = || {
@@ -309,7 +309,7 @@ impl World {
             };
             if !known || *at > time(self.made) || *at < time(0) {
                 return Err(format!(
-                    "{seq} is {text}, where {:?} was",
+                    "{seq} is {text}, expected {:?}",
                     self.seen.get(&seq)
                 ));
             }
@@ -328,14 +328,14 @@ impl World {
                 .filter(|seq| !self.gone.contains(seq))
                 .find(lost)
         };
-        let told = &recovered.damage;
+        let damage = &recovered.damage;
         if let Some(seq) = lost
-            && !(past.flipped && told.is_some() || past.cut)
+            && !(past.flipped && damage.is_some() || past.cut)
         {
-            return Err(format!("{seq} is lost, told is {told:?}, {past:?}"));
+            return Err(format!("{seq} is lost, reported {damage:?}, {past:?}"));
         }
-        if told.is_some() && !self.rough {
-            return Err(format!("nothing happened, but told is {told:?}"));
+        if damage.is_some() && !self.rough {
+            return Err(format!("reported {damage:?} without a fault"));
         }
         Ok(())
     }
@@ -351,12 +351,12 @@ impl World {
         let first = *found.first().unwrap_or(&next);
         if until >= first || until + 1 < first && !self.blurred {
             return Err(format!(
-                "what is gone is known up to {until}, and {first} is there"
+                "the last events reach {until}, and {first} is restored"
             ));
         }
         for path in ["/", "/a", "/a/b", "/ü", "/b"] {
             let namespace = Namespace::parse(path).unwrap();
-            let is_there = |record: &Record| {
+            let is_in = |record: &Record| {
                 let namespaces = record.namespaces();
                 namespaces.is_empty() || namespaces.iter().any(|of| namespace.contains(of))
             };
@@ -364,11 +364,11 @@ impl World {
                 .seen
                 .range(..=until)
                 .chain(self.unstored.range(..=until));
-            let gone = gone.filter(|(_, record)| is_there(record));
+            let gone = gone.filter(|(_, record)| is_in(record));
             let last = gone.map(|(&seq, _)| seq).max().unwrap_or(0);
-            let told = last_events.last_seq_of(&namespace);
-            if told < last || told > last && !self.blurred {
-                return Err(format!("{path} has lost {last}, told is {told}"));
+            let reported = last_events.last_seq_of(&namespace);
+            if reported < last || reported > last && !self.blurred {
+                return Err(format!("{path} has lost {last}, reported {reported}"));
             }
         }
         Ok(())
@@ -384,7 +384,7 @@ impl World {
         let sure = past.sure || past.sure_if_whole && recovered.damage.is_none();
         if next <= last || !exact && (sure || next < SKIP) {
             return Err(format!(
-                "the next number is {next}, behind {last}, {past:?}"
+                "the next number after {last} is {next}, {past:?}"
             ));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Compares what a stream is given with what it must be given.
+//! Compares the events of a stream with those that are due to it.
 
 use fanfare::Decoded;
 
@@ -9,10 +9,10 @@ use super::events::Reach;
 use crate::model::show;
 
 impl World {
-    /// What it still lacks must be too much, or gone.
+    /// Checks that a lagged subscriber exceeded the limit, or lacked an event that may be gone.
     pub(super) fn check_lagged(&self, number: usize, stream: &Stream) -> Result<(), String> {
         let names = &self.clients[number].names;
-        // More than must be may have been there when it came.
+        // Logs may have retained more events than they must when it connected.
         let from = stream
             .got
             .last()
@@ -29,14 +29,15 @@ impl World {
             return Ok(());
         }
         Err(format!(
-            "client {number} of {names:?} was cut as lagged, and lacks {bytes} bytes, all of which are there"
+            "client {number} of {names:?} was disconnected as lagged, but lacks only {bytes} bytes, \
+             all of which are retained"
         ))
     }
 
-    /// Bytes came to a client.
+    /// Takes bytes that a client received.
     pub(super) fn take(&mut self, number: usize, bytes: &[u8]) -> Result<(), String> {
         let stream = self.clients[number].stream.as_mut();
-        let stream = stream.ok_or("it has no stream")?;
+        let stream = stream.ok_or("bytes without a stream")?;
         stream.rest.extend_from_slice(bytes);
         if stream.claim.is_none() {
             let Some(claim) = take_head(&mut stream.rest)? else {
@@ -69,18 +70,18 @@ impl World {
         let stream = self.clients[number].stream.as_mut();
         let stream = stream.expect("it takes bytes");
         if stream.claim != Some(Claim::Gap) || stream.gap.is_some() || !stream.got.is_empty() {
-            return Err(format!("a gap comes from nowhere: {data}"));
+            return Err(format!("a gap event that was not claimed: {data}"));
         }
         let json: serde_json::Value =
             serde_json::from_str(data).map_err(|error| error.to_string())?;
         let Asked::After(id) = &stream.asked else {
-            return Err("it asked for nothing".into());
+            return Err("a gap event without a last event ID".into());
         };
         let reason = GapReason::parse(json["reason"].as_str().unwrap_or_default())?;
         if json["lastEventId"].as_str() != Some(id) || !stream.due.allows_gap(reason) {
-            return Err(format!("a gap of another kind: {data}"));
+            return Err(format!("a gap event that is not due: {data}"));
         }
-        let resumed_at = json["resumedAt"].as_str().ok_or("it resumes nowhere")?;
+        let resumed_at = json["resumedAt"].as_str().ok_or("a gap event without resumedAt")?;
         stream.gap = Some((reason, resumed_at.to_owned()));
         Ok(())
     }
@@ -92,22 +93,22 @@ impl World {
         let event =
             event.ok_or_else(|| format!("{} was never published", show(data.as_bytes())))?;
         if self.events[event].id != id {
-            return Err(format!("{data:.20} came as {id}"));
+            return Err(format!("{data:.20} was received with the ID {id}"));
         }
         if self.is_part(&client.names, event) == Reach::No {
             return Err(format!("{data:.20} is of another namespace"));
         }
         if stream.claim == Some(Claim::Gap) && stream.gap.is_none() {
-            return Err("an event comes before the gap".into());
+            return Err("an event precedes the gap event".into());
         }
         if stream.got.is_empty()
             && event < stream.joined
             && stream.gap.as_ref().is_some_and(|(_, at)| at != id)
         {
-            return Err(format!("resumed at {:?}, and {id} comes", stream.gap));
+            return Err(format!("resumed at {:?}, but {id} follows", stream.gap));
         }
         if stream.got.last().is_some_and(|&last| event <= last) {
-            return Err(format!("{data:.20} came out of order"));
+            return Err(format!("{data:.20} is out of order"));
         }
         self.check_nothing_between(&client.names, stream, event)?;
         let stream = self.clients[number].stream.as_mut().expect("as before");
@@ -115,7 +116,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing that had to come was left out before an event.
+    /// Checks that no event that is due was left out before this one.
     fn check_nothing_between(
         &self,
         names: &[String],
@@ -125,7 +126,7 @@ impl World {
         let begin = self.begin(stream);
         if event < begin {
             let id = &self.events[event].id;
-            return Err(format!("{id} comes, which is before the begin"));
+            return Err(format!("{id} was received, but precedes the requested events"));
         }
         let is_complete =
             stream.claim == Some(Claim::Complete) && matches!(stream.asked, Asked::After(_));
@@ -150,19 +151,19 @@ impl World {
         match lacking {
             None => Ok(()),
             Some(event) => Err(format!(
-                "client {number} of {names:?} asked {:?} and was not given {}",
+                "client {number} of {names:?} asked {:?} and did not receive {}",
                 stream.asked, self.events[event].id
             )),
         }
     }
 
-    /// Whether an event of its namespaces must be given to a stream whatever it is promised.
+    /// Whether an event of its namespaces is due to a stream in any case, with a gap or without.
     fn had_to_come(&self, names: &[String], stream: &Stream, event: usize) -> bool {
         event >= stream.joined
             || stream.required.contains(&event) && event >= self.surely_from(names, stream)
     }
 
-    /// The first event that may come.
+    /// The first event that it may receive.
     fn begin(&self, stream: &Stream) -> usize {
         match &stream.asked {
             Asked::Live => stream.joined,
@@ -172,7 +173,7 @@ impl World {
                 nth_before(stream.joined, *count, is_required)
             }
             Asked::After(id) => {
-                // Before the head came, it is not known whether the engine still knows the ID.
+                // Until the head is received, it is open whether the engine still knows the ID.
                 let may_be_unknown = match &stream.gap {
                     Some((reason, _)) => *reason != GapReason::Expired,
                     None => stream.claim.is_none(),
@@ -186,7 +187,7 @@ impl World {
         }
     }
 
-    /// The first event of those before that had to come, if it was retained.
+    /// The first past event that is due if it was retained.
     fn surely_from(&self, names: &[String], stream: &Stream) -> usize {
         let may_be = |event| self.is_part(names, event) != Reach::No;
         match &stream.asked {
@@ -196,7 +197,7 @@ impl World {
     }
 }
 
-/// Takes the head of a response from the bytes that came, once it is there; returns what it claims.
+/// Takes a complete response head from the received bytes; returns its claim.
 fn take_head(bytes: &mut Vec<u8>) -> Result<Option<Claim>, String> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
@@ -209,7 +210,7 @@ fn take_head(bytes: &mut Vec<u8>) -> Result<Option<Claim>, String> {
     Claim::parse(claim).map(Some)
 }
 
-/// The event that is the `count`th before another one, of those that count.
+/// The `count`th event before another one, of those that `counts` selects.
 fn nth_before(before: usize, count: usize, counts: impl Fn(usize) -> bool) -> usize {
     let mut some = (0..before).rev().filter(|&event| counts(event));
     match count.checked_sub(1) {

@@ -1,5 +1,4 @@
-//! A client that asks for a stream, is cut off, and comes back with the ID of the last event that
-//! it has.
+//! A client that asks for a stream, is cut off, and reconnects with the ID of its last event.
 
 use fanfare::Decoder;
 use fanfare::internals::{ConnId, ReadInterest};
@@ -8,8 +7,8 @@ use super::World;
 use super::due::{Claim, Due, GapReason};
 use crate::model::reduce;
 
-/// IDs that name no event, and one that may.
-const ODD_IDS: [&str; 7] = ["what", "1-99999", "9-1", "1-", "-3", "1-+1", "mine"];
+/// IDs that name no event, except that a publisher may give the last one.
+const ODD_IDS: [&str; 7] = ["odd", "1-99999", "9-1", "1-", "-3", "1-+1", "mine"];
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Asked {
@@ -22,27 +21,27 @@ pub(super) enum Asked {
 /// One stream, from its request on.
 pub(super) struct Stream {
     pub(super) conn: ConnId,
-    /// Bytes that came and were not yet decoded.
+    /// Bytes that were received and not yet decoded.
     pub(super) rest: Vec<u8>,
-    /// What its head claims, once it came.
+    /// The claim of its head, once received.
     pub(super) claim: Option<Claim>,
     pub(super) decoder: Decoder,
     pub(super) asked: Asked,
     /// How many events there were when it began.
     pub(super) joined: usize,
-    /// What of the events before had to be there.
+    /// The events before that must be retained when it began.
     pub(super) required: Vec<usize>,
     pub(super) due: Due,
-    /// Why there is a gap, and the ID that is announced to come first.
+    /// The reason of the gap event, and the ID that it announces as the next.
     pub(super) gap: Option<(GapReason, String)>,
-    /// Events it was given, by index.
+    /// The received events, by index.
     pub(super) got: Vec<usize>,
 }
 
 pub(super) struct Client {
     pub(super) names: Vec<String>,
     pub(super) last_id: String,
-    /// It takes its time to come back.
+    /// It reconnects late.
     away: bool,
     pub(super) stream: Option<Stream>,
 }
@@ -83,12 +82,12 @@ impl World {
         let conn = self
             .engine
             .accept(peer, now)
-            .ok_or("there is room for one more")?;
+            .ok_or("a connection was refused below the limit")?;
         let sip = *self.dice.pick(&[usize::MAX, usize::MAX, 1, 40, 3000]);
         self.net.add(conn, number, sip);
         let interest = self.engine.receive(conn, request.as_bytes(), now);
         if interest != ReadInterest::More || !self.engine.is_stream(conn) {
-            return Err(format!("{request:?} is no stream"));
+            return Err(format!("{request:?} did not start a stream"));
         }
         let client = &self.clients[number];
         let is_required = |event: &usize| {

@@ -1,10 +1,10 @@
-//! What a stream must be promised of the events before it, as far as the model knows.
+//! What the head of a stream must claim about past events, as far as the model knows.
 
 use super::client::Asked;
 use super::events::Reach;
 use super::{NAMES, World};
 
-/// What the header `Fanfare-Replay` claims.
+/// The value of the header `Fanfare-Replay`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
     None,
@@ -18,7 +18,7 @@ impl Claim {
             "none" => Ok(Self::None),
             "complete" => Ok(Self::Complete),
             "gap" => Ok(Self::Gap),
-            other => Err(format!("a claim of {other:?}")),
+            other => Err(format!("an unknown claim: {other:?}")),
         }
     }
 }
@@ -36,23 +36,23 @@ impl GapReason {
             "unknown" => Ok(Self::Unknown),
             "epoch" => Ok(Self::Epoch),
             "expired" => Ok(Self::Expired),
-            other => Err(format!("a gap for the reason {other:?}")),
+            other => Err(format!("an unknown reason of a gap: {other:?}")),
         }
     }
 }
 
-/// What a stream must be promised.
+/// The claim that a stream must make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Nothing: it asked for no earlier events.
+    /// It asked for no past events.
     None,
-    /// That nothing is missing.
+    /// No event is missing.
     Complete,
-    /// That something is missing, for this reason.
+    /// An event is missing, for this reason.
     Gap(GapReason),
-    /// That nothing is missing, or that something has expired.
+    /// No event is missing, or one has expired.
     Either,
-    /// That nothing is missing, or that something is for whatever reason.
+    /// No event is missing, or one is, for any reason.
     Any,
 }
 
@@ -77,7 +77,7 @@ impl Due {
 }
 
 impl World {
-    /// What a stream of these namespaces must be promised that begins now.
+    /// The claim of a stream of these namespaces that begins now.
     pub(super) fn due(&self, names: &[String], asked: &Asked) -> Due {
         match asked {
             Asked::Live => Due::None,
@@ -101,7 +101,7 @@ impl World {
         };
         let mut lost = (first..self.events.len()).filter(|&event| self.events[event].lost);
         if lost.clone().next().is_some() {
-            // What a crash took is missing from all streams to which it may have gone.
+            // An event that a crash lost is missing from all streams of its namespaces.
             let surely = |event| {
                 names
                     .iter()

@@ -1,4 +1,4 @@
-//! The model: every event that was published, where it went, and what must still be there of it.
+//! The model: every published event, its namespaces, and whether it must be retained.
 
 use super::{NAMES, World};
 use crate::history::due::GapReason;
@@ -6,9 +6,9 @@ use crate::model::covers;
 
 /// An event that was published.
 pub(super) struct Published {
-    /// Where it went; all namespaces then in use if empty.
+    /// Its namespaces; all namespaces then in use if empty.
     pub(super) namespaces: Vec<String>,
-    /// Namespaces that certainly were in use, if it went to all.
+    /// Namespaces that certainly were in use, if it went to all namespaces.
     pub(super) used: Vec<String>,
     /// Its data, which no other has.
     pub(super) data: String,
@@ -20,9 +20,9 @@ pub(super) struct Published {
     /// The store has it, for good or until the power goes.
     pub(super) stored: bool,
     pub(super) synced: bool,
-    /// It did not come through a crash, or its number was never used.
+    /// It did not survive a crash, or its number was never used.
     pub(super) lost: bool,
-    /// The store has deleted it, as it was no longer retained.
+    /// The store has deleted it, because it was no longer retained.
     pub(super) pruned: bool,
 }
 
@@ -45,8 +45,8 @@ impl Published {
     }
 }
 
-/// Whether an event went to a namespace. One for all went to the namespaces in use then, and the
-/// model knows only of some namespaces that they were.
+/// Whether an event went to a namespace. An event for all went to the namespaces in use then; the
+/// model knows only some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     Yes,
@@ -55,7 +55,7 @@ pub(super) enum Reach {
 }
 
 impl World {
-    /// The epoch as it stands in IDs: no world has as many restarts as there are digits.
+    /// The epoch as written in IDs. One digit suffices for the restarts of a world.
     pub(super) fn epoch(&self) -> char {
         char::from_digit(self.epoch, 36).expect("a digit")
     }
@@ -131,7 +131,7 @@ impl World {
         {
             return false;
         }
-        // An event that may be in the log counts: the log may be fuller than is certain.
+        // Events that may be in the log count too, because they may take up its bounds.
         let newer =
             (number..self.events.len()).filter(|&other| self.is_in(name, other) != Reach::No);
         let (count, bytes) = newer.fold((0, 0), |(count, bytes), other| {

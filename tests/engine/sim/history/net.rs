@@ -1,4 +1,4 @@
-//! The sockets of the clients: some take all they are given, others a few bytes at a time.
+//! The sockets of the clients: some take whole writes, others a few bytes at a time.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub(super) struct Socket {
 
 pub(super) struct Net {
     sockets: BTreeMap<ConnId, Socket>,
-    /// What was written in this turn.
+    /// The writes of this turn.
     written: Vec<(ConnId, Vec<u8>)>,
     dice: Dice,
 }
@@ -44,7 +44,7 @@ impl Net {
 
     pub(super) fn socket(&mut self, conn: ConnId) -> &mut Socket {
         let socket = self.sockets.get_mut(&conn);
-        socket.expect("a connection that is there")
+        socket.expect("a known connection")
     }
 
     /// Removes a connection; returns the number of its client, if it is known.
@@ -68,8 +68,8 @@ impl Outlet for Net {
         let slices = slices.as_slice().iter();
         slices.for_each(|slice| bytes.extend_from_slice(slice));
         let socket = self.sockets.get_mut(&conn);
-        let socket = socket.expect("a connection that is there");
-        assert!(!socket.blocked, "written to though it is full");
+        let socket = socket.expect("a known connection");
+        assert!(!socket.blocked, "written to while it is full");
         let most = match socket.sip {
             usize::MAX => usize::MAX,
             sip => self.dice.between(0, sip),

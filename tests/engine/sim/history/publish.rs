@@ -10,7 +10,7 @@ use super::{LOUD, NAMES, OWN_IDS, World};
 type Piece = (String, Option<&'static str>);
 
 impl World {
-    /// Namespaces to publish to, or to listen at.
+    /// Namespaces to publish to, or to subscribe to.
     pub(super) fn names(&mut self) -> Vec<String> {
         if self.paired {
             let names: &[&str] = match self.dice.below(4) {
@@ -116,10 +116,10 @@ impl World {
         (also.fold(event, |event, name| event.also(name)), pieces)
     }
 
-    /// The next of the coming events was delivered, and has a number.
+    /// Numbers the next of the coming events, which was delivered.
     pub(super) fn deliver(&mut self, stored: bool) {
         let event = self.coming.pop_front();
-        let mut event = event.expect("only what was published is delivered");
+        let mut event = event.expect("only published events are delivered");
         if !event.own {
             event.id = format!("{}-{}", self.epoch(), self.events.len() + 1);
         }
@@ -132,7 +132,8 @@ impl World {
         self.events.push(event);
     }
 
-    /// Looks whether more than this number of events have been evicted for the bound of all memory.
+    /// Notes an eviction for the bound of all memory, if more than this number of events have been
+    /// evicted.
     pub(super) fn note_eviction(&mut self, before: u64) {
         if self.engine.status(self.instant()).evicted > before {
             self.evicted = self.events.len();

@@ -1,4 +1,4 @@
-//! A store that does what a script says, and the crashes that it outlives.
+//! A simulated store, and the crashes that it survives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ const SKIP: usize = 7;
 pub(super) struct Store {
     /// With the time at which each was stored.
     records: Vec<(Record, u64)>,
-    /// How many of them outlive a power cut.
+    /// How many of them survive a power cut.
     synced: usize,
-    /// What it knows of those that it has deleted.
+    /// The last events of the namespaces among those that it has deleted.
     last_events: LastEvents,
     /// Each append is synced at once.
     pub(super) always: bool,
     /// The batch that it works on.
     batch: Option<Arc<Vec<Record>>>,
     pub(super) fails: bool,
-    /// The last append failed, so events may have numbers of which the store knows nothing.
+    /// The last append failed, so events may have numbers that the store does not know.
     failed: bool,
 }
 
@@ -62,7 +62,7 @@ impl Store {
 }
 
 impl World {
-    /// The store answers, or takes the next batch; what is stored is delivered.
+    /// The store answers or takes the next batch, and stored events are delivered.
     pub(super) fn attend_to_store(&mut self) -> Result<(), String> {
         if self.store.is_none() {
             return Ok(());
@@ -128,7 +128,7 @@ impl World {
         Ok(())
     }
 
-    /// The process ends, and the power with it or not; another one goes on with what the store has.
+    /// The process ends, with or without a power cut. A new one starts from the store.
     pub(super) fn crash(&mut self) -> Result<(), String> {
         let power_cut = !self.calm && self.dice.percent(40);
         self.end_store(power_cut);
@@ -149,7 +149,7 @@ impl World {
 
     fn end_store(&mut self, power_cut: bool) {
         let store = self.store.as_mut().expect("only with a store");
-        // A batch may be stored though the engine was not told.
+        // A batch may be stored though the engine got no reply.
         let batch = store.batch.take();
         if let Some(batch) = batch.filter(|_| !store.fails && self.dice.percent(50)) {
             store.append(&batch, self.now);
@@ -161,7 +161,7 @@ impl World {
         store.synced = store.records.len();
     }
 
-    /// What the store no longer has of the events that were delivered.
+    /// Notes which of the delivered events the store has lost.
     fn note_losses(&mut self) -> Result<(), String> {
         let store = self.store.as_ref().expect("only with a store");
         let first = store.records.first();
@@ -180,13 +180,13 @@ impl World {
         Ok(())
     }
 
-    /// What was stored and not yet delivered is there now.
+    /// Notes the events that were stored and not yet delivered: the new process has them.
     fn note_arrivals(&mut self) -> Result<(), String> {
         let store = self.store.as_ref().expect("only with a store");
         let mut coming = std::mem::take(&mut self.coming);
         while let Some((_, at)) = store.record(self.events.len() + 1) {
             let event = coming.pop_front();
-            let mut event = event.ok_or("the store has what was never published")?;
+            let mut event = event.ok_or("the store has an event that was never published")?;
             if !event.own {
                 event.id = format!("{}-{}", self.epoch(), self.events.len() + 1);
             }
@@ -198,7 +198,7 @@ impl World {
         Ok(())
     }
 
-    /// Starts an engine with what the store has.
+    /// Starts an engine with the events of the store.
     fn recover(&mut self) {
         let new = engine(&self.config, self.epoch, self.instant());
         let store = self.store.as_ref().expect("only with a store");

@@ -9,8 +9,8 @@ use super::World;
 use crate::model::Planned;
 
 impl World {
-    /// Finds out which events uploads have published, and adds the known events to what streams
-    /// expect.
+    /// Finds out which events uploads have published, and adds the known events to those that are
+    /// due to streams.
     pub(super) fn resolve(&mut self) -> Result<(), String> {
         if let Some(witness) = self.witness {
             // The client parses the bytes too, so they stay.
@@ -27,7 +27,7 @@ impl World {
             if self.witness.is_some() {
                 at += planned.wire.len();
             }
-            self.tell(self.resolved, &planned);
+            self.expect(self.resolved, &planned);
             self.resolved += 1;
         }
         self.witnessed.drain(..at);
@@ -58,7 +58,8 @@ impl World {
         Ok(None)
     }
 
-    pub(super) fn tell(&mut self, slot: usize, planned: &Rc<Planned>) {
+    /// Makes a known event due to its streams.
+    fn expect(&mut self, slot: usize, planned: &Rc<Planned>) {
         let count = self.count(planned, &self.order[slot].listeners);
         self.went_to
             .insert(planned.event_type.clone(), count as u64);
@@ -108,7 +109,7 @@ impl World {
             let is = self.went_to.get(&event_type).copied();
             if is != Some(says) {
                 return Err(format!(
-                    "{event_type} went to {is:?}, and the answer says {says}"
+                    "{event_type} went to {is:?} subscribers, the response says {says}"
                 ));
             }
         }
@@ -128,7 +129,7 @@ impl World {
         {
             let quiet = self.now - socket.took_before;
             if late || quiet < self.rules.keepalive {
-                return Err(format!("a keepalive after {quiet} ms"));
+                return Err(format!("a keepalive after {quiet} ms of silence"));
             }
         }
         if settled {
@@ -150,22 +151,22 @@ impl World {
         }
         if self.config.coalesce.is_zero() {
             if owed > self.rules.max_lag {
-                return Err(format!("lags by {owed} bytes and is still there"));
+                return Err(format!("lags by {owed} bytes and is still connected"));
             }
             if owed > 0 && !socket.blocked {
-                return Err(format!("lacks {owed} bytes, and its socket is open"));
+                return Err(format!("lacks {owed} bytes, though its socket is open"));
             }
         }
         let told = follower.closing_notice.is_some() || follower.joined >= self.rules.drained_from;
         let (from, until) = self.closing;
         if socket.always_open && client.remote && !told && (from..until).contains(&self.now) {
-            return Err("got no closing notice".into());
+            return Err("no closing notice".into());
         }
         let quiet = self.now - socket.given_at;
         let keepalive = self.rules.keepalive;
         let due = keepalive > 0 && client.remote && owed == 0 && !socket.blocked;
         if due && quiet > keepalive + keepalive / 8 {
-            return Err(format!("no keepalive in {quiet} ms"));
+            return Err(format!("no keepalive in {quiet} ms of silence"));
         }
         Ok(())
     }
@@ -186,7 +187,7 @@ impl World {
         }
         let (is, most) = (self.retained(), needed.values().sum());
         if is > most {
-            return Err(format!("{is} bytes are retained, and {most} are needed"));
+            return Err(format!("{is} bytes are retained, but only {most} are needed"));
         }
         Ok(())
     }
@@ -223,7 +224,7 @@ impl World {
         ];
         for (name, says, is) in counts {
             if says != is {
-                return Err(format!("status says {says} {name}, it is {is}"));
+                return Err(format!("status has {says} {name}, expected {is}"));
             }
         }
         for &reason in Reason::ALL {
@@ -232,11 +233,11 @@ impl World {
                 self.disconnects[reason as usize],
             );
             if says != is {
-                return Err(format!("status says {says} ended by {reason}, it is {is}"));
+                return Err(format!("status has {says} ends by {reason}, expected {is}"));
             }
         }
         if status.retained_memory > self.config.history_total as u64 {
-            return Err(format!("{} bytes are retained", status.retained_memory));
+            return Err(format!("{} bytes exceed history_total", status.retained_memory));
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ impl World {
         self.check_status()
     }
 
-    /// Starts the drain that was asked for, once the events that were in the queue then are out.
+    /// Starts the announced drain once the events that were queued then are published.
     fn start_drain(&mut self) {
         let due = |(queued, until): &mut (usize, u64)| *queued == 0 || self.now >= *until;
         let Some((_, until)) = self.drain.take_if(due) else {
@@ -101,7 +101,7 @@ impl World {
                     let policy = self.some_policy();
                     self.add(client, policy);
                 }
-                other => return Err(format!("accept says {other:?} at {count} connections")),
+                other => return Err(format!("accept returned {other:?} at {count} connections")),
             }
         }
         Ok(())
@@ -302,7 +302,7 @@ impl World {
         let now = self.instant();
         let before = self.engine.status(now);
         let published = self.engine.publish(&frame, now);
-        let published = published.expect("there is no store");
+        let published = published.expect("without a store it is published at once");
         self.order.push(Slot {
             planned: Some(planned.clone()),
             listeners: listeners.clone(),
@@ -311,7 +311,7 @@ impl World {
         let reached = self.count(planned, listeners);
         if published.subscribers != reached {
             let says = published.subscribers;
-            return Err(format!("published to {says} subscribers, not {reached}"));
+            return Err(format!("published to {says} subscribers, expected {reached}"));
         }
         Ok(())
     }
@@ -339,7 +339,7 @@ impl World {
         // The most memory that the logs can take for an event of this size.
         let most = NAMESPACES.len() * (3 * bytes + (100 << 10));
         if before.retained_memory + (most as u64) < self.config.history_total as u64 {
-            return Err(format!("logs were evicted without need: {before:?}"));
+            return Err(format!("events were evicted below the limit: {before:?}"));
         }
         for index in 0..self.live.len() {
             self.clients[self.live[index]].excused = true;
@@ -352,7 +352,7 @@ impl World {
         clippy::needless_pass_by_ref_mut,
         reason = "with publishing it changes the world"
     )]
-    pub(super) fn work_on_upload(&mut self, _audience: &Rc<Vec<usize>>) -> Result<bool, String> {
+    pub(super) fn work_on_upload(&mut self, _listeners: &Rc<Vec<usize>>) -> Result<bool, String> {
         Ok(false)
     }
 
@@ -372,7 +372,7 @@ impl World {
                     self.clients[client].published += 1;
                     next
                 });
-                Some(planned.ok_or("an event came from nowhere")?)
+                Some(planned.ok_or("an event without a publisher")?)
             } else {
                 None
             };
@@ -399,7 +399,7 @@ impl World {
             self.disconnects[reason as usize] += 1;
             let Some(client) = self.net.remove(conn) else {
                 if self.orphans == 0 || reason != Reason::Overload {
-                    return Err(format!("{info:?} ended for {reason}, and no client has it"));
+                    return Err(format!("{info:?} of no client ended for {reason}"));
                 }
                 self.orphans -= 1;
                 continue;
@@ -420,7 +420,7 @@ impl World {
             });
         }
         if self.orphans > 0 {
-            return Err("a refused subscription is still there".into());
+            return Err("a refused subscription was not reaped".into());
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The end of a world: everything comes to rest, all clients leave, and nothing is left.
+//! The end of a world: nothing is left to do, all clients leave, and no memory is used.
 
 use fanfare::DisconnectReason as Reason;
 use fanfare::internals::SLICE;
@@ -18,7 +18,8 @@ impl World {
         Ok(())
     }
 
-    /// The witness may end first, so no event may come later whose place only it shows.
+    /// The witness may end first, so uploads must end before: only the witness shows the order of
+    /// their events.
     fn dismiss_witness(&mut self) -> Result<(), String> {
         if let Some(witness) = self.witness {
             self.close_uploaders()?;
@@ -70,7 +71,7 @@ impl World {
             self.turn()?;
             let nothing_left = self.owed() == 0 && self.queue.is_empty() && !self.busy;
             quiet = if nothing_left { quiet + 1 } else { 0 };
-            // A few more turns, for logs to drop what is no longer needed.
+            // Logs drop events that are no longer needed within a few turns.
             if quiet > 5 && self.retained() == 0 || quiet > 100 {
                 return self.check_quiet();
             }
@@ -93,7 +94,7 @@ impl World {
             let wanted = slot.planned.as_ref().map(|planned| show(&planned.wire));
             let got = show(&self.witnessed);
             return Err(format!(
-                "the witness was not given all events, {wanted:?}, but {got}"
+                "the witness did not receive {wanted:?}, but {got}"
             ));
         }
         for &client in &self.live {
@@ -102,7 +103,7 @@ impl World {
                 && follower.closing_notice.is_none()
             {
                 return Err(format!(
-                    "client {client} still lacks {} bytes",
+                    "client {client} lacks {} bytes at the end",
                     follower.owed
                 ));
             }
@@ -125,11 +126,11 @@ impl World {
         let status = self.engine.status(self.instant());
         let left = (status.connections, status.subscribers, status.namespaces);
         if left != (0, 0, 0) || status.retained_bytes != 0 {
-            return Err(format!("at the end there is still {status:?}"));
+            return Err(format!("not everything is released at the end: {status:?}"));
         }
         if !self.some_lagged && status.deliveries != self.events_given {
             let (says, is) = (status.deliveries, self.events_given);
-            return Err(format!("status says {says} deliveries, it is {is}"));
+            return Err(format!("status has {says} deliveries, expected {is}"));
         }
         Ok(())
     }
