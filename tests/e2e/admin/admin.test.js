@@ -2,22 +2,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, request } from "node:http";
-import { after, afterEach, test as bare } from "node:test";
+import { after, afterEach } from "node:test";
 import axe from "axe-core";
-import {
-  browser,
-  cleanUp,
-  eventually,
-  open,
-  publish,
-  rows,
-  serve,
-  subscribe,
-  tile,
-} from "./support.js";
-
-/** A test with a time limit. */
-const test = (name, body) => bare(name, { timeout: 120_000 }, body);
+import { browser } from "../browser.js";
+import { test } from "../program.js";
+import { cleanUp, eventually, open, publish, rows, serve, subscribe, tile } from "./support.js";
 
 afterEach(cleanUp);
 after(() => browser.close());
@@ -375,9 +364,9 @@ test("a silent server counts as lost until it sends again", async () => {
 
 test("on a separate listener, the page refers to the main address for publishing", async () => {
   const server = await serve("--admin", "127.0.0.1:0");
-  const client = await subscribe(server, "/a", "somebody");
+  const client = await subscribe(server, "/a", "a-client");
   const { page, table, close } = await open(await server.page());
-  await table("Connections").getByRole("row", { name: "somebody" }).waitFor();
+  await table("Connections").getByRole("row", { name: "a-client" }).waitFor();
   await page.getByText("at the server's main address").waitFor();
   assert.equal(await page.getByRole("form", { name: "Try it" }).count(), 0);
   await close();
@@ -418,7 +407,7 @@ test("markup that clients send is shown as text", async () => {
   await server.stop();
 });
 
-test("the page works behind the path prefix of a reverse proxy", async () => {
+test("the page works under the path prefix of a reverse proxy", async () => {
   const server = await serve();
   const proxy = createServer((asked, reply) => {
     if (!asked.url.startsWith("/some/where/")) return reply.writeHead(404).end();
@@ -453,7 +442,7 @@ test("the page works behind the path prefix of a reverse proxy", async () => {
 for (const colorScheme of ["light", "dark"]) {
   test(`axe finds no violations, ${colorScheme}`, async () => {
     const server = await serve("--admin-token", "T");
-    const client = await subscribe(server, "/pets/dogs", "somebody");
+    const client = await subscribe(server, "/pets/dogs", "a-client");
     const { page, table, close } = await open(server, { colorScheme });
     const clean = async (what) => {
       await page.evaluate(`${axe.source}; undefined`);
@@ -479,9 +468,9 @@ for (const colorScheme of ["light", "dark"]) {
     await clean("everything");
     await page.getByRole("button", { name: "As a table" }).click();
     await clean("as a table");
-    const row = table("Connections").getByRole("row", { name: "somebody" });
+    const row = table("Connections").getByRole("row", { name: "a-client" });
     await row.getByRole("button", { name: /^Connection/ }).click();
-    await page.getByRole("dialog").getByText("somebody").waitFor();
+    await page.getByRole("dialog").getByText("a-client").waitFor();
     await clean("one connection");
     await page.getByRole("dialog").getByRole("button", { name: "Disconnect" }).click();
     await page.getByRole("button", { name: "Confirm" }).waitFor();

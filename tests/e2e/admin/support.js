@@ -1,60 +1,29 @@
-// Support for the tests of the admin page: the program, subscribers, and a browser that records
-// errors, dialogs and requests to other servers.
+// Support for the tests of the admin page: the program, subscribers, and pages that record errors,
+// dialogs and requests to other servers.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { connect } from "node:net";
-import { chromium } from "playwright-core";
+import { browser } from "../browser.js";
+import { endPrograms, start } from "../program.js";
 
-export const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM,
-  args: [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--disable-component-update",
-  ],
-});
-
-const programs = new Set();
 const contexts = new Set();
 
 /** Ends the programs and pages that a failed test left open. */
 export async function cleanUp() {
   for (const context of contexts) await context.close();
-  for (const program of programs) program.kill("SIGKILL");
+  endPrograms();
 }
 
-/** Starts the program. Returns its address and the functions that stop it. */
+/** Starts the program, on a free port if no address is given. */
 export async function serve(...options) {
   const addr = options.includes("--addr") ? [] : ["--addr", "127.0.0.1:0"];
-  const program = spawn(process.env.FANFARE, ["serve", ...addr, ...options], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let log = "";
-  program.stderr.on("data", (bytes) => {
-    log += bytes;
-  });
-  programs.add(program);
-  program.once("exit", () => programs.delete(program));
-  const ended = once(program, "exit").then(([code]) => {
-    throw new Error(`the program ended with ${code}: ${log}`);
-  });
-  const [line] = await Promise.race([once(program.stdout, "data"), ended]);
-  const url = /http:\S+/.exec(line.toString())[0];
+  const server = await start(process.env.FANFARE, "serve", ...addr, ...options);
   return {
-    url,
-    host: new URL(url).host,
+    ...server,
     /** The address of the status page, from the log. */
     page: async () => ({
-      url: await eventually(() => /status page: (http:\S+)\/admin\//.exec(log)[1]),
+      url: await eventually(() => /status page: (http:\S+)\/admin\//.exec(server.log())[1]),
     }),
-    signal: (signal) => program.kill(signal),
-    stop: async (signal = "SIGTERM") => {
-      program.kill(signal);
-      await once(program, "exit");
-    },
   };
 }
 

@@ -1,55 +1,31 @@
 // The EventSource of a real browser, with the real program: it opens before any event, receives
 // each event once and in order, and reconnects after a restart without missing any.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { after, afterEach, before } from "node:test";
+import { browser } from "../browser.js";
+import { endPrograms, start, test } from "../program.js";
 
-let browser, profile, site;
+let site;
 
 before(async () => {
   // A site of another origin: its pages can read streams but cannot publish.
   site = createServer((_, reply) => reply.end("<title>a site</title>")).listen(0, "127.0.0.1");
   await once(site, "listening");
-  profile = mkdtempSync(join(tmpdir(), "fanfare-browser-"));
-  browser = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM,
-    headless: true,
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
 });
+
+afterEach(endPrograms);
 
 after(async () => {
-  await browser?.close();
+  await browser.close();
   site.close();
-  rmSync(profile, { recursive: true, force: true });
 });
 
-async function serve(...options) {
-  const program = spawn(process.env.FANFARE, ["serve", ...options], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const [line] = await once(program.stdout, "data");
-  const url = /http:\S+/.exec(line.toString())[0];
-  const end = async (signal) => {
-    program.kill(signal);
-    await once(program, "exit");
-  };
-  return { url, stop: () => end("SIGTERM"), kill: () => end("SIGKILL") };
-}
+const serve = (...options) => start(process.env.FANFARE, "serve", ...options);
 
 async function publish(url, events) {
   const body = events.map((event) => `${JSON.stringify(event)}\n`).join("");
@@ -133,7 +109,7 @@ test("a browser misses no event when the server is killed, and receives them in 
   const host = new URL(server.url).host;
   const expected = [];
   for (let round = 0; round < 4; round += 1) {
-    await server.kill();
+    await server.stop("SIGKILL");
     // Published through a server at another address, which the browser does not know.
     const elsewhere = await serve("--addr", "127.0.0.1:0", ...options);
     const events = Array.from({ length: 50 }, (_, n) => ({
@@ -141,7 +117,7 @@ test("a browser misses no event when the server is killed, and receives them in 
       data: `${round} ${n}`,
     }));
     await publish(elsewhere.url, events.slice(0, 30));
-    await elsewhere.kill();
+    await elsewhere.stop("SIGKILL");
     server = await serve("--addr", host, ...options);
     await publish(server.url, events.slice(30));
     expected.push(...events.map((event) => event.data));

@@ -1,59 +1,24 @@
-// The example in a browser, with a thousand other subscribers: what the page shows is what was fed in.
+// The example in a real browser, with many other subscribers: the page counts the emoji of posts.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { after, afterEach } from "node:test";
+import { browser } from "../browser.js";
+import { endPrograms, start, test } from "../program.js";
 
-let browser, profile;
-
-before(async () => {
-  profile = mkdtempSync(join(tmpdir(), "fanfare-emojitracker-"));
-  browser = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM,
-    headless: true,
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
-  browser.setDefaultTimeout(60_000);
-});
-
-after(async () => {
-  await browser?.close();
-  rmSync(profile, { recursive: true, force: true });
-});
+afterEach(endPrograms);
+after(() => browser.close());
 
 async function serve(...options) {
-  const program = spawn(process.env.EMOJITRACKER, ["-", ...options], {
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  const [line] = await once(program.stdout, "data");
-  const url = /http:\S+/.exec(line.toString())[0];
-  return {
-    url,
-    feed: async (lines) => {
-      if (!program.stdin.write(lines.map((line) => `${line}\n`).join("")))
-        await once(program.stdin, "drain");
-    },
-    stop: async () => {
-      program.kill("SIGKILL");
-      await once(program, "exit");
-    },
+  const server = await start(process.env.EMOJITRACKER, "-", ...options);
+  const feed = async (lines) => {
+    if (!server.input.write(lines.map((line) => `${line}\n`).join("")))
+      await once(server.input, "drain");
   };
+  return { ...server, feed };
 }
 
-/** Posts made of emoji that the test picks, so that it knows what they come to without reading them. */
+/** Posts with random emoji, and the expected count of each. */
 class Posts {
   constructor(rows) {
     this.emoji = rows.map(([emoji]) => emoji);
@@ -70,7 +35,7 @@ class Posts {
   make(count) {
     return Array.from({ length: count }, (_, index) => {
       const used = Array.from({ length: this.below(4) }, () => {
-        // A few are used much, as in life.
+        // A few emoji are used much more than the others.
         const emoji = this.emoji[Math.floor((this.below(1000) ** 3 / 1e9) * this.emoji.length)];
         this.expected.set(emoji, (this.expected.get(emoji) ?? 0) + 1);
         this.total += 1;
@@ -109,6 +74,7 @@ async function emojiOf(url) {
 
 async function open(url) {
   const page = await browser.newPage();
+  page.setDefaultTimeout(60_000);
   page.on("pageerror", (error) => {
     throw error;
   });
@@ -120,7 +86,7 @@ async function open(url) {
 const live = (page) =>
   page.waitForFunction(() => document.getElementById("state").dataset.state === "live");
 
-/** Waits until the page shows as many uses, and compares every count. */
+/** Waits until the page shows the total of the posts, and compares every count. */
 async function expectCounts(page, posts) {
   await page.waitForFunction((total) => {
     const shown = (node) => Number(node.textContent.replace(/\D/g, ""));
@@ -142,7 +108,7 @@ async function expectCounts(page, posts) {
   );
 }
 
-test("counts on the page are those of the posts, with a thousand other subscribers", async () => {
+test("the page counts the posts, with a thousand other subscribers", async () => {
   const server = await serve("--addr", "127.0.0.1:0");
   const posts = new Posts(await emojiOf(server.url));
   const sums = [];
@@ -150,7 +116,7 @@ test("counts on the page are those of the posts, with a thousand other subscribe
     Array.from({ length: 1000 }, () => subscribe(server.url, sums)),
   );
   await server.feed(posts.make(3000));
-  // The page comes in the middle of it, one roll-up after the other: a snapshot of what was, and the stream from there.
+  // The page is opened between two roll-ups: it gets a snapshot, and the stream from there on.
   let page;
   const opening = open(server.url).then((opened) => {
     page = opened;
@@ -164,7 +130,7 @@ test("counts on the page are those of the posts, with a thousand other subscribe
   while (sums.some((sum) => sum.total < posts.total))
     await Promise.race(sockets.map((socket) => once(socket, "data")));
   assert.ok(sums.every((sum) => sum.total === posts.total));
-  // The first in the grid are the most used, by where they are on the screen.
+  // The emoji are ordered by their counts, as seen on the screen.
   await page.waitForFunction(() => {
     const cells = Array.from(document.querySelectorAll(".cell:not([hidden])"), (cell) => ({
       x: parseFloat(cell.style.left),
@@ -179,10 +145,10 @@ test("counts on the page are those of the posts, with a thousand other subscribe
   });
   for (const socket of sockets) socket.destroy();
   await page.close();
-  await server.stop();
+  await server.stop("SIGKILL");
 });
 
-test("a connection that is cut is made again, and nothing is missed or counted twice", async () => {
+test("after a cut the page reconnects, and no use is missed or counted twice", async () => {
   const server = await serve("--addr", "127.0.0.1:0");
   const { port } = new URL(server.url);
   const carried = new Set();
@@ -210,32 +176,32 @@ test("a connection that is cut is made again, and nothing is missed or counted t
   }
   await page.close();
   proxy.close();
-  await server.stop();
+  await server.stop("SIGKILL");
 });
 
-test("a new server's counts are taken as they are", async () => {
+test("after a restart the page shows the counts of the new server", async () => {
   const first = await serve("--addr", "127.0.0.1:0");
   const page = await open(first.url);
   const before = new Posts(await emojiOf(first.url));
   await first.feed(before.make(500));
   await expectCounts(page, before);
-  await first.stop();
+  await first.stop("SIGKILL");
   const second = await serve("--addr", new URL(first.url).host);
   const after = new Posts(await emojiOf(second.url));
   await second.feed(after.make(300));
   await expectCounts(page, after);
   await page.close();
-  await second.stop();
+  await second.stop("SIGKILL");
 });
 
-test("without history the page counts too", async () => {
+test("the page counts without history", async () => {
   const server = await serve("--addr", "127.0.0.1:0", "--no-history");
   const page = await open(server.url);
   const posts = new Posts(await emojiOf(server.url));
   await server.feed(posts.make(500));
   await expectCounts(page, posts);
   await page.close();
-  await server.stop();
+  await server.stop("SIGKILL");
 });
 
 test("details show posts as text, search narrows the grid", async () => {
@@ -250,7 +216,7 @@ test("details show posts as text, search narrows the grid", async () => {
   await page.waitForSelector("#details[open]");
   assert.equal(await page.textContent("#details-id"), "1F63A");
   const hostile = '<img src=x onerror="document.title=1"> 😺';
-  // The stream may not be open yet; with history it begins with what came before.
+  // The stream may not be open yet. With history it begins with the past posts.
   await server.feed([JSON.stringify({ text: hostile, name: "<b>name" })]);
   await page.waitForSelector("#posts li");
   assert.equal(await page.textContent("#posts li p"), hostile);
@@ -261,12 +227,12 @@ test("details show posts as text, search narrows the grid", async () => {
   await page.waitForFunction(
     () => !document.getElementById("details").open && location.hash === "",
   );
-  // From the keyboard: the first cell, the next one, and in.
+  // With the keyboard: from the first cell to the next one, and into it.
   await page.fill("#search", "");
   await page.focus('.cell[tabindex="0"]');
   await page.keyboard.press("ArrowRight");
   await page.keyboard.press("Enter");
   await page.waitForSelector("#details[open]");
   await page.close();
-  await server.stop();
+  await server.stop("SIGKILL");
 });

@@ -1,22 +1,14 @@
 // Takes pictures of the page of a running example: `node picture.js URL FOLDER`.
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { browser } from "../browser.js";
 
 const USES = 60_000;
 
 const [url, folder] = process.argv.slice(2);
-const profile = mkdtempSync(join(tmpdir(), "fanfare-picture-"));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM,
-  headless: true,
-  args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
-});
-browser.setDefaultTimeout(120_000);
 
 async function take(name, width, height, colorScheme, address) {
   const page = await browser.newPage();
+  page.setDefaultTimeout(120_000);
   page.on("pageerror", (error) => {
     throw error;
   });
@@ -29,7 +21,7 @@ async function take(name, width, height, colorScheme, address) {
   );
   if (address)
     await page.waitForFunction(() => document.getElementById("posts").childElementCount > 9);
-  // Counted for a while, as it shows, and with nothing on its way to another place.
+  // Many cells have lit up, and none is moving.
   await page.waitForFunction(() => {
     window.lit =
       (window.lit ?? 0) + document.getElementById("glows").getAnimations({ subtree: true }).length;
@@ -50,5 +42,4 @@ try {
   await take("phone-details", 390, 844, "light", "#1F602");
 } finally {
   await browser.close();
-  rmSync(profile, { recursive: true, force: true });
 }

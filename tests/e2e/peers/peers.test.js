@@ -1,47 +1,35 @@
-// npm's `eventsource` reads fanfare, and fanfare reads npm's `better-sse`: what one says, the other hears.
+// npm's `eventsource` reads the events of fanfare, and fanfare those of npm's `better-sse`.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { test } from "node:test";
 import { createSession } from "better-sse";
 import { EventSource } from "eventsource";
+import { start, test } from "../program.js";
 
 const events = JSON.parse(readFileSync(new URL("events.json", import.meta.url)));
 
-/** The events with an ID only where it changes: the last one holds for those that follow. */
+/** The events as published: with an ID only if it differs from the one before. */
 const sent = events.map(({ event, id, data }, index) => ({
   event,
   data,
   id: id === (events[index - 1]?.id ?? "") ? undefined : id,
 }));
 
-async function serve() {
-  const program = spawn(
-    process.env.FANFARE,
-    ["serve", "--addr", "127.0.0.1:0", "--log-level", "off"],
-    {
-      stdio: ["ignore", "pipe", "inherit"],
-    },
-  );
-  const [line] = await once(program.stdout, "data");
-  return { url: /http:\S+/.exec(line.toString())[0], stop: () => program.kill("SIGKILL") };
-}
-
 test("eventsource reads fanfare", async () => {
-  const { url, stop } = await serve();
+  const { url, stop } = await start(process.env.FANFARE, "serve", "--addr", "127.0.0.1:0");
   const source = new EventSource(`${url}/subscribe/a`);
   try {
     await once(source, "open");
     const seen = [];
     const done = new Promise((resolve) => {
-      const hear = ({ type, lastEventId, data }) => {
+      const receive = ({ type, lastEventId, data }) => {
         seen.push({ event: type, id: lastEventId, data });
         if (seen.length === events.length) resolve();
       };
       for (const type of new Set(events.map(({ event }) => event))) {
-        source.addEventListener(type, hear);
+        source.addEventListener(type, receive);
       }
     });
     const lines = sent.map(({ event, id, data }) =>
@@ -59,7 +47,7 @@ test("eventsource reads fanfare", async () => {
     });
     assert.deepEqual(await reply.json(), { published: events.length });
     await done;
-    // An event without an ID of its own has the server's.
+    // The server numbers the events that are published without an ID.
     const [epoch] = seen[0].id.split("-");
     assert.match(epoch, /^[0-9a-z]+$/);
     assert.deepEqual(
@@ -68,7 +56,7 @@ test("eventsource reads fanfare", async () => {
     );
   } finally {
     source.close();
-    stop();
+    await stop("SIGKILL");
   }
 });
 
@@ -101,7 +89,7 @@ test("fanfare reads better-sse, over two connections", async () => {
       .trimEnd()
       .split("\n")
       .map((line) => JSON.parse(line))
-      // It sends all data as JSON.
+      // better-sse sends all data as JSON.
       .map((event) => ({ ...event, data: JSON.parse(event.data) }));
     assert.deepEqual(
       seen,

@@ -1,4 +1,4 @@
-"""PyPI's httpx-sse reads fanfare, and fanfare reads PyPI's sse-starlette: what one says, the other hears."""
+"""PyPI's httpx-sse reads the events of fanfare, and fanfare those of PyPI's sse-starlette."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ EVENTS = json.loads(pathlib.Path(__file__).with_name("events.json").read_text())
 
 
 def sent(events):
-    """The events with an ID only where it changes: the last one holds for those that follow."""
+    """The events as published: with an ID only if it differs from the one before."""
     before = ""
     for event in events:
         yield {**event, "id": None if event["id"] == before else event["id"]}
@@ -33,11 +33,13 @@ class Reading(unittest.TestCase):
             try:
                 url = program.stdout.readline().split()[-1]
                 seen = list(self.read(url))
-                # An event without an ID of its own has the server's.
+                # The server numbers the events that are published without an ID.
                 epoch = seen[0]["id"].removesuffix("-1")
                 self.assertRegex(epoch, "^[0-9a-z]+$")
-                numbered = enumerate(sent(EVENTS), 1)
-                self.assertEqual(seen, [{**event, "id": event["id"] or f"{epoch}-{number}"} for number, event in numbered])
+                expected = [
+                    {**event, "id": event["id"] or f"{epoch}-{number}"} for number, event in enumerate(sent(EVENTS), 1)
+                ]
+                self.assertEqual(seen, expected)
             finally:
                 program.kill()
 
@@ -54,7 +56,7 @@ class Reading(unittest.TestCase):
             head = {"Content-Type": "application/x-ndjson"}
             reply = httpx.post(f"{url}/publish", content="\n".join(lines), headers=head)
             self.assertEqual(reply.json(), {"published": len(EVENTS)})
-            # It makes an event of a reconnection time too.
+            # httpx-sse yields an event for a reconnection time, too.
             events = (event for event in source.iter_sse() if event.retry is None)
             for _, event in zip(EVENTS, events):
                 yield {"event": event.event, "id": event.id, "data": event.data}
@@ -70,17 +72,18 @@ class Reading(unittest.TestCase):
 
         listener = socket.create_server(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="error", timeout_graceful_shutdown=0))
-        thread = threading.Thread(target=server.run, args=([listener],))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
             command = [FANFARE, "subscribe", url, "--format", "json", "--count", str(len(EVENTS)), "--timeout", "30s"]
-            program = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            program = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
             seen = [json.loads(line) for line in program.stdout.split("\n")[:-1]]
             self.assertEqual(seen, [{**event, "id": event["id"] or None} for event in EVENTS])
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(60)
+            self.assertFalse(thread.is_alive())
 
 
 if __name__ == "__main__":
