@@ -152,6 +152,12 @@ const SATURATED: Row = Row {
     replay: false,
     against: &[],
 };
+/// The other writers with the same budget.
+const SATURATED_OTHERS: &[&str] = &[
+    "saturated/bare, 16 KiB",
+    "saturated/axum",
+    "saturated/axum, Sse",
+];
 const MANY: Row = Row {
     layout: Layout::Spread {
         namespaces: 100,
@@ -228,21 +234,13 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "saturated/fanfare",
-        against: &[
-            "saturated/bare, 16 KiB",
-            "saturated/axum",
-            "saturated/axum, Sse",
-        ],
+        against: SATURATED_OTHERS,
         ..SATURATED
     },
     Row {
         name: "saturated/fanfare, 8 KiB queue",
         queue_bytes: 8 << 10,
-        against: &[
-            "saturated/bare, 16 KiB",
-            "saturated/axum",
-            "saturated/axum, Sse",
-        ],
+        against: SATURATED_OTHERS,
         ..SATURATED
     },
     Row {
