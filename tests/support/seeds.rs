@@ -20,18 +20,19 @@ pub(crate) fn play_all(count: u64, play: impl Fn(u64) -> Result<(), String>) {
         let played = catch_unwind(AssertUnwindSafe(|| play(seed)));
         played.unwrap_or_else(|_| Err("it panicked".into()))
     };
-    let check = |seed| {
-        play(seed).unwrap_or_else(|problem| panic!("SIM_SEED={seed}: {problem}"));
-    };
     if let Some(seed) = number("SIM_SEED") {
-        return check(seed);
+        return play(seed).unwrap_or_else(|problem| panic!("{problem}"));
     }
     let first = RandomState::new().hash_one(0);
     let seeds = (0..number("SIM_SEEDS").unwrap_or(count)).map(|index| first.wrapping_add(index));
     if std::env::var_os("SIM_SURVEY").is_some() {
         return survey(seeds, play);
     }
-    seeds.for_each(check);
+    for (index, seed) in seeds.enumerate() {
+        play(seed).unwrap_or_else(|problem| {
+            panic!("SIM_SEED={seed}: {problem}\nafter {index} seeds without a problem")
+        });
+    }
 }
 
 /// Plays all seeds, and reports each kind of problem once, with its frequency and a seed.
