@@ -2,9 +2,9 @@
 //! and sockets, threads, files and the clock appear in drivers and edges only.
 //!
 //! The test reads the paths in `use` declarations and in code, line by line. It leaves out comments
-//! and the module `tests` at the end of a file. A path counts for the file that defines the item, so
-//! re-exports are followed. A module and its children may name each other: the children are its
-//! private parts.
+//! and the module `tests` at the end of a file. A path counts for the file that defines the item:
+//! re-exports are followed. A module and its children may name each other, since the children are
+//! its private parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -85,7 +85,9 @@ impl File {
     fn parse(text: &str) -> Self {
         let mut file = Self::default();
         let code = text.split("\nmod tests").next().unwrap_or_default();
-        let code = code.lines().map(|line| line.split("//").next().unwrap_or_default());
+        let code = code
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or_default());
         let mut lines = code.zip(1..);
         while let Some((code, line)) = lines.next() {
             let Some(start) = use_declaration(code) else {
@@ -124,13 +126,17 @@ fn expand(tree: &str) -> Vec<String> {
         c == ',' && depth == 0
     });
     let parts = parts.map(str::trim).filter(|part| !part.is_empty());
-    parts.flat_map(|part| expand(&format!("{prefix}{part}"))).collect()
+    parts
+        .flat_map(|part| expand(&format!("{prefix}{part}")))
+        .collect()
 }
 
 /// The name and the path that an expanded `use` declaration brings.
 fn import(path: &str, line: usize) -> (String, Reference) {
     let (path, alias) = path.split_once(" as ").unwrap_or((path, ""));
-    let segments = path.split("::").filter(|segment| !["self", "*"].contains(segment));
+    let segments = path
+        .split("::")
+        .filter(|segment| !["self", "*"].contains(segment));
     let segments: Vec<String> = segments.map(str::to_string).collect();
     let name = match alias {
         "" => segments.last().cloned().unwrap_or_default(),
@@ -142,7 +148,9 @@ fn import(path: &str, line: usize) -> (String, Reference) {
 /// The paths of several segments in a line of code.
 fn paths(code: &str, line: usize) -> impl Iterator<Item = Reference> {
     let is_path = |c: char| c == '_' || c == ':' || c.is_alphanumeric();
-    let paths = code.split(move |c| !is_path(c)).map(|path| path.trim_matches(':'));
+    let paths = code
+        .split(move |c| !is_path(c))
+        .map(|path| path.trim_matches(':'));
     let paths = paths.filter(|path| path.contains("::"));
     let mut found: Vec<_> = paths
         .map(|path| path.split("::").map(str::to_string).collect())
@@ -150,11 +158,13 @@ fn paths(code: &str, line: usize) -> impl Iterator<Item = Reference> {
     if code.contains(".elapsed()") {
         found.push(vec![".elapsed()".to_string()]);
     }
-    found.into_iter().map(move |segments| Reference { segments, line })
+    found
+        .into_iter()
+        .map(move |segments| Reference { segments, line })
 }
 
-/// All files by their modules: the path under `src` without `.rs` or `/mod.rs`. `lib.rs` is the
-/// empty module; the program is in the same tree as the library.
+/// All files by their modules: the path under `src` without `.rs` or `/mod.rs`, and an empty one
+/// for `lib.rs`. The program is in the same tree as the library.
 #[derive(Debug, Default)]
 struct Tree(BTreeMap<String, File>);
 
@@ -182,13 +192,15 @@ impl Tree {
         self.0.insert(module.to_string(), File::parse(text));
     }
 
-    /// The module that a path in a module leads to, through imports and re-exports, or the path if
-    /// it leads out of the package. It follows at most this number of imports, because `use self::f`
+    /// The module that a path in a module leads to, through imports and re-exports; or the path, if
+    /// it leads out of the package. Follows at most this number of imports, because `use self::f`
     /// leads to itself.
     fn resolve(&self, module: &str, path: &[String], imports: usize) -> Result<String, String> {
         let mut here = module.to_string();
         for (index, segment) in path.iter().enumerate() {
-            let child = format!("{here}/{segment}").trim_start_matches('/').to_string();
+            let child = format!("{here}/{segment}")
+                .trim_start_matches('/')
+                .to_string();
             let file = self.0.get(&here);
             let mut known = file.into_iter().flat_map(|file| &file.imports);
             match segment.as_str() {
@@ -225,7 +237,8 @@ impl Tree {
     /// The importing module and the imported one, with a line that does it.
     fn imports(&self) -> BTreeMap<(String, String), usize> {
         let references = self.references();
-        let imports = references.filter_map(|(from, line, target)| Some((from, line, target.ok()?)));
+        let imports =
+            references.filter_map(|(from, line, target)| Some((from, line, target.ok()?)));
         imports
             .filter(|(from, _, to)| from != to)
             .map(|(from, line, to)| ((from.to_string(), to), line))
@@ -255,7 +268,10 @@ fn circular(imports: &BTreeSet<(String, String)>) -> Vec<&(String, String)> {
         }
         reached.contains(target)
     };
-    imports.iter().filter(|(from, to)| leads_back((from, to))).collect()
+    imports
+        .iter()
+        .filter(|(from, to)| leads_back((from, to)))
+        .collect()
 }
 
 #[test]
@@ -272,10 +288,18 @@ fn imports_point_down_in_no_circle_and_lower_layers_do_no_io() {
     let points_up = |(from, to): &(String, String)| layer(from) < layer(to);
 
     let apart: BTreeSet<_> = imports.keys().filter(is_apart).cloned().collect();
-    let refused: BTreeSet<_> = apart.iter().filter(|import| !is_allowed(import)).cloned().collect();
-    let up = imports.keys().filter(|import| points_up(import) && !is_allowed(import));
+    let refused: BTreeSet<_> = apart
+        .iter()
+        .filter(|import| !is_allowed(import))
+        .cloned()
+        .collect();
+    let up = imports
+        .keys()
+        .filter(|import| points_up(import) && !is_allowed(import));
     let up = up.map(|import| (import, "upwards"));
-    let circles = circular(&refused).into_iter().map(|import| (import, "in a circle"));
+    let circles = circular(&refused)
+        .into_iter()
+        .map(|import| (import, "in a circle"));
     for (import @ (from, to), how) in up.chain(circles) {
         let line = imports[import];
         wrong.push(format!("src/{from}, line {line}, imports src/{to} {how}"));
@@ -293,7 +317,9 @@ fn imports_point_down_in_no_circle_and_lower_layers_do_no_io() {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
         if layer(module) < Some(Layer::Drivers) && DRIVERS_ONLY.iter().any(is_below) {
-            wrong.push(format!("src/{module}, line {line}, names {name}: for drivers and edges only"));
+            wrong.push(format!(
+                "src/{module}, line {line}, names {name}: for drivers and edges only"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -309,7 +335,10 @@ fn tree(files: &[(&str, &str)]) -> Tree {
 /// The modules that a module of the tree imports.
 fn imported_by(tree: &Tree, module: &str) -> Vec<String> {
     let imports = tree.imports().into_keys();
-    imports.filter(|(from, _)| from == module).map(|(_, to)| to).collect()
+    imports
+        .filter(|(from, _)| from == module)
+        .map(|(_, to)| to)
+        .collect()
 }
 
 #[test]
@@ -323,7 +352,10 @@ fn an_import_leads_to_the_file_that_defines_the_item() {
         // Through re-exports.
         ("pub(crate) use crate::c::D;", &["c/d"]),
         ("use crate::Renamed;", &["c/d"]),
-        ("use super::{A, y::Y};\npub(in super::super) fn f() {}", &["a", "a/y"]),
+        (
+            "use super::{A, y::Y};\npub(in super::super) fn f() {}",
+            &["a", "a/y"],
+        ),
         ("use crate::b::*;\nuse std::fmt;\nuse self::f;", &["b"]),
         ("// crate::b::B\nfn f() {} /// [`crate::c`]", &[]),
         ("#[cfg(test)]\nmod tests {\n    use crate::b::B;", &[]),
@@ -348,7 +380,10 @@ fn the_program_imports_the_library_by_its_name() {
         ("lib.rs", "mod a;\npub use a::A;"),
         ("a.rs", ""),
         ("main.rs", "mod cli;"),
-        ("cli/mod.rs", "mod b;\nuse fanfare::A;\nuse crate::cli::b::B;"),
+        (
+            "cli/mod.rs",
+            "mod b;\nuse fanfare::A;\nuse crate::cli::b::B;",
+        ),
         ("cli/b.rs", ""),
     ]);
     assert_eq!(imported_by(&tree, "cli"), ["a", "cli/b"]);

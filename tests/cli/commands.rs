@@ -90,7 +90,7 @@ fn feed(command: &mut Command, input: &[u8]) -> (Option<i32>, String, String) {
     )
 }
 
-fn said(output: (Option<i32>, String, String), code: i32, stdout: &str, stderr: &str) {
+fn expect_output(output: (Option<i32>, String, String), code: i32, stdout: &str, stderr: &str) {
     assert_eq!(output, (Some(code), stdout.into(), stderr.into()));
 }
 
@@ -111,7 +111,7 @@ fn published_events_are_printed_in_every_format() {
     ] {
         let subscribed = server.subscribe(&["/pets", "--format", format, "--count", "2"]);
         let published = "published to 1 subscriber\n";
-        said(
+        expect_output(
             feed(&mut server.publish(&["/pets/dogs", "Corgi"]), b""),
             0,
             published,
@@ -127,11 +127,11 @@ fn published_events_are_printed_in_every_format() {
             "--retry",
             "5",
         ];
-        said(feed(&mut server.publish(&second), b""), 0, published, "");
-        said(subscribed.end(), 0, expected, "");
+        expect_output(feed(&mut server.publish(&second), b""), 0, published, "");
+        expect_output(subscribed.end(), 0, expected, "");
     }
     let none = ["pets and more/é", "x"];
-    said(
+    expect_output(
         feed(&mut server.publish(&none), b""),
         0,
         "published to 0 subscribers\n",
@@ -152,7 +152,7 @@ fn several_namespaces_are_one_stream() {
                 .success()
         );
     }
-    said(subscribed.end(), 0, "1\n3\n", "");
+    expect_output(subscribed.end(), 0, "1\n3\n", "");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn each_line_is_published_as_soon_as_it_is_read() {
     assert!(subscribed.line().contains("no line end"));
     let output = child.output();
     assert_eq!(output.stdout, b"published 4 events\n");
-    said(subscribed.end(), 0, "", "");
+    expect_output(subscribed.end(), 0, "", "");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn many_lines_arrive_in_order_and_once() {
     let subscribed = server.subscribe(&["/a", "--count", "200000"]);
     let receiving = std::thread::spawn(move || subscribed.end());
     let output = feed(&mut server.publish(&["/a", "-"]), lines.as_bytes());
-    said(output, 0, "published 200000 events\n", "");
+    expect_output(output, 0, "published 200000 events\n", "");
     assert!(join_within(PATIENCE, receiving) == (Some(0), lines, String::new()));
 }
 
@@ -194,10 +194,10 @@ fn many_lines_arrive_in_order_and_once() {
 fn a_refused_line_is_named_with_the_number_of_events_before_it() {
     let server = serve(&[]);
     let good = "{\"namespace\":\"/a\",\"data\":\"x\"}\n";
-    let refused = |input: &[u8], says: &str| {
+    let refused = |input: &[u8], message: &str| {
         let (code, out, err) = feed(&mut server.publish(&["--ndjson"]), input);
         assert_eq!((code, &*out), (Some(1), ""), "{err}");
-        assert!(err.starts_with(says), "{err}");
+        assert!(err.starts_with(message), "{err}");
         assert!(
             err.ends_with("; published 2 events before it, and none after\n"),
             "{err}"
@@ -226,7 +226,7 @@ fn a_refused_line_is_named_with_the_number_of_events_before_it() {
         err,
         "fanfare: line 3 is not UTF-8; published 2 events before it, and none after\n"
     );
-    said(
+    expect_output(
         feed(&mut server.publish(&["--ndjson"]), good.trim().as_bytes()),
         0,
         "published 1 event\n",
@@ -277,14 +277,14 @@ fn a_token_is_sent_and_required() {
         output.2
     );
     let published = "published to 0 subscribers\n";
-    said(
+    expect_output(
         feed(&mut server.publish(&["/a", "x", "--token", "secret"]), b""),
         0,
         published,
         "",
     );
     let mut with_variable = server.publish(&["/a", "x"]);
-    said(
+    expect_output(
         feed(with_variable.env("FANFARE_TOKEN", "secret"), b""),
         0,
         published,
@@ -298,7 +298,7 @@ fn a_token_is_sent_and_required() {
         "{stderr}"
     );
 
-    let odd = OddServer::saying("HTTP/1.1 403 No\r\nContent-Length: 8\r\n\r\nnot you\n");
+    let odd = OddServer::responding("HTTP/1.1 403 No\r\nContent-Length: 8\r\n\r\nnot you\n");
     let output = run(&[
         "subscribe",
         &odd.url("/x?y"),
@@ -389,7 +389,7 @@ fn it_ends_without_an_error_when_its_output_is_closed() {
     while subscribed.child.try_wait().unwrap().is_none() {
         Process::start(&mut server.publish(&["/a", "x"])).output();
     }
-    said(subscribed.end(), 0, "", "");
+    expect_output(subscribed.end(), 0, "", "");
 }
 
 #[test]
@@ -407,7 +407,7 @@ fn it_ends_without_an_error_when_it_is_interrupted() {
                 .unwrap()
                 .success()
         );
-        said(subscribed.end(), 0, "", "");
+        expect_output(subscribed.end(), 0, "", "");
     }
 }
 
@@ -424,7 +424,7 @@ fn it_reconnects_to_a_server_that_was_killed() {
     let server = serve(&["--addr", &address]);
     read_until(&mut subscribed.stderr, "connected to");
     Process::start(&mut server.publish(&["/a", "after"])).output();
-    said(subscribed.end(), 0, "after\n", "");
+    expect_output(subscribed.end(), 0, "after\n", "");
 }
 
 /// Server and client are killed alternately, and every event is printed once.
@@ -490,7 +490,7 @@ fn streams_of_other_servers_are_read() {
     ]);
     let expected = "{\"id\":\"1\",\"event\":\"message\",\"data\":\"first\"}\n\
                     {\"id\":\"1\",\"event\":\"message\",\"data\":\"second\"}\n";
-    said(Subscribed::start(&mut command).end(), 0, expected, "");
+    expect_output(Subscribed::start(&mut command).end(), 0, expected, "");
 }
 
 #[test]
@@ -599,7 +599,7 @@ fn bench_reports_lost_events_on_any_server() {
 
 #[test]
 fn bench_without_a_server_reports_the_error() {
-    let gone = OddServer::saying("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let gone = OddServer::responding("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     let output = run(&["bench", "--url", &gone.url(""), "--connections", "3"]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");

@@ -195,10 +195,7 @@ impl Reader {
             bytes = &[];
         }
         let expected = &events[self.received..];
-        assert!(
-            expected.starts_with(bytes),
-            "bytes that were not published"
-        );
+        assert!(expected.starts_with(bytes), "bytes that were not published");
         self.received += bytes.len();
     }
 }

@@ -169,14 +169,14 @@ fn an_error_is_reported_in_one_line() {
         ),
         (&["completions", "tcsh"], 2, &["tcsh"]),
     ];
-    for (arguments, code, says) in rows {
+    for (arguments, code, expected) in rows {
         let output = run(arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();
-        let said = stderr.lines().last().unwrap_or_default();
+        let error = stderr.lines().last().unwrap_or_default();
         assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {stderr}");
-        assert!(said.starts_with("fanfare: "), "{arguments:?}: {stderr}");
+        assert!(error.starts_with("fanfare: "), "{arguments:?}: {stderr}");
         assert!(
-            says.iter().all(|part| said.contains(part)),
+            expected.iter().all(|part| error.contains(part)),
             "{arguments:?}: {stderr}"
         );
         assert_eq!(stderr.matches("fanfare: ").count(), 1);
@@ -186,7 +186,7 @@ fn an_error_is_reported_in_one_line() {
 
 #[test]
 fn invalid_and_unknown_variables_are_named() {
-    for (name, value, says) in [
+    for (name, value, expected) in [
         ("FANFARE_MAX_LAG", "7q", "(from FANFARE_MAX_LAG)"),
         ("FANFARE_MAX_EVENT", "0", "(from FANFARE_MAX_EVENT)"),
         (
@@ -201,7 +201,7 @@ fn invalid_and_unknown_variables_are_named() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2));
         assert!(
-            stderr.contains(says) && stderr.lines().count() == 1,
+            stderr.contains(expected) && stderr.lines().count() == 1,
             "{stderr}"
         );
     }

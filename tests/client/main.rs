@@ -126,7 +126,7 @@ fn a_response_that_is_not_a_stream_ends_it() {
             status(302, ""),
         ),
     ] {
-        let server = OddServer::saying(response);
+        let server = OddServer::responding(response);
         assert_eq!(closed(source(&server.url("/"))), expected, "{response}");
     }
 }
@@ -265,7 +265,7 @@ fn an_endless_event_ends_it() {
 
 #[test]
 fn secrets_are_only_sent_to_the_origin_of_the_url() {
-    let elsewhere = OddServer::saying(GONE);
+    let elsewhere = OddServer::responding(GONE);
     let target = elsewhere.url("/b");
     let server = OddServer::start(move |_, request, mut stream| {
         let location = if request.starts_with("GET /a ") {
@@ -310,7 +310,7 @@ fn an_invalid_redirect_ends_it() {
     ] {
         let response =
             format!("HTTP/1.1 302 Go\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
-        let server = OddServer::saying(response);
+        let server = OddServer::responding(response);
         let Error::Redirect(problem) = closed(source(&server.url("/"))) else {
             panic!("the redirect to {location} is not an error");
         };
@@ -376,7 +376,7 @@ fn the_last_event_id_survives_reconnections_and_events_without_an_id() {
 
 #[test]
 fn the_stream_sets_the_reconnection_time() {
-    let server = OddServer::saying(format!("{STREAM}retry:3600000\n"));
+    let server = OddServer::responding(format!("{STREAM}retry:3600000\n"));
     let source = EventSource::builder(&server.url("/"))
         .max_backoff(Duration::ZERO)
         .build()
@@ -597,7 +597,7 @@ fn the_channel_of_a_thread_ends_when_it_is_closed() {
 
 #[test]
 fn a_thread_ends_with_its_source() {
-    let server = OddServer::saying(GONE);
+    let server = OddServer::responding(GONE);
     let source = source(&server.url("/")).spawn().unwrap();
     let updates = source.receiver().clone();
     let last = within(PATIENCE, || source.last());

@@ -9,8 +9,8 @@ const programs = new Set();
 export const test = (name, body) => bare(name, { timeout: 120_000 }, body);
 
 /**
- * Starts a program that prints its address. Returns the address, the program's standard input, what
- * it has logged so far, and the functions that stop it.
+ * Starts a program that prints its address. Returns the address, the program's standard input, its
+ * log so far, and the functions that stop it.
  */
 export async function start(command, ...options) {
   const program = spawn(command, options);

@@ -45,7 +45,7 @@ fn taking(
 fn flush(engine: &mut Engine, outlet: &mut impl Outlet, now: Instant) {
     let most = 1_000;
     let flushes = (0..most).take_while(|_| engine.flush(outlet, now)).count();
-    assert!(flushes < most, "there is no end of what it has to do");
+    assert!(flushes < most, "it always has more to do");
 }
 
 /// An event to publish, with this number of bytes of data.
@@ -147,13 +147,13 @@ fn a_stream_requested_during_a_drain_does_not_delay_the_end() {
     server.join();
 }
 
-/// A server whose event loop stops in the hook of each connection's first stream. Returns a channel
-/// that reports when it has stopped, and one that lets it continue for good once it is dropped.
+/// A server whose event loop stops when a stream starts. Returns the channel that reports this, and
+/// one that lets the loop continue once it is dropped.
 fn start_with_stops() -> (Running, Receiver<()>, Sender<()>) {
     let (stopped, has_stopped) = channel();
     let (release, released) = channel::<()>();
     let server = start(builder().on_connect(move |_| {
-        // The test may be over.
+        // The test may have ended.
         let _ = stopped.send(());
         let _ = released.recv_timeout(PATIENCE);
     }));

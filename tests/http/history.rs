@@ -73,7 +73,7 @@ impl Remembering {
         let mut client = self.server.ask(&format!("GET {target}"), &headers);
         let head = client.read_through("\r\n\r\n");
         let replay = header(&head, "Fanfare-Replay")
-            .expect("each stream says")
+            .expect("each stream has the header")
             .to_owned();
         let text = client.read_through(&end.replace("E-", &format!("{}-", self.epoch)));
         (replay, text.replace(&self.epoch, "E"))
@@ -249,7 +249,7 @@ fn a_gap_has_the_true_reason() {
         ("/subscribe/a", "\\\"<", "unknown", "E-3", &[three, four]),
     ];
     for &(target, asked, reason, at, events) in rows {
-        let told = match asked {
+        let escaped = match asked {
             "\\\"<" => "\\\\\\\"\\u003c",
             plain => plain,
         };
@@ -257,7 +257,7 @@ fn a_gap_has_the_true_reason() {
             target,
             asked,
             "gap",
-            &(gap(reason, told, at) + &events.concat()),
+            &(gap(reason, escaped, at) + &events.concat()),
         );
     }
     // A gap after which nothing is retained comes with an ID but without an event, so that it is
@@ -576,8 +576,8 @@ fn a_client_that_missed_nothing_gets_no_gap_after_expiry_and_restart() {
             ("busy", "E-2", "gap"),
             ("", "E-2", "gap"),
         ] {
-            let told = it.stream(&format!("/subscribe/{target}"), last_id, "id:E-3\n");
-            assert_eq!(told.0, replay, "{target} after {last_id}");
+            let stream = it.stream(&format!("/subscribe/{target}"), last_id, "id:E-3\n");
+            assert_eq!(stream.0, replay, "{target} after {last_id}");
         }
     }
 }
@@ -729,8 +729,8 @@ struct Empty {
 
 fn empty() -> (Empty, Sender<()>, Receiver<u64>) {
     let (go_on, waits) = channel();
-    let (prunes, told) = channel();
-    (Empty { waits, prunes }, go_on, told)
+    let (prunes, pruned) = channel();
+    (Empty { waits, prunes }, go_on, pruned)
 }
 
 impl EventStore for Empty {
@@ -755,7 +755,7 @@ impl EventStore for Empty {
 #[test]
 fn a_slow_store_delays_publishers_only() {
     const EVENTS: usize = 1000;
-    let (store, go_on, _told) = empty();
+    let (store, go_on, _pruned) = empty();
     let it = remember(with_history().event_store(store));
     // Dropped before the server also when the test fails, so that the server can end.
     let go_on = go_on;
@@ -790,13 +790,13 @@ fn a_slow_store_delays_publishers_only() {
 
 #[test]
 fn a_store_is_pruned_though_no_event_comes() {
-    let (store, _, told) = empty();
+    let (store, _, pruned) = empty();
     let builder = with_history().history_age(Duration::from_millis(200));
     let server = start(builder.event_store(store));
     server.publisher.send(Event::new("/a", "text")).unwrap();
     // It is pruned at intervals, also when nothing changed.
-    let mut told = std::iter::from_fn(|| told.recv_timeout(support::PATIENCE).ok());
-    assert_eq!(told.find(|before| *before != 1), Some(2));
+    let mut bounds = std::iter::from_fn(|| pruned.recv_timeout(support::PATIENCE).ok());
+    assert_eq!(bounds.find(|before| *before != 1), Some(2));
 }
 
 /// The store's reply may come at any moment of a turn. The event loop once missed one that came

@@ -457,7 +457,7 @@ fn reporting(sender: &Sender<Report>) -> fanfare::Builder {
 
 #[test]
 fn hooks_get_each_connection_and_the_reason_of_its_end() {
-    let (sender, hears) = channel();
+    let (sender, reports) = channel();
     let server = reporting(&sender).build().unwrap();
     let publisher = server.publisher();
     let thread = server.spawn("127.0.0.1:0").unwrap();
@@ -470,7 +470,7 @@ fn hooks_get_each_connection_and_the_reason_of_its_end() {
         let mut client = Client::connect(address);
         client.send(request(&format!("GET {target}"), ""));
         client.read_stream_start();
-        let Ok(Report::Connected(info)) = hears.recv_timeout(PATIENCE) else {
+        let Ok(Report::Connected(info)) = reports.recv_timeout(PATIENCE) else {
             panic!("a connect");
         };
         let names: Vec<_> = info.namespaces.iter().map(Namespace::as_str).collect();
@@ -486,7 +486,7 @@ fn hooks_get_each_connection_and_the_reason_of_its_end() {
         }
         let (peer, received) = (client.stream.local_addr().unwrap(), client.received);
         drop(client);
-        let Ok(Report::Disconnected(ended, reason)) = hears.recv_timeout(PATIENCE) else {
+        let Ok(Report::Disconnected(ended, reason)) = reports.recv_timeout(PATIENCE) else {
             panic!("a disconnect");
         };
         assert_eq!(reason, DisconnectReason::Client);
@@ -504,14 +504,14 @@ fn hooks_get_each_connection_and_the_reason_of_its_end() {
     client.response();
     let received = client.received;
     drop(client);
-    let Ok(Report::Disconnected(ended, reason)) = hears.recv_timeout(PATIENCE) else {
+    let Ok(Report::Disconnected(ended, reason)) = reports.recv_timeout(PATIENCE) else {
         panic!("a disconnect");
     };
     assert_eq!((reason, ended.bytes), (DisconnectReason::Client, received));
     assert!(!ended.is_stream());
     // A subscription in this process is a stream without an address.
     let subscription = thread.handle().subscribe(&[namespace("/s")]).unwrap();
-    let Ok(Report::Connected(info)) = hears.recv_timeout(PATIENCE) else {
+    let Ok(Report::Connected(info)) = reports.recv_timeout(PATIENCE) else {
         panic!("a connect");
     };
     assert_eq!((info.id, info.peer), (subscription.id(), None));

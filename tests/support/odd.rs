@@ -80,7 +80,7 @@ impl OddServer {
     }
 
     /// A server that sends the same response to every request, and ends the connection.
-    pub(crate) fn saying(response: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn responding(response: impl Into<Vec<u8>>) -> Self {
         let response = response.into();
         Self::start(move |_, _, mut stream| {
             let _ = stream.write_all(&response);

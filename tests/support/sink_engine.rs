@@ -37,7 +37,7 @@ impl Outlet for Sink {
     fn finish(&mut self, _: ConnId) {}
 }
 
-/// An engine and its subscribers. It is driven in turns, as in the event loop, with a constant time.
+/// An engine and its subscribers, driven in turns as by the event loop, at a constant time.
 #[derive(Debug)]
 pub(crate) struct SinkEngine {
     pub(crate) engine: Engine,
@@ -96,9 +96,8 @@ impl SinkEngine {
         self.engine.end_intake(true, self.now);
         self.engine.tick(self.now);
         self.flush();
-        self.engine.reap(|conn, _, reason| {
-            panic!("{conn} was disconnected: {reason:?}")
-        });
+        self.engine
+            .reap(|conn, _, reason| panic!("{conn} was disconnected: {reason:?}"));
     }
 
     fn flush(&mut self) {

@@ -46,7 +46,7 @@ pub(crate) struct Client {
     answered: usize,
     /// The last response has `Connection: close`.
     last_answer: bool,
-    told_late: bool,
+    timed_out: bool,
     head_seen: bool,
     pub(crate) follower: Option<Follower>,
     /// It must end for this reason and no other.
@@ -57,7 +57,7 @@ pub(crate) struct Client {
     pub(crate) judged: bool,
     /// When it last received a whole response, or connected; when it last sent something.
     waiting_since: u64,
-    heard_at: u64,
+    last_sent_at: u64,
     /// The longest silence between two of its sends since the last response.
     silence: u64,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Ended {
     pub(crate) at: u64,
     /// How many events had been published.
     pub(crate) order: usize,
-    /// What the engine counted for it.
+    /// The events and bytes that the engine counted for it.
     pub(crate) events: u64,
     pub(crate) bytes: u64,
 }
@@ -100,7 +100,7 @@ impl Client {
             claims: Vec::new(),
             answered: 0,
             last_answer: false,
-            told_late: false,
+            timed_out: false,
             head_seen: false,
             follower: None,
             must_end: None,
@@ -108,7 +108,7 @@ impl Client {
             ended: None,
             judged: false,
             waiting_since: now,
-            heard_at: now,
+            last_sent_at: now,
             silence: 0,
         }
     }
@@ -191,10 +191,11 @@ impl Client {
         };
         let taken = follower.take(&self.rest, &mut seen)?;
         self.rest.drain(..taken);
-        let told = follower.closing_notice.is_some();
-        check(!(told && follower.lacks_before(rules.drained_from)), || {
-            "a closing notice before its events".into()
-        })?;
+        let is_closing = follower.closing_notice.is_some();
+        check(
+            !(is_closing && follower.lacks_before(rules.drained_from)),
+            || "a closing notice before its events".into(),
+        )?;
         Ok(seen)
     }
 
@@ -234,13 +235,13 @@ impl Client {
             head.length.unwrap_or_default()
         };
         let body_end = head.bytes + length;
-        let told_to_wait = head.is_stream && !ask.head_only && self.rest.ends_with(b"\n\n");
-        let body_end = if told_to_wait {
+        let is_refused_stream = head.is_stream && !ask.head_only && self.rest.ends_with(b"\n\n");
+        let body_end = if is_refused_stream {
             self.rest.len()
         } else {
             body_end
         };
-        if self.rest.len() < body_end || (head.is_stream && !ask.head_only && !told_to_wait) {
+        if self.rest.len() < body_end || (head.is_stream && !ask.head_only && !is_refused_stream) {
             return Ok(false);
         }
         let body = String::from_utf8_lossy(&self.rest[head.bytes..body_end]).into_owned();
@@ -274,7 +275,7 @@ impl Client {
             return Err(format!("408 in time: waited since {}", self.waiting_since));
         }
         self.rest.drain(..end);
-        self.told_late = true;
+        self.timed_out = true;
         self.last_answer = true;
         Ok(!self.rest.is_empty())
     }
@@ -372,10 +373,10 @@ impl Client {
         }
         // Events that were dropped before they were written are not counted exactly.
         if follower.owed <= rules.max_lag && !self.excused {
-            let says = (ended.events, ended.bytes);
+            let counted = (ended.events, ended.bytes);
             let is = (follower.events, socket.taken_bytes);
-            check(says == is, || {
-                format!("the engine counts (events, bytes) {says:?}, it received {is:?}")
+            check(counted == is, || {
+                format!("the engine counts (events, bytes) {counted:?}, it received {is:?}")
             })?;
         }
         Ok(())
@@ -385,17 +386,17 @@ impl Client {
     pub(crate) fn deliver(&mut self, bytes: usize, now: u64) {
         self.delivered += bytes;
         self.silence = self.was_silent(now);
-        self.heard_at = now;
+        self.last_sent_at = now;
     }
 
     /// The longest time since the last response that it sent nothing. It can send more while the
     /// response to its delay is on the way.
     fn was_silent(&self, now: u64) -> u64 {
-        self.silence.max(now.saturating_sub(self.heard_at))
+        self.silence.max(now.saturating_sub(self.last_sent_at))
     }
 
     fn was_late(&self, rules: &Rules, now: u64) -> bool {
-        self.told_late
+        self.timed_out
             || (self.follower.is_none() && now >= self.waiting_since + rules.head_timeout)
             || (self.sends_bodies() && self.was_silent(now) >= rules.write_timeout)
     }

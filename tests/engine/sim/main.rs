@@ -43,12 +43,12 @@ const WORLDS: u64 = if cfg!(debug_assertions) { 40 } else { 300 };
 
 #[test]
 fn each_stream_receives_its_events_once_and_in_order() {
-    let born = now();
-    seeds::play_all(WORLDS, |seed| world::World::new(seed, born).play());
+    let started = now();
+    seeds::play_all(WORLDS, |seed| world::World::new(seed, started).play());
 }
 
 #[test]
 fn a_client_that_reconnects_receives_the_missed_events_or_a_gap() {
-    let born = now();
-    seeds::play_all(WORLDS, |seed| history::World::new(seed, born).play());
+    let started = now();
+    seeds::play_all(WORLDS, |seed| history::World::new(seed, started).play());
 }

@@ -190,7 +190,12 @@ impl Outlet for Net {
             }
         }
         let capacity = self.capacity(client, bytes.len());
-        self.trace(|| format!("{client} is written {} and takes {capacity:?}", show(&bytes)));
+        self.trace(|| {
+            format!(
+                "{client} is written {} and takes {capacity:?}",
+                show(&bytes)
+            )
+        });
         let now = self.now;
         let socket = &mut self.sockets[client];
         socket.given_at = now;

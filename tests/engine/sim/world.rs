@@ -48,7 +48,7 @@ pub(crate) struct World {
     max_connections: usize,
     engine: Engine,
     net: Net,
-    born: Instant,
+    started: Instant,
     now: u64,
     clients: Vec<Client>,
     /// The clients whose end is not yet checked.
@@ -87,7 +87,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, born: Instant) -> Self {
+    pub(crate) fn new(seed: u64, started: Instant) -> Self {
         let mut dice = Dice::new(seed);
         let roomy = dice.percent(60);
         let config = some_config(&mut dice, roomy);
@@ -107,7 +107,7 @@ impl World {
             None,
             dice.next(),
             1,
-            born,
+            started,
         );
         #[cfg(feature = "admin")]
         {
@@ -117,7 +117,7 @@ impl World {
                 node: "simulated".into(),
                 unix_ms: 0,
             };
-            engine.set_admin(setup, born);
+            engine.set_admin(setup, started);
         }
         // One write, a few, or the server's value, which interrupts only passes over many
         // subscribers.
@@ -143,7 +143,7 @@ impl World {
             max_connections,
             engine,
             net,
-            born,
+            started,
             now: 0,
             clients: Vec::new(),
             live: Vec::new(),
@@ -212,7 +212,7 @@ impl World {
     }
 
     fn instant(&self) -> Instant {
-        self.born + Duration::from_millis(self.now)
+        self.started + Duration::from_millis(self.now)
     }
 
     /// A few random actions of clients and publishers.

@@ -383,9 +383,7 @@ impl World {
         let exact = next == self.next.max(last + 1) || self.refused.contains_key(&(next - 1));
         let sure = past.sure || past.sure_if_whole && recovered.damage.is_none();
         if next <= last || !exact && (sure || next < SKIP) {
-            return Err(format!(
-                "the next number after {last} is {next}, {past:?}"
-            ));
+            return Err(format!("the next number after {last} is {next}, {past:?}"));
         }
         Ok(())
     }

@@ -81,7 +81,9 @@ impl World {
         if json["lastEventId"].as_str() != Some(id) || !stream.due.allows_gap(reason) {
             return Err(format!("a gap event that is not due: {data}"));
         }
-        let resumed_at = json["resumedAt"].as_str().ok_or("a gap event without resumedAt")?;
+        let resumed_at = json["resumedAt"]
+            .as_str()
+            .ok_or("a gap event without resumedAt")?;
         stream.gap = Some((reason, resumed_at.to_owned()));
         Ok(())
     }
@@ -126,7 +128,9 @@ impl World {
         let begin = self.begin(stream);
         if event < begin {
             let id = &self.events[event].id;
-            return Err(format!("{id} was received, but precedes the requested events"));
+            return Err(format!(
+                "{id} was received, but precedes the requested events"
+            ));
         }
         let is_complete =
             stream.claim == Some(Claim::Complete) && matches!(stream.asked, Asked::After(_));

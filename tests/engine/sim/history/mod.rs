@@ -45,7 +45,7 @@ pub(crate) struct World {
     /// Only two namespaces are used, mostly both at once. One log may still have an event that the
     /// other has dropped.
     paired: bool,
-    born: Instant,
+    started: Instant,
     now: u64,
     events: Vec<Published>,
     /// Events before this one may have been evicted for the bound of all memory.
@@ -86,7 +86,7 @@ fn some_config(dice: &mut Dice) -> Config {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, born: Instant) -> Self {
+    pub(crate) fn new(seed: u64, started: Instant) -> Self {
         let mut dice = Dice::new(seed);
         let config = some_config(&mut dice);
         config
@@ -99,10 +99,10 @@ impl World {
             calm: dice.percent(40),
             paired: dice.percent(20),
             dice,
-            engine: engine(&config, 1, born),
+            engine: engine(&config, 1, started),
             config,
             epoch: 1,
-            born,
+            started,
             now: 0,
             events: Vec::new(),
             evicted: 0,
@@ -201,7 +201,7 @@ impl World {
     }
 
     fn instant(&self) -> Instant {
-        self.born + Duration::from_millis(self.now)
+        self.started + Duration::from_millis(self.now)
     }
 
     /// A connection breaks.
@@ -243,7 +243,7 @@ impl World {
         self.epoch += 1;
         self.engine = engine(&self.config, self.epoch, self.instant());
         // The new process has a time of its own.
-        self.born = self.instant();
+        self.started = self.instant();
         self.now = 0;
         self.net.clear();
         self.events.clear();
@@ -288,9 +288,14 @@ impl World {
             .reap(|conn, _, reason| reaped.push((conn, reason)));
         self.engine.check();
         for (conn, reason) in reaped {
-            let number = self.net.remove(conn).ok_or("an unknown connection was reaped")?;
+            let number = self
+                .net
+                .remove(conn)
+                .ok_or("an unknown connection was reaped")?;
             let client = &mut self.clients[number];
-            let stream = client.leave().ok_or("a connection without a stream was reaped")?;
+            let stream = client
+                .leave()
+                .ok_or("a connection without a stream was reaped")?;
             match reason {
                 Reason::Client => {}
                 Reason::Lagged => self.check_lagged(number, &stream)?,

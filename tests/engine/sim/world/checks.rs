@@ -105,11 +105,11 @@ impl World {
         let client = &mut self.clients[number];
         let socket = &mut self.net.sockets[number];
         let seen = client.look(socket, &self.rules, self.now)?;
-        for (event_type, says) in client.claims.drain(..) {
+        for (event_type, counted) in client.claims.drain(..) {
             let is = self.went_to.get(&event_type).copied();
-            if is != Some(says) {
+            if is != Some(counted) {
                 return Err(format!(
-                    "{event_type} went to {is:?} subscribers, the response says {says}"
+                    "{event_type} went to {is:?} subscribers, the response counted {counted}"
                 ));
             }
         }
@@ -157,9 +157,10 @@ impl World {
                 return Err(format!("lacks {owed} bytes, though its socket is open"));
             }
         }
-        let told = follower.closing_notice.is_some() || follower.joined >= self.rules.drained_from;
+        let has_notice =
+            follower.closing_notice.is_some() || follower.joined >= self.rules.drained_from;
         let (from, until) = self.closing;
-        if socket.always_open && client.remote && !told && (from..until).contains(&self.now) {
+        if socket.always_open && client.remote && !has_notice && (from..until).contains(&self.now) {
             return Err("no closing notice".into());
         }
         let quiet = self.now - socket.given_at;
@@ -187,7 +188,9 @@ impl World {
         }
         let (is, most) = (self.retained(), needed.values().sum());
         if is > most {
-            return Err(format!("{is} bytes are retained, but only {most} are needed"));
+            return Err(format!(
+                "{is} bytes are retained, but only {most} are needed"
+            ));
         }
         Ok(())
     }
@@ -222,22 +225,27 @@ impl World {
                 self.connections_total,
             ),
         ];
-        for (name, says, is) in counts {
-            if says != is {
-                return Err(format!("status has {says} {name}, expected {is}"));
+        for (name, counted, is) in counts {
+            if counted != is {
+                return Err(format!("status has {counted} {name}, expected {is}"));
             }
         }
         for &reason in Reason::ALL {
-            let (says, is) = (
+            let (counted, is) = (
                 status.disconnects(reason),
                 self.disconnects[reason as usize],
             );
-            if says != is {
-                return Err(format!("status has {says} ends by {reason}, expected {is}"));
+            if counted != is {
+                return Err(format!(
+                    "status has {counted} ends by {reason}, expected {is}"
+                ));
             }
         }
         if status.retained_memory > self.config.history_total as u64 {
-            return Err(format!("{} bytes exceed history_total", status.retained_memory));
+            return Err(format!(
+                "{} bytes exceed history_total",
+                status.retained_memory
+            ));
         }
         Ok(())
     }

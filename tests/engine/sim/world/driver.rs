@@ -47,7 +47,7 @@ impl World {
         });
         self.busy = unfinished || !idle && !self.engine.is_paused() || to_read;
         let deadline = self.engine.next_deadline();
-        self.deadline = deadline.map(|at| (at - self.born).as_millis() as u64);
+        self.deadline = deadline.map(|at| (at - self.started).as_millis() as u64);
         self.resolve()?;
         if self.resolved < self.order.len() {
             self.unresolved = true;
@@ -310,8 +310,10 @@ impl World {
         self.note_pressure(&before, planned.wire.len())?;
         let reached = self.count(planned, listeners);
         if published.subscribers != reached {
-            let says = published.subscribers;
-            return Err(format!("published to {says} subscribers, expected {reached}"));
+            let counted = published.subscribers;
+            return Err(format!(
+                "published to {counted} subscribers, expected {reached}"
+            ));
         }
         Ok(())
     }

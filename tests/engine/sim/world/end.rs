@@ -62,13 +62,18 @@ impl World {
         self.engine.set_slice(SLICE);
         let mut quiet = 0;
         for _ in 0..20_000 {
+            let is_early = self.is_before_deadline();
             for index in 0..self.live.len() {
                 let client = self.live[index];
                 if self.net.sockets[client].may_open() {
                     self.make_writable(client);
                 }
             }
+            let bytes = self.net.bytes;
             self.turn()?;
+            if is_early && self.net.bytes > bytes {
+                return Err("a driver would have slept while bytes were due".into());
+            }
             let nothing_left = self.owed() == 0 && self.queue.is_empty() && !self.busy;
             quiet = if nothing_left { quiet + 1 } else { 0 };
             // Logs drop events that are no longer needed within a few turns.
@@ -79,6 +84,16 @@ impl World {
         }
         self.check_quiet()?;
         Err("it does not come to rest".into())
+    }
+
+    /// Whether a driver would still sleep: nothing comes from outside, and no deadline is reached.
+    fn is_before_deadline(&self) -> bool {
+        let changes = |&client: &usize| {
+            let client_closes = self.clients[client].closes && !self.clients[client].hung_up;
+            client_closes || self.net.sockets[client].may_open()
+        };
+        let is_quiet = self.to_connect == 0 && self.queue.is_empty() && !self.busy;
+        is_quiet && self.deadline.is_none_or(|at| self.now < at) && !self.live.iter().any(changes)
     }
 
     pub(super) fn owed(&self) -> u64 {
@@ -93,9 +108,7 @@ impl World {
             let slot = &self.order[self.resolved];
             let wanted = slot.planned.as_ref().map(|planned| show(&planned.wire));
             let got = show(&self.witnessed);
-            return Err(format!(
-                "the witness did not receive {wanted:?}, but {got}"
-            ));
+            return Err(format!("the witness did not receive {wanted:?}, but {got}"));
         }
         for &client in &self.live {
             if let Some(follower) = &self.clients[client].follower
@@ -129,8 +142,10 @@ impl World {
             return Err(format!("not everything is released at the end: {status:?}"));
         }
         if !self.some_lagged && status.deliveries != self.events_given {
-            let (says, is) = (status.deliveries, self.events_given);
-            return Err(format!("status has {says} deliveries, expected {is}"));
+            let (counted, expected) = (status.deliveries, self.events_given);
+            return Err(format!(
+                "status has {counted} deliveries, expected {expected}"
+            ));
         }
         Ok(())
     }
