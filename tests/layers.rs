@@ -352,10 +352,7 @@ fn an_import_leads_to_the_file_that_defines_the_item() {
         // Through re-exports.
         ("pub(crate) use crate::c::D;", &["c/d"]),
         ("use crate::Renamed;", &["c/d"]),
-        (
-            "use super::{A, y::Y};\npub(in super::super) fn f() {}",
-            &["a", "a/y"],
-        ),
+        ("use super::{A, y::Y};\npub(super) fn f() {}", &["a", "a/y"]),
         ("use crate::b::*;\nuse std::fmt;\nuse self::f;", &["b"]),
         ("// crate::b::B\nfn f() {} /// [`crate::c`]", &[]),
         ("#[cfg(test)]\nmod tests {\n    use crate::b::B;", &[]),
