@@ -1,8 +1,17 @@
-//! Request bodies: from bytes as they arrive to the data in them (RFC 9112, sections 6 and 7).
+//! Request bodies: from bytes as they arrive to the data in them, framed by a length
+//! ([RFC 9112, section 6]) or in chunks ([section 7.1]).
 //!
-//! Owns the framing, a length or chunks, and its limits. It holds no data: a piece borrows from the
-//! input, so a body of any length passes through. It must not know how much data a request may
-//! carry or what the data means.
+//! Owns the framing and its limits. It holds no data: a piece borrows from the input, so a body of
+//! any length passes through. It must not know how much data a request may carry or what the data
+//! means.
+//!
+//! Line ends within the framing must be CR LF, and chunk extensions and trailers are limited and
+//! ignored ([section 7.1.1], [section 7.1.2]).
+//!
+//! [RFC 9112, section 6]: https://www.rfc-editor.org/rfc/rfc9112#section-6
+//! [section 7.1]: https://www.rfc-editor.org/rfc/rfc9112#section-7.1
+//! [section 7.1.1]: https://www.rfc-editor.org/rfc/rfc9112#section-7.1.1
+//! [section 7.1.2]: https://www.rfc-editor.org/rfc/rfc9112#section-7.1.2
 
 use crate::http::Reject;
 use crate::http::request::{BodyLength, is_text};
@@ -33,7 +42,7 @@ enum Framing {
     Fixed { left: u64 },
     /// In a chunk's size.
     Size { size: u64, digits: usize },
-    /// In a chunk's extensions, which are ignored (RFC 9112, section 7.1.1).
+    /// In a chunk's extensions.
     Extension { size: u64, line_bytes: usize },
     /// After the CR of a chunk's first line.
     SizeLf { size: u64 },
@@ -124,8 +133,10 @@ impl BodyReader {
 
     /// Takes one byte of framing.
     ///
-    /// A lone CR or LF is refused. RFC 9112, section 2.2 lets a recipient accept a lone LF, but
+    /// A lone CR or LF is refused. [RFC 9112, section 2.2] lets a recipient accept a lone LF, but
     /// then this server and a strict proxy could see different bodies.
+    ///
+    /// [RFC 9112, section 2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-2.2
     fn step(&mut self, framing: Framing, byte: u8) -> Result<Framing, Reject> {
         let next = match (framing, byte) {
             (Framing::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {

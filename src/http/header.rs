@@ -1,11 +1,15 @@
-//! The syntax of header names and values (RFC 9110, section 5).
+//! The syntax of header names and values ([RFC 9110, section 5]).
+//!
+//! [RFC 9110, section 5]: https://www.rfc-editor.org/rfc/rfc9110#section-5
 
 /// Checks a header that an application or the configuration adds to a response.
 ///
 /// # Errors
-/// The problem, in words that follow the name: a name that is not a token (RFC 9110, section
-/// 5.6.2), a header that frames the message, or a value with other characters than visible ASCII,
+/// The problem, in words that follow the name: a name that is not a token ([RFC 9110, section
+/// 5.6.2]), a header that frames the message, or a value with other characters than visible ASCII,
 /// space and tab.
+///
+/// [RFC 9110, section 5.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 pub(crate) fn check_header(name: &str, value: &str) -> Result<(), &'static str> {
     const FRAMING: [&str; 4] = [
         "connection",

@@ -1,8 +1,10 @@
 //! HTTP/1.1 and 1.0 as bytes: request heads and bodies, routes, and responses.
 //!
 //! Owns the strictness. A request that two implementations could read differently is refused here,
-//! so the rest of the server never sees a request that a proxy may have read in another way
-//! (RFC 9112, section 11.2). Knows no socket, no clock and no engine, so a test can be the network.
+//! so the rest of the server never sees a request that a proxy may have read in another way ([RFC
+//! 9112, section 11.2]). Knows no socket, no clock and no engine, so a test can be the network.
+//!
+//! [RFC 9112, section 11.2]: https://www.rfc-editor.org/rfc/rfc9112#section-11.2
 
 #[cfg(feature = "publish")]
 pub(crate) mod access;

@@ -1,8 +1,12 @@
-//! Client addresses from `Forwarded` (RFC 7239), `X-Forwarded-For` and `X-Real-IP`.
+//! Client addresses from `Forwarded` ([RFC 7239, section 4]), `X-Forwarded-For` and `X-Real-IP`.
 //!
-//! Any client can send these headers, so they count only on connections from a trusted proxy. Each
-//! proxy appends the address of its peer. The client is therefore the right-most address that is
-//! not itself a trusted proxy.
+//! Any client can send these headers ([section 8.1]), so they count only on connections from a
+//! trusted proxy. Each proxy appends the address of its peer ([section 5.2]). The client is
+//! therefore the right-most address that is not itself a trusted proxy.
+//!
+//! [RFC 7239, section 4]: https://www.rfc-editor.org/rfc/rfc7239#section-4
+//! [section 5.2]: https://www.rfc-editor.org/rfc/rfc7239#section-5.2
+//! [section 8.1]: https://www.rfc-editor.org/rfc/rfc7239#section-8.1
 
 use core::net::{IpAddr, SocketAddr};
 

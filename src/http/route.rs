@@ -11,7 +11,7 @@ use crate::namespace::{Namespace, NamespaceLimits, Namespaces};
 /// The limit of namespaces that a request may name for one stream.
 pub const MAX_STREAM_NAMESPACES: usize = 128;
 
-/// What a request asks for.
+/// The endpoint that a request is for, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// An event stream, or with `HEAD` its head.
@@ -32,7 +32,7 @@ pub enum Route {
     Readyz,
 }
 
-/// Where a stream begins, as its request asks.
+/// The start of a stream that its request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replay {
     /// With the next event.
@@ -87,7 +87,7 @@ pub fn route(head: &RequestHead, limits: &NamespaceLimits) -> Result<Route, Reje
     Ok(route)
 }
 
-/// Where the stream of a request begins.
+/// The start of the stream that a request asks for.
 ///
 /// The header `Last-Event-ID` wins over `lastEventId` in the query, and both over `replay`: a
 /// browser repeats the URL with each reconnect, so the header is newer.
@@ -143,10 +143,12 @@ pub fn decode_form(text: &str) -> Result<String, Reject> {
     decode(text, true)
 }
 
-/// Percent-decodes a part of a path, where `+` is a plus (RFC 3986, section 2.1).
+/// Percent-decodes a part of a path, where `+` is a plus ([RFC 3986, section 2.1]).
 ///
 /// # Errors
 /// 400 for a `%` without two hexadecimal digits, and for text that is not UTF-8.
+///
+/// [RFC 3986, section 2.1]: https://www.rfc-editor.org/rfc/rfc3986#section-2.1
 pub fn decode_path(text: &str) -> Result<String, Reject> {
     decode(text, false)
 }
