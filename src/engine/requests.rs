@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use crate::http::proxy;
 use crate::http::request::{RequestHead, RequestReader};
-use crate::http::response::{self, Headers, Response};
+use crate::http::response::{self, CorsHeaders, Response};
 use crate::http::route::{self, Replay, Route};
 use crate::http::{Progress, Reject};
 use crate::namespace::Namespaces;
@@ -274,7 +274,7 @@ impl Engine {
         response::stream_head(&self.config.headers, &headers)
     }
 
-    fn cors(&self, head: &RequestHead) -> Headers {
+    fn cors(&self, head: &RequestHead) -> CorsHeaders {
         response::cors_headers(&self.config.cors_origins, head.header("origin"))
     }
 

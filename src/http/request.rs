@@ -1,9 +1,26 @@
-//! Request heads: from bytes as they arrive to a checked [`RequestHead`] (RFC 9112, sections 2, 3
-//! and 5).
+//! Request heads: from bytes as they arrive to a checked [`RequestHead`] ([RFC 9112]).
 //!
 //! Owns the bytes of a connection that are not yet consumed, and every rule about a head: its size,
 //! its syntax, its `Host`, and the length of the body that follows. It must not know what a path
 //! means (`route` does) or what bodies hold.
+//!
+//! # Strictness
+//! Where the specification lets a recipient be lenient, the reader refuses, so that no proxy in
+//! front of the server can read the same bytes as another request ([section 11.2]). It refuses
+//! - a lone CR or LF as a line end ([section 2.2]);
+//! - a missing, repeated or invalid `Host` ([section 3.2]);
+//! - white space before the colon of a header ([section 5.1]), and folded headers ([section 5.2]);
+//! - `Transfer-Encoding` with HTTP/1.0 ([section 6.1]);
+//! - two headers that could give the length of the body ([section 6.3]).
+//!
+//! [RFC 9112]: https://www.rfc-editor.org/rfc/rfc9112
+//! [section 2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-2.2
+//! [section 3.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2
+//! [section 5.1]: https://www.rfc-editor.org/rfc/rfc9112#section-5.1
+//! [section 5.2]: https://www.rfc-editor.org/rfc/rfc9112#section-5.2
+//! [section 6.1]: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+//! [section 6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+//! [section 11.2]: https://www.rfc-editor.org/rfc/rfc9112#section-11.2
 
 use core::net::Ipv6Addr;
 use std::fmt;
@@ -39,12 +56,12 @@ pub enum BodyLength {
 
 /// A range in the bytes of a head; [`MAX_HEAD_BYTES`] fits into its offsets.
 #[derive(Clone, Copy)]
-struct Span {
+struct ByteRange {
     start: u16,
     end: u16,
 }
 
-impl Span {
+impl ByteRange {
     /// The range of `part`, a slice of `whole`.
     fn of(part: &[u8], whole: &[u8]) -> Self {
         // httparse returns slices of its input, except that an empty value may lie elsewhere.
@@ -65,20 +82,24 @@ impl Span {
 #[derive(Clone)]
 pub struct RequestHead {
     bytes: Box<[u8]>,
-    headers: Box<[(Span, Span)]>,
-    method: Span,
-    target: Span,
+    headers: Box<[(ByteRange, ByteRange)]>,
+    method: ByteRange,
+    target: ByteRange,
     http_10: bool,
     body: BodyLength,
 }
 
 impl RequestHead {
-    /// The method as sent. Methods are case-sensitive (RFC 9110, section 9.1).
+    /// The method as sent. Methods are case-sensitive ([RFC 9110, section 9.1]).
+    ///
+    /// [RFC 9110, section 9.1]: https://www.rfc-editor.org/rfc/rfc9110#section-9.1
     pub fn method(&self) -> &str {
         self.text(self.method)
     }
 
-    /// The request target as sent (RFC 9112, section 3.2).
+    /// The request target as sent ([RFC 9112, section 3.2]).
+    ///
+    /// [RFC 9112, section 3.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2
     pub fn target(&self) -> &str {
         self.text(self.target)
     }
@@ -97,9 +118,11 @@ impl RequestHead {
     }
 
     /// The host that the request is for, `host[:port]`: the authority of an absolute target,
-    /// otherwise the header `Host` (RFC 9112, section 3.3).
+    /// otherwise the header `Host` ([RFC 9112, section 3.3]).
     ///
     /// `None` only for an HTTP/1.0 request.
+    ///
+    /// [RFC 9112, section 3.3]: https://www.rfc-editor.org/rfc/rfc9112#section-3.3
     pub fn host(&self) -> Option<&str> {
         self.split_target().0.or_else(|| self.header("host"))
     }
@@ -132,7 +155,9 @@ impl RequestHead {
             .map(|(_, value)| value)
     }
 
-    /// Whether the connection may serve another request after this one (RFC 9112, section 9.3).
+    /// Whether the connection may serve another request after this one ([RFC 9112, section 9.3]).
+    ///
+    /// [RFC 9112, section 9.3]: https://www.rfc-editor.org/rfc/rfc9112#section-9.3
     pub fn keep_alive(&self) -> bool {
         let says = |option: &str| {
             self.values("connection")
@@ -161,8 +186,10 @@ impl RequestHead {
         }
     }
 
-    /// Whether the client waits for `100 Continue` before it sends the body (RFC 9110, section
-    /// 10.1.1).
+    /// Whether the client waits for `100 Continue` before it sends the body ([RFC 9110, section
+    /// 10.1.1]).
+    ///
+    /// [RFC 9110, section 10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
     pub fn expects_continue(&self) -> bool {
         !self.http_10
             && self.has_body()
@@ -181,7 +208,7 @@ impl RequestHead {
             Ok(httparse::Status::Partial) => return Err(Reject::bad("malformed request")),
             Err(error) => return Err(syntax_error(error, bytes)),
         }
-        let span = |text: Option<&str>| Span::of(text.unwrap_or_default().as_bytes(), bytes);
+        let span = |text: Option<&str>| ByteRange::of(text.unwrap_or_default().as_bytes(), bytes);
         let mut head = Self {
             bytes: bytes.into(),
             headers: request
@@ -189,8 +216,8 @@ impl RequestHead {
                 .iter()
                 .map(|header| {
                     (
-                        Span::of(header.name.as_bytes(), bytes),
-                        Span::of(header.value, bytes),
+                        ByteRange::of(header.name.as_bytes(), bytes),
+                        ByteRange::of(header.value, bytes),
                     )
                 })
                 .collect(),
@@ -238,7 +265,9 @@ impl RequestHead {
     }
 
     /// Refuses every head from which two implementations could derive different ends of the body,
-    /// since that is how requests are smuggled past a proxy (RFC 9112, section 6.3).
+    /// since that is how requests are smuggled past a proxy ([RFC 9112, section 6.3]).
+    ///
+    /// [RFC 9112, section 6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
     fn check_body_length(&self) -> Result<BodyLength, Reject> {
         let mut lengths = self.values("content-length");
         let mut encodings = self.values("transfer-encoding");
@@ -284,12 +313,12 @@ impl RequestHead {
         (authority, path, query)
     }
 
-    fn slice(&self, span: Span) -> &[u8] {
+    fn slice(&self, span: ByteRange) -> &[u8] {
         &self.bytes[usize::from(span.start)..usize::from(span.end)]
     }
 
     /// The text in a range. httparse has checked that it is UTF-8.
-    fn text(&self, span: Span) -> &str {
+    fn text(&self, span: ByteRange) -> &str {
         std::str::from_utf8(self.slice(span)).unwrap_or_default()
     }
 }
@@ -392,8 +421,10 @@ impl RequestReader {
     /// together with up to three bytes before it.
     ///
     /// CR and LF are only allowed as a pair, and other control characters not at all. Some
-    /// implementations take a lone LF, or even a lone CR, as a line end (RFC 9112, section 2.2),
+    /// implementations take a lone LF, or even a lone CR, as a line end ([RFC 9112, section 2.2]),
     /// and a request that two servers split differently can be smuggled past one of them.
+    ///
+    /// [RFC 9112, section 2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-2.2
     fn find_end(&mut self) -> Result<Option<usize>, Reject> {
         let bytes = self.buffered();
         let window = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
@@ -433,10 +464,12 @@ impl fmt::Debug for RequestReader {
     }
 }
 
-/// Splits `host[:port]` into the host and the port (RFC 3986, section 3.2). An IPv6 address keeps
+/// Splits `host[:port]` into the host and the port ([RFC 3986, section 3.2]). An IPv6 address keeps
 /// its brackets.
 ///
 /// `None` if it is malformed.
+///
+/// [RFC 3986, section 3.2]: https://www.rfc-editor.org/rfc/rfc3986#section-3.2
 pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     let host_end = match authority.strip_prefix('[') {
         Some(rest) => {

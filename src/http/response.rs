@@ -14,7 +14,7 @@ use crate::http::request::RequestHead;
 use crate::json::json_string;
 
 /// The CORS headers of a response, as [`cors_headers`] makes them.
-pub type Headers = Vec<(&'static str, String)>;
+pub type CorsHeaders = Vec<(&'static str, String)>;
 
 /// The headers of every event stream; the configuration may override them.
 const STREAM_HEADERS: [(&str, &str); 3] = [
@@ -29,7 +29,7 @@ const STREAM_HEADERS: [(&str, &str); 3] = [
 /// them. It leaves out the body for `HEAD` and for the statuses 204 and 304.
 ///
 /// A response with the status 200 and an `ETag` becomes a 304 without a body for a `GET` or `HEAD`
-/// request whose `If-None-Match` lists the tag (RFC 9110, section 13.1.2).
+/// request whose `If-None-Match` lists the tag ([RFC 9110, section 13.1.2]).
 ///
 /// ```
 /// use fanfare::{Response, Routing, Server};
@@ -46,7 +46,10 @@ const STREAM_HEADERS: [(&str, &str); 3] = [
 ///     .build()?;
 /// # Ok::<(), fanfare::ConfigError>(())
 /// ```
+///
+/// [RFC 9110, section 13.1.2]: https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a response does nothing until a `route` hook returns it"]
 pub struct Response {
     status: u16,
     content_type: Cow<'static, str>,
@@ -79,8 +82,10 @@ impl Response {
 
     /// Adds a header.
     ///
-    /// If the name is not a token (RFC 9110, section 5.6.2), the value is not visible ASCII, or the
-    /// server sets the header itself, the server answers 500 and names the header.
+    /// If the name is not a token ([RFC 9110, section 5.6.2]), the value is not visible ASCII, or
+    /// the server sets the header itself, the server answers 500 and names the header.
+    ///
+    /// [RFC 9110, section 5.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
     pub fn header(
         mut self,
         name: impl Into<Cow<'static, str>>,
@@ -153,7 +158,12 @@ impl Response {
     }
 
     /// The bytes that answer the request with this head.
-    pub(crate) fn encode(&self, head: &RequestHead, cors: &Headers, keep_alive: bool) -> Vec<u8> {
+    pub(crate) fn encode(
+        &self,
+        head: &RequestHead,
+        cors: &CorsHeaders,
+        keep_alive: bool,
+    ) -> Vec<u8> {
         let connection = match keep_alive {
             false => Some("close"),
             // HTTP/1.1 connections persist by default; an HTTP/1.0 client waits for this
@@ -261,7 +271,7 @@ pub fn stream_head(configured: &[(String, String)], cors: &[(&'static str, Strin
 
 /// The CORS headers for a request with this `Origin` (WHATWG Fetch, section 3.3). `allowed` lists
 /// origins, or holds `*` for any. Credentials are never allowed.
-pub fn cors_headers(allowed: &[String], origin: Option<&str>) -> Headers {
+pub fn cors_headers(allowed: &[String], origin: Option<&str>) -> CorsHeaders {
     if allowed.iter().any(|allowed| allowed == "*") {
         return vec![("Access-Control-Allow-Origin", "*".into())];
     }
@@ -397,7 +407,7 @@ mod tests {
                 "HTTP/1.1 299 \r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 0\r\nX: y\r\n\r\n",
             ),
         ] {
-            let bytes = response.encode(&request(line), &Headers::new(), keep_alive);
+            let bytes = response.encode(&request(line), &CorsHeaders::new(), keep_alive);
             assert_eq!(text(bytes), expected);
         }
     }
@@ -416,13 +426,13 @@ mod tests {
             ("POST / HTTP/1.1", "\"a\"", false),
         ] {
             let head = request(&format!("{line}\r\nIf-None-Match: {if_none_match}"));
-            let bytes = text(response.encode(&head, &Headers::new(), true));
+            let bytes = text(response.encode(&head, &CorsHeaders::new(), true));
             let unchanged = "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n";
             assert_eq!(bytes == unchanged, known, "{line} {if_none_match}");
         }
         let other = response.status(404).header("X", "y");
         let head = request("GET / HTTP/1.1\r\nIf-None-Match: *");
-        let bytes = text(other.encode(&head, &Headers::new(), true));
+        let bytes = text(other.encode(&head, &CorsHeaders::new(), true));
         assert!(bytes.starts_with("HTTP/1.1 404"), "{bytes}");
     }
 
