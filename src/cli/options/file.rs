@@ -9,7 +9,7 @@ use fanfare::config::Form;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Entry, Options, Source, entries};
+use super::{GivenBy, Options, ServeOption, entries};
 
 /// Reads a YAML or TOML file. The options are checked each by itself; [`Options::check`] checks
 /// them together.
@@ -54,7 +54,7 @@ fn at_line(line: usize, text: &str, message: &str) -> String {
     let key = source.split_once([':', '=']).map(|(key, _)| key.trim());
     let entry = key.and_then(|key| entries().find(|entry| entry.name == dashed(key)));
     match entry {
-        Some(Entry { name, .. }) if !message.starts_with(name) => {
+        Some(ServeOption { name, .. }) if !message.starts_with(name) => {
             format!("{line}: {name}: {message}")
         }
         _ => format!("{line}: {message}"),
@@ -108,9 +108,9 @@ impl<'de> Visitor<'de> for Document {
 struct Key<'a>(&'a mut BTreeSet<&'static str>);
 
 impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = Entry;
+    type Value = ServeOption;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Entry, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ServeOption, D::Error> {
         let key = String::deserialize(deserializer)?;
         let entry = entries().find(|entry| entry.name == dashed(&key));
         let key = key.escape_debug();
@@ -124,7 +124,7 @@ impl<'de> DeserializeSeed<'de> for Key<'_> {
 
 /// Reads the value of an option and sets the option. A value of null leaves the option as it is.
 struct Value<'a> {
-    entry: Entry,
+    entry: ServeOption,
     options: &'a mut Options,
 }
 
@@ -167,7 +167,7 @@ impl<'de> Visitor<'de> for Value<'_> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         let Self { entry, options } = self;
-        options.sources.insert(entry.name, Source::File);
+        options.sources.insert(entry.name, GivenBy::File);
         let result = entry.set(options, OsStr::new(text));
         result.map_err(E::custom)
     }

@@ -24,8 +24,8 @@ pub(super) struct Options {
     pub(super) demo: bool,
     pub(super) log_format: LogFormat,
     pub(super) log_level: LogLevel,
-    /// Where the values come from that are not defaults.
-    sources: BTreeMap<&'static str, Source>,
+    /// The source of each value that is not a default.
+    sources: BTreeMap<&'static str, GivenBy>,
     file: Option<PathBuf>,
 }
 
@@ -34,6 +34,16 @@ pub(super) struct Options {
 pub(super) enum LogFormat {
     Text,
     Json,
+}
+
+impl LogFormat {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("expected `text` or `json`".into()),
+        }
+    }
 }
 
 /// The least severe messages that are logged.
@@ -46,16 +56,29 @@ pub(super) enum LogLevel {
     Debug,
 }
 
-/// Where a value comes from.
+impl LogLevel {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "error" => Ok(Self::Error),
+            "warn" => Ok(Self::Warn),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            _ => Err("expected `off`, `error`, `warn`, `info` or `debug`".into()),
+        }
+    }
+}
+
+/// The source of a value.
 #[derive(Debug, Clone, Copy)]
-enum Source {
+enum GivenBy {
     Flag,
     Variable,
     File,
 }
 
 /// An option as the command line and files know it.
-struct Entry {
+struct ServeOption {
     name: &'static str,
     value_name: &'static str,
     help: String,
@@ -68,90 +91,106 @@ struct Entry {
 /// How an option is set.
 enum Setter {
     Server(&'static ConfigOption),
-    Program(fn(&mut Options, &str) -> Result<(), String>),
+    Program(ProgramSetter),
 }
+
+type ProgramSetter = fn(&mut Options, &str) -> Result<(), String>;
+
+/// An option of the program itself.
+struct ProgramOption {
+    name: &'static str,
+    value_name: &'static str,
+    help: &'static str,
+    default: &'static str,
+    form: Form,
+    set: ProgramSetter,
+}
+
+/// The options of the program that help texts list before those of the server.
+const FIRST: &[ProgramOption] = &[
+    ProgramOption {
+        name: "addr",
+        value_name: "HOST:PORT",
+        help: "Address to listen on; port 0 chooses a free port",
+        default: "127.0.0.1:8001",
+        form: Form::One,
+        set: |options, text| {
+            options.addr = text.into();
+            Ok(())
+        },
+    },
+    ProgramOption {
+        name: "demo",
+        value_name: "BOOL",
+        help: "Also publish the time to /time every second, and pets to /pets",
+        default: "false",
+        form: Form::Switch,
+        set: |options, text| {
+            options.demo = text.parse().map_err(|_| "expected `true` or `false`")?;
+            Ok(())
+        },
+    },
+];
+
+/// The options of the program that help texts list after those of the server.
+const LAST: &[ProgramOption] = &[
+    ProgramOption {
+        name: "log-format",
+        value_name: "FORMAT",
+        help: "How logs are written to standard error",
+        default: "text",
+        form: Form::Choice(&["text", "json"]),
+        set: |options, text| {
+            options.log_format = LogFormat::parse(text)?;
+            Ok(())
+        },
+    },
+    ProgramOption {
+        name: "log-level",
+        value_name: "LEVEL",
+        help: "Least severe messages to log: failures (`error`), problems (`warn`), the end of \
+               each event stream (`info`), or other connections (`debug`)",
+        default: "info",
+        form: Form::Choice(&["off", "error", "warn", "info", "debug"]),
+        set: |options, text| {
+            options.log_level = LogLevel::parse(text)?;
+            Ok(())
+        },
+    },
+];
 
 /// The options in the order of the help text.
-fn entries() -> impl Iterator<Item = Entry> {
-    let first = [
-        Entry {
-            name: "addr",
-            value_name: "HOST:PORT",
-            help: "Address to listen on; port 0 chooses a free port".into(),
-            default: "127.0.0.1:8001",
-            form: Form::One,
-            is_secret: false,
-            setter: Setter::Program(|options, text| {
-                options.addr = text.into();
-                Ok(())
-            }),
-        },
-        Entry {
-            name: "demo",
-            value_name: "BOOL",
-            help: "Also publish the time to /time every second, and pets to /pets".into(),
-            default: "false",
-            form: Form::Switch,
-            is_secret: false,
-            setter: Setter::Program(|options, text| {
-                options.demo = text.parse().map_err(|_| "expected `true` or `false`")?;
-                Ok(())
-            }),
-        },
-    ];
-    let last = [
-        Entry {
-            name: "log-format",
-            value_name: "FORMAT",
-            help: "How logs are written to standard error".into(),
-            default: "text",
-            form: Form::Choice(&["text", "json"]),
-            is_secret: false,
-            setter: Setter::Program(|options, text| {
-                options.log_format = match text {
-                    "text" => LogFormat::Text,
-                    "json" => LogFormat::Json,
-                    _ => return Err("expected `text` or `json`".into()),
-                };
-                Ok(())
-            }),
-        },
-        Entry {
-            name: "log-level",
-            value_name: "LEVEL",
-            help:
-                "Least severe messages to log: failures (`error`), problems (`warn`), the end of \
-                   each event stream (`info`), or other connections (`debug`)"
-                    .into(),
-            default: "info",
-            form: Form::Choice(&["off", "error", "warn", "info", "debug"]),
-            is_secret: false,
-            setter: Setter::Program(|options, text| {
-                options.log_level = match text {
-                    "off" => LogLevel::Off,
-                    "error" => LogLevel::Error,
-                    "warn" => LogLevel::Warn,
-                    "info" => LogLevel::Info,
-                    "debug" => LogLevel::Debug,
-                    _ => return Err("expected `off`, `error`, `warn`, `info` or `debug`".into()),
-                };
-                Ok(())
-            }),
-        },
-    ];
-    let server = Config::OPTIONS.iter().map(|option| Entry {
-        name: option.name(),
-        value_name: option.value_name(),
-        help: option.help(),
-        default: option.default_text(),
-        form: option.form(),
-        is_secret: option.is_secret(),
-        setter: Setter::Server(option),
-    });
-    first.into_iter().chain(server).chain(last)
+fn entries() -> impl Iterator<Item = ServeOption> {
+    let server = Config::OPTIONS.iter().map(ServeOption::of_server);
+    let [first, last] = [FIRST, LAST].map(|options| options.iter().map(ServeOption::of_program));
+    first.chain(server).chain(last)
 }
 
-impl Entry {
+impl ServeOption {
+    fn of_program(option: &'static ProgramOption) -> Self {
+        Self {
+            name: option.name,
+            value_name: option.value_name,
+            help: option.help.into(),
+            default: option.default,
+            form: option.form,
+            is_secret: false,
+            setter: Setter::Program(option.set),
+        }
+    }
+
+    fn of_server(option: &'static ConfigOption) -> Self {
+        Self {
+            name: option.name(),
+            value_name: option.value_name(),
+            help: option.help(),
+            default: option.default_text(),
+            form: option.form(),
+            is_secret: option.is_secret(),
+            setter: Setter::Server(option),
+        }
+    }
+
     fn arg(&self) -> Arg {
         let arg = Arg::new(self.name)
             .long(self.name)
@@ -270,15 +309,15 @@ impl Options {
     /// An error with the variable or the file that the option comes from.
     fn with_source(&self, option: &str, error: String) -> String {
         match (self.sources.get(option), &self.file) {
-            (Some(Source::Variable), _) => format!("{error} (from {})", variable(option)),
-            (Some(Source::File), Some(path)) => format!("{}: {error}", path.display()),
+            (Some(GivenBy::Variable), _) => format!("{error} (from {})", variable(option)),
+            (Some(GivenBy::File), Some(path)) => format!("{}: {error}", path.display()),
             _ => error,
         }
     }
 }
 
 /// The options that the command line and the environment give a value.
-pub(super) struct Given(Vec<(Entry, OsString, Source)>);
+pub(super) struct Given(Vec<(ServeOption, OsString, GivenBy)>);
 
 impl clap::Args for Given {
     fn augment_args(command: clap::Command) -> clap::Command {
@@ -295,8 +334,8 @@ impl FromArgMatches for Given {
         let given = entries().filter_map(|entry| {
             let text = entry.given(matches)?;
             let source = match matches.value_source(entry.name) {
-                Some(ValueSource::EnvVariable) => Source::Variable,
-                _ => Source::Flag,
+                Some(ValueSource::EnvVariable) => GivenBy::Variable,
+                _ => GivenBy::Flag,
             };
             Some((entry, text, source))
         });

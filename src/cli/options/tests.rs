@@ -19,7 +19,7 @@ fn with_table(document: &str) -> String {
     format!("{before}{HEAD}{rows}{between}{after}")
 }
 
-impl Entry {
+impl ServeOption {
     fn row(&self) -> String {
         let code = |text: &str| format!("`{}`", text.replace('|', "\\|"));
         let default = match self.default {
@@ -47,7 +47,7 @@ impl Entry {
     }
 }
 
-/// `UPDATE_DOCS=1 cargo test --bin fanfare` writes the table anew.
+/// `UPDATE_DOCS=1 cargo test --bin fanfare` rewrites the table.
 #[test]
 fn the_table_of_the_documents_lists_all_options() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/options.md");
