@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 /// The time since the load started. All threads of a load share one clock.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock(Instant);
+pub(super) struct LoadClock(Instant);
 
 #[expect(
     clippy::disallowed_methods,
     reason = "the threads of a load measure time themselves"
 )]
-impl Clock {
+impl LoadClock {
     pub(super) fn start() -> Self {
         Self(Instant::now())
     }

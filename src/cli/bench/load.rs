@@ -11,10 +11,10 @@ use crossbeam_channel::{Receiver, after, select, tick};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::super::Failure;
-use super::clock::Clock;
+use super::clock::LoadClock;
 use super::results::{Latency, Results, Sample, short, time};
 use super::url_template::{NAMESPACE_PLACEHOLDER, UrlTemplate};
-use super::worker::{self, Connection, Interval, WorkerConfig, WorkerStatus};
+use super::worker::{self, Interval, StreamConnection, WorkerConfig, WorkerStatus};
 use super::{Bench, PublishedCounts, headers, join};
 
 /// How often a sample is taken.
@@ -24,16 +24,16 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long no event may arrive, after publishing has ended, until missing events count as lost.
 const QUIET: Duration = Duration::from_secs(2);
 
-struct Worker {
+struct WorkerThread {
     status: Arc<WorkerStatus>,
-    thread: JoinHandle<io::Result<Vec<Connection>>>,
+    thread: JoinHandle<io::Result<Vec<StreamConnection>>>,
 }
 
 /// The subscribers of a load and what they have received. Times are on the clock of the load.
 pub(super) struct Load {
-    workers: Vec<Worker>,
-    slow: Option<Worker>,
-    clock: Clock,
+    workers: Vec<WorkerThread>,
+    slow: Option<WorkerThread>,
+    clock: LoadClock,
     total: Interval,
     samples: Vec<Sample>,
     /// When publishing started.
@@ -48,7 +48,7 @@ pub(super) struct Load {
 
 impl Load {
     /// Starts the threads that read.
-    pub(super) fn start(options: &Bench, clock: Clock) -> Result<Self, Failure> {
+    pub(super) fn start(options: &Bench, clock: LoadClock) -> Result<Self, Failure> {
         let base = options.target.url.trim_end_matches('/');
         let fanfare = format!("{base}/subscribe/bench/{NAMESPACE_PLACEHOLDER}");
         let template = UrlTemplate::resolve(options.stream.as_deref().unwrap_or(&fanfare))?;
@@ -61,7 +61,7 @@ impl Load {
             (request, namespace)
         };
         let start = |numbers: Range<u64>, is_slow| {
-            Worker::start(WorkerConfig {
+            WorkerThread::start(WorkerConfig {
                 address: template.address,
                 first: numbers.start as usize,
                 requests: numbers.map(request).collect(),
@@ -233,7 +233,7 @@ impl Load {
         let problem = self.problem();
         let disconnected = self.sum(|status| &status.closed);
         self.take_sample();
-        let slow_disconnected = self.slow.take().map_or(Ok(0), Worker::join_slow)?;
+        let slow_disconnected = self.slow.take().map_or(Ok(0), WorkerThread::join_slow)?;
         let missing = self.join_workers(published)?;
         let publishing = self.ended - self.started;
         let receiving = self.last_event.max(self.ended) - self.started;
@@ -257,8 +257,8 @@ impl Load {
         })
     }
 
-    /// Ends the workers, without the slow one. Returns how many events their open streams lack at
-    /// the end.
+    /// Ends the workers, without the slow one. Returns how many events are missing at the end of
+    /// their open streams.
     fn join_workers(&mut self, published: &[PublishedCounts]) -> Result<u64, Failure> {
         self.workers.iter().for_each(|worker| worker.status.stop());
         let mut missing = 0;
@@ -282,7 +282,7 @@ impl Drop for Load {
     }
 }
 
-impl Worker {
+impl WorkerThread {
     fn start(config: WorkerConfig) -> Self {
         let status = WorkerStatus::new();
         let thread_status = Arc::clone(&status);

@@ -17,9 +17,9 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fanfare::config::{ByteSize, Span};
 
-use super::target::Target;
+use super::target::ServerTarget;
 use super::{Failure, interruption, print};
-use clock::Clock;
+use clock::LoadClock;
 use load::Load;
 use publisher::{PublishMethod, PublisherConfig};
 use results::Results;
@@ -28,7 +28,7 @@ use url_template::UrlTemplate;
 #[derive(Debug, clap::Args)]
 pub(super) struct Bench {
     #[command(flatten)]
-    target: Target,
+    target: ServerTarget,
     /// Streams of another server, with {} for the number of the namespace:
     /// http://127.0.0.1:3000/events/{}
     #[arg(long, value_name = "URL")]
@@ -82,7 +82,7 @@ pub(super) fn bench(options: &Bench) -> Result<(), Failure> {
     let plot = options.plot.as_deref().map(create).transpose()?;
     super::serve::raise_descriptor_limit();
     let interrupted = interruption()?;
-    let clock = Clock::start();
+    let clock = LoadClock::start();
     let mut load = Load::start(options, clock)?;
     load.wait_for_streams(options, &interrupted)?;
     let (stop, stopped) = bounded(0);
@@ -142,7 +142,7 @@ fn headers(options: &Bench, template: &UrlTemplate) -> Result<String, Failure> {
 
 fn start_publishers(
     options: &Bench,
-    clock: Clock,
+    clock: LoadClock,
     stopped: &Receiver<()>,
 ) -> Result<Vec<JoinHandle<io::Result<PublishedCounts>>>, Failure> {
     let Some(config) = publisher_config(options, clock)? else {
@@ -161,7 +161,7 @@ fn start_publishers(
 
 /// The configuration of the first publisher. `None` if the options do not say how another server
 /// receives events.
-fn publisher_config(options: &Bench, clock: Clock) -> Result<Option<PublisherConfig>, Failure> {
+fn publisher_config(options: &Bench, clock: LoadClock) -> Result<Option<PublisherConfig>, Failure> {
     let base = options.target.url.trim_end_matches('/');
     let (method, url) = match (&options.post, &options.stream) {
         (Some(url), _) => (PublishMethod::Posts, url.clone()),

@@ -12,15 +12,15 @@ use super::results::{Sample, short, time};
 const SIZE: (u32, u32) = (960, 640);
 
 /// A line of a chart: its name, its colour, and the value of a sample.
-type Line = (&'static str, RGBColor, fn(&Sample) -> f64);
+type ChartLine = (&'static str, RGBColor, fn(&Sample) -> f64);
 
 const BLUE: RGBColor = RGBColor(31, 119, 180);
 const ORANGE: RGBColor = RGBColor(240, 140, 20);
 const RED: RGBColor = RGBColor(200, 40, 50);
 const GRID: RGBColor = RGBColor(224, 224, 224);
 
-const THROUGHPUT: [Line; 1] = [("all", BLUE, |sample| sample.per_second)];
-const LATENCY: [Line; 3] = [
+const THROUGHPUT: [ChartLine; 1] = [("all", BLUE, |sample| sample.per_second)];
+const LATENCY: [ChartLine; 3] = [
     ("p50", BLUE, |sample| sample.latency.p50 as f64),
     ("p99", ORANGE, |sample| sample.latency.p99 as f64),
     ("max", RED, |sample| sample.latency.max as f64),
@@ -67,7 +67,7 @@ fn chart(
     title: &str,
     end: f64,
     samples: &[Sample],
-    lines: &[Line],
+    lines: &[ChartLine],
     label: fn(f64) -> String,
 ) -> Result<(), Box<dyn Error>> {
     let values = samples
@@ -113,7 +113,7 @@ fn trim_zeros(label: &str) -> String {
 /// Names the lines next to the title.
 fn legend(
     area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
-    lines: &[Line],
+    lines: &[ChartLine],
 ) -> Result<(), Box<dyn Error>> {
     let width = 64;
     let mut x = SIZE.0 as i32 - 24 - width * lines.len() as i32;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::super::target::error_text;
-use super::clock::Clock;
+use super::clock::LoadClock;
 use super::stream::write_data;
 
 /// Bytes that one write sends at most, one event more or less.
@@ -19,7 +19,7 @@ const BATCH_BYTES: usize = 32 << 10;
 /// How long connecting, a write and a response may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What one publisher sends.
+/// The configuration of one publisher.
 #[derive(Debug, Clone)]
 pub(super) struct PublisherConfig {
     pub(super) address: SocketAddr,
@@ -30,13 +30,14 @@ pub(super) struct PublisherConfig {
     pub(super) headers: String,
     /// Its number among all publishers.
     pub(super) number: usize,
-    /// Where events go in turn: namespaces for [`PublishMethod::Lines`], or else paths.
+    /// The destinations of events, in turn: namespaces for [`PublishMethod::Lines`], otherwise
+    /// paths.
     pub(super) targets: Vec<String>,
     /// Bytes of data of an event.
     pub(super) data_bytes: usize,
     /// Events per second; zero is as fast as the server accepts them.
     pub(super) rate: f64,
-    pub(super) clock: Clock,
+    pub(super) clock: LoadClock,
 }
 
 /// How events are published.
@@ -73,29 +74,20 @@ fn publish(
     reader: &mut impl BufRead,
 ) -> io::Result<Vec<u64>> {
     let mut sent = vec![0_u64; config.targets.len()];
-    let mut batch = Vec::with_capacity(2 * BATCH_BYTES);
     let mut count = 0_u64;
+    let mut batch = Vec::with_capacity(2 * BATCH_BYTES);
     if config.method == PublishMethod::Lines {
         let PublisherConfig { path, headers, .. } = config;
         write!(
             writer,
-            "POST {path} HTTP/1.1\r\n{headers}Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+            "POST {path} HTTP/1.1\r\n{headers}Content-Type: application/x-ndjson\r\n\
+             Transfer-Encoding: chunked\r\n\r\n"
         )?;
     }
     let start_us = config.clock.now_us();
     while wait_until(config, start_us, count, stop) {
-        let now_us = config.clock.now_us();
         batch.clear();
-        while batch.len() < BATCH_BYTES && due_us(config, start_us, count, now_us) <= now_us {
-            let due = due_us(config, start_us, count, now_us);
-            let target = (count % config.targets.len() as u64) as usize;
-            add(config, &mut batch, target, sent[target], due);
-            sent[target] += 1;
-            count += 1;
-            if config.method == PublishMethod::Posts {
-                break;
-            }
-        }
+        count += fill(config, &mut batch, start_us, count, &mut sent);
         match config.method {
             PublishMethod::Lines => {
                 write!(writer, "{:x}\r\n", batch.len())?;
@@ -113,6 +105,33 @@ fn publish(
         read_response(reader)?;
     }
     Ok(sent)
+}
+
+/// Adds the events that are due to a batch, and counts them by target in `sent`. Returns their
+/// number. A batch of [`PublishMethod::Posts`] has only one.
+fn fill(
+    config: &PublisherConfig,
+    batch: &mut Vec<u8>,
+    start_us: u64,
+    count: u64,
+    sent: &mut [u64],
+) -> u64 {
+    let now_us = config.clock.now_us();
+    let mut added = 0;
+    while batch.len() < BATCH_BYTES {
+        let due_us = due_us(config, start_us, count + added, now_us);
+        if due_us > now_us {
+            break;
+        }
+        let target = ((count + added) % config.targets.len() as u64) as usize;
+        add(config, batch, target, sent[target], due_us);
+        sent[target] += 1;
+        added += 1;
+        if config.method == PublishMethod::Posts {
+            break;
+        }
+    }
+    added
 }
 
 /// The time at which an event is due.
@@ -152,7 +171,8 @@ fn add(config: &PublisherConfig, batch: &mut Vec<u8>, target: usize, sequence: u
             );
             let (headers, length) = (&config.headers, data.len());
             let head = format!(
-                "POST {name} HTTP/1.1\r\n{headers}Content-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
+                "POST {name} HTTP/1.1\r\n{headers}Content-Type: text/plain\r\n\
+                 Content-Length: {length}\r\n\r\n"
             );
             batch.extend_from_slice(head.as_bytes());
             batch.append(&mut data);
@@ -238,7 +258,7 @@ mod tests {
             targets: vec!["/a".into()],
             data_bytes: 0,
             rate: 4.0,
-            clock: Clock::start(),
+            clock: LoadClock::start(),
         };
         let due: Vec<u64> = (0..3).map(|count| due_us(&config, 10, count, 99)).collect();
         assert_eq!(due, [10, 250_010, 500_010]);

@@ -33,16 +33,16 @@ impl Counters {
 
 /// How much of the response has arrived, and how its body is framed.
 #[derive(Debug)]
-enum Body {
+enum BodyState {
     /// The head so far, which is not complete.
     Head(Vec<u8>),
     Plain,
-    Chunked(Chunk),
+    Chunked(ChunkState),
 }
 
 /// The position in a chunked body (RFC 9112, section 7.1).
 #[derive(Debug)]
-enum Chunk {
+enum ChunkState {
     /// In the size of a chunk; the size so far.
     Size(usize),
     /// In the rest of the line with the size.
@@ -55,7 +55,7 @@ enum Chunk {
 
 #[derive(Debug)]
 pub(super) struct StreamChecker {
-    body: Body,
+    body: BodyState,
     /// The start of a line that is not complete.
     line: Vec<u8>,
     /// Whether the current event has a data line.
@@ -67,7 +67,7 @@ pub(super) struct StreamChecker {
 impl StreamChecker {
     pub(super) fn new(publishers: usize) -> Self {
         Self {
-            body: Body::Head(Vec::new()),
+            body: BodyState::Head(Vec::new()),
             line: Vec::new(),
             has_data: false,
             next: vec![0; publishers],
@@ -76,7 +76,7 @@ impl StreamChecker {
 
     /// Whether the head is complete. If so, it is that of an event stream.
     pub(super) fn is_open(&self) -> bool {
-        !matches!(self.body, Body::Head(_))
+        !matches!(self.body, BodyState::Head(_))
     }
 
     /// Checks the next bytes of the response. Calls `on_event` with the time that each event of the
@@ -90,7 +90,7 @@ impl StreamChecker {
         counters: &mut Counters,
         on_event: &mut impl FnMut(u64),
     ) -> Result<(), String> {
-        let Body::Head(head) = &mut self.body else {
+        let BodyState::Head(head) = &mut self.body else {
             return self.take_body(bytes, counters, on_event);
         };
         head.extend_from_slice(bytes);
@@ -109,7 +109,7 @@ impl StreamChecker {
         on_event: &mut impl FnMut(u64),
     ) -> Result<(), String> {
         let mut chunk = match &mut self.body {
-            Body::Chunked(chunk) => mem::replace(chunk, Chunk::LineEnd),
+            BodyState::Chunked(chunk) => mem::replace(chunk, ChunkState::LineEnd),
             _ => {
                 self.take_lines(bytes, counters, on_event);
                 return Ok(());
@@ -118,30 +118,30 @@ impl StreamChecker {
         while let Some(&byte) = bytes.first() {
             let mut used = 1;
             chunk = match (chunk, byte) {
-                (Chunk::Size(size), b'\r' | b';') => Chunk::Extension(size),
-                (Chunk::Size(size), digit) => {
+                (ChunkState::Size(size), b'\r' | b';') => ChunkState::Extension(size),
+                (ChunkState::Size(size), digit) => {
                     let digit = char::from(digit)
                         .to_digit(16)
                         .ok_or("a chunk size is not hexadecimal")?;
                     let size = size.checked_mul(16).ok_or("a chunk size is too large")?;
-                    Chunk::Size(size + digit as usize)
+                    ChunkState::Size(size + digit as usize)
                 }
-                (Chunk::Extension(size), b'\n') => Chunk::Data(size),
-                (Chunk::Extension(size), _) => Chunk::Extension(size),
-                (Chunk::Data(left), _) => {
+                (ChunkState::Extension(size), b'\n') => ChunkState::Data(size),
+                (ChunkState::Extension(size), _) => ChunkState::Extension(size),
+                (ChunkState::Data(left), _) => {
                     used = left.min(bytes.len());
                     self.take_lines(&bytes[..used], counters, on_event);
                     match left - used {
-                        0 => Chunk::LineEnd,
-                        left => Chunk::Data(left),
+                        0 => ChunkState::LineEnd,
+                        left => ChunkState::Data(left),
                     }
                 }
-                (Chunk::LineEnd, b'\n') => Chunk::Size(0),
-                (Chunk::LineEnd, _) => Chunk::LineEnd,
+                (ChunkState::LineEnd, b'\n') => ChunkState::Size(0),
+                (ChunkState::LineEnd, _) => ChunkState::LineEnd,
             };
             bytes = &bytes[used..];
         }
-        self.body = Body::Chunked(chunk);
+        self.body = BodyState::Chunked(chunk);
         Ok(())
     }
 
@@ -207,7 +207,7 @@ impl StreamChecker {
 }
 
 /// The framing of the body and the length of the head. `None` while the head is not complete.
-fn parse_head(head: &[u8]) -> Result<Option<(Body, usize)>, String> {
+fn parse_head(head: &[u8]) -> Result<Option<(BodyState, usize)>, String> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     let length = match response.parse(head) {
@@ -233,9 +233,9 @@ fn parse_head(head: &[u8]) -> Result<Option<(Body, usize)>, String> {
     }
     let chunked = value("transfer-encoding").is_some_and(|coding| coding.contains("chunked"));
     let body = if chunked {
-        Body::Chunked(Chunk::Size(0))
+        BodyState::Chunked(ChunkState::Size(0))
     } else {
-        Body::Plain
+        BodyState::Plain
     };
     Ok(Some((body, length)))
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use super::super::Failure;
 use super::super::target::parse_url;
 
-/// What the number of the namespace replaces in a URL.
+/// The placeholder for the number of the namespace in a URL.
 pub(super) const NAMESPACE_PLACEHOLDER: &str = "{}";
 
 /// The resolved address of a URL, and its path with a placeholder for the number of the namespace.

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 
-use super::clock::Clock;
+use super::clock::LoadClock;
 use super::stream::{Counters, StreamChecker};
 
 /// Loopback addresses that connections are made from, as each has a limited number of ports.
@@ -26,7 +26,7 @@ const SLOW_READ_BYTES: usize = 1024;
 const FINAL_READS: usize = 20;
 const READ_BYTES: usize = 256 << 10;
 
-/// What one worker reads.
+/// The configuration of one worker.
 #[derive(Debug, Clone)]
 pub(super) struct WorkerConfig {
     pub(super) address: SocketAddr,
@@ -37,7 +37,7 @@ pub(super) struct WorkerConfig {
     /// Whether it reads so slowly that a server has to disconnect it.
     pub(super) is_slow: bool,
     pub(super) publishers: usize,
-    pub(super) clock: Clock,
+    pub(super) clock: LoadClock,
 }
 
 /// The results of one interval.
@@ -92,7 +92,7 @@ impl Interval {
     }
 }
 
-/// What a worker shares with the thread that started it.
+/// The state that a worker shares with the thread that started it.
 #[derive(Debug)]
 pub(super) struct WorkerStatus {
     interval: Mutex<Interval>,
@@ -145,16 +145,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) struct Connection {
+pub(super) struct StreamConnection {
     socket: mio::net::TcpStream,
     pub(super) namespace: usize,
     pub(super) stream: StreamChecker,
 }
 
 /// Connects and reads until the status says stop. Returns the connections that are still open.
-pub(super) fn run(config: &WorkerConfig, status: &WorkerStatus) -> io::Result<Vec<Connection>> {
+pub(super) fn run(
+    config: &WorkerConfig,
+    status: &WorkerStatus,
+) -> io::Result<Vec<StreamConnection>> {
     let mut poll = Poll::new()?;
-    let mut worker = Worker {
+    let mut worker = StreamReader {
         config,
         status,
         connections: Vec::with_capacity(config.requests.len()),
@@ -169,17 +172,17 @@ pub(super) fn run(config: &WorkerConfig, status: &WorkerStatus) -> io::Result<Ve
     Ok(worker.connections.into_iter().flatten().collect())
 }
 
-struct Worker<'a> {
+struct StreamReader<'a> {
     config: &'a WorkerConfig,
     status: &'a WorkerStatus,
     /// `None` for a connection that was closed.
-    connections: Vec<Option<Connection>>,
+    connections: Vec<Option<StreamConnection>>,
     /// Results that are not yet in the status.
     interval: Interval,
     buffer: Vec<u8>,
 }
 
-impl Worker<'_> {
+impl StreamReader<'_> {
     fn connect_all(&mut self, poll: &Poll) -> io::Result<()> {
         let config = self.config;
         for (index, (request, namespace)) in config.requests.iter().enumerate() {
@@ -205,7 +208,7 @@ impl Worker<'_> {
             poll.registry()
                 .register(&mut socket, token, Interest::READABLE)?;
         }
-        self.connections.push(Some(Connection {
+        self.connections.push(Some(StreamConnection {
             socket,
             namespace,
             stream: StreamChecker::new(self.config.publishers),
@@ -330,7 +333,7 @@ mod tests {
             first: 0,
             is_slow: true,
             publishers: 1,
-            clock: Clock::start(),
+            clock: LoadClock::start(),
         };
         let status = WorkerStatus::new();
         let thread_status = Arc::clone(&status);
