@@ -5,7 +5,8 @@ use std::hash::{DefaultHasher, Hasher};
 use crate::http::request::RequestHead;
 use crate::http::response::Response;
 
-/// The page loads only its own files and sends requests only to its own origin; no page may frame it.
+/// The page loads only its own files and sends requests only to its own origin; no page may frame
+/// it.
 const CONTENT_SECURITY_POLICY: &str =
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 

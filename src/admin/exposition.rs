@@ -12,7 +12,7 @@ const PREFIX: &str = "fanfare_";
 
 /// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum TextFormat {
     OpenMetrics,
     Prometheus,
 }
@@ -56,7 +56,7 @@ pub(crate) enum Number {
     Float(f64),
 }
 
-impl Format {
+impl TextFormat {
     /// The format for a request with this `Accept` header: OpenMetrics only if the header names it.
     pub(crate) fn accepted(accept: Option<&str>) -> Self {
         match accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
@@ -132,7 +132,7 @@ impl Values<'_> {
         }
     }
 
-    /// What follows the name of the family in the name of each metric.
+    /// The end of each metric's name, after the name of the family.
     fn suffix(&self) -> &'static str {
         match self {
             Self::Counter(_) | Self::Counters(_) => "_total",
@@ -265,10 +265,10 @@ mod tests {
             let help = "Help";
             let families = [Family { name, help, values }];
             assert_eq!(
-                Format::OpenMetrics.encode(&families),
+                TextFormat::OpenMetrics.encode(&families),
                 format!("{open}# EOF\n")
             );
-            assert_eq!(Format::Prometheus.encode(&families), plain);
+            assert_eq!(TextFormat::Prometheus.encode(&families), plain);
         }
     }
 
@@ -284,7 +284,7 @@ mod tests {
             sum: 7.0,
         });
         let (name, help) = ("fan_out_seconds", "Help");
-        let text = Format::Prometheus.encode(&[Family { name, help, values }]);
+        let text = TextFormat::Prometheus.encode(&[Family { name, help, values }]);
         for line in [
             "# TYPE fanfare_fan_out_seconds histogram",
             "fanfare_fan_out_seconds_sum 7.0",
@@ -318,15 +318,15 @@ mod tests {
     #[test]
     fn openmetrics_is_sent_only_if_it_is_named() {
         for (accept, expected) in [
-            (None, Format::Prometheus),
-            (Some("*/*"), Format::Prometheus),
-            (Some("text/plain;version=0.0.4"), Format::Prometheus),
+            (None, TextFormat::Prometheus),
+            (Some("*/*"), TextFormat::Prometheus),
+            (Some("text/plain;version=0.0.4"), TextFormat::Prometheus),
             (
                 Some("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"),
-                Format::OpenMetrics,
+                TextFormat::OpenMetrics,
             ),
         ] {
-            assert_eq!(Format::accepted(accept), expected, "{accept:?}");
+            assert_eq!(TextFormat::accepted(accept), expected, "{accept:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The JSON of the server, its connections and its namespaces.
 //!
-//! `admin-ui/openapi.yaml` describes the fields. Times without a unit in their name are Unix seconds.
+//! `admin-ui/openapi.yaml` describes the fields. Times without a unit in their name are Unix
+//! seconds.
 
 use std::collections::BTreeMap;
 
@@ -107,7 +108,7 @@ pub(crate) struct NamespaceJson<'a> {
     pub(crate) children: usize,
 }
 
-/// What the page needs to know before it can show anything: `session.json`.
+/// The access of the page, which it requests first: `session.json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct SessionJson {
     pub(crate) login: bool,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::admin::exposition::{Buckets, Family, Format, Label, Number, Values};
+use crate::admin::exposition::{Buckets, Family, Label, Number, TextFormat, Values};
 use crate::admin::histogram::Histogram;
 use crate::http::request::RequestHead;
 use crate::http::response::Response;
@@ -11,7 +11,8 @@ use crate::status::{DisconnectReason, State, Status, StoreState};
 
 /// Maximum number of top-level namespaces with a series of their own; all others share one.
 const MAX_SERIES: usize = 64;
-/// The name of the shared series. Names of namespaces begin with a slash, so it is never one of them.
+/// The name of the shared series. Names of namespaces begin with a slash, so it is never one of
+/// them.
 const OTHERS: &str = "other";
 /// Microseconds in one step of a histogram of durations.
 const STEP_US: u64 = 100;
@@ -146,7 +147,7 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// The response to a scrape, in the format that the request accepts.
     pub(crate) fn response(&self, head: &RequestHead) -> Response {
-        let format = Format::accepted(head.header("accept"));
+        let format = TextFormat::accepted(head.header("accept"));
         let families = [
             self.server(),
             self.connections(),
@@ -245,12 +246,12 @@ impl Snapshot {
         vec![
             gauge(
                 "retained_events",
-                "Events held in memory",
+                "Events in memory",
                 status.retained_events,
             ),
             gauge(
                 "retained_bytes",
-                "Bytes of events held in memory",
+                "Bytes of events in memory",
                 status.retained_bytes,
             ),
             gauge(

@@ -1,4 +1,5 @@
-//! Pages of long lists: the query of a request, and finding its rows without sorting the whole list.
+//! Pages of long lists: the query of a request, and finding its rows without sorting the whole
+//! list.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -111,12 +112,12 @@ pub(crate) enum SortKey {
 
 /// A page under construction: the first rows of those offered so far, up to the end of the page.
 ///
-/// A heap keeps the last of these rows on top. A row costs one comparison, or a few if it belongs to
-/// the first rows so far, and only the page itself is sorted. This allows a list of any length to be
-/// walked in small steps.
+/// A heap keeps the last of these rows on top. A row costs one comparison, or a few if it belongs
+/// to the first rows so far, and only the page itself is sorted. This allows a list of any length
+/// to be walked in small steps.
 #[derive(Debug)]
 pub(crate) struct Page<T> {
-    first: BinaryHeap<Row<T>>,
+    first: BinaryHeap<RankedRow<T>>,
     capacity: usize,
     offset: usize,
     descending: bool,
@@ -125,14 +126,14 @@ pub(crate) struct Page<T> {
 
 /// A row, compared in the order of the query. Rows with equal sort keys are ordered by number.
 #[derive(Debug)]
-struct Row<T> {
+struct RankedRow<T> {
     sort_key: SortKey,
     number: u64,
     descending: bool,
     row: T,
 }
 
-impl<T> Ord for Row<T> {
+impl<T> Ord for RankedRow<T> {
     fn cmp(&self, other: &Self) -> Ordering {
         let order = self.sort_key.cmp(&other.sort_key);
         let order = if self.descending {
@@ -144,25 +145,25 @@ impl<T> Ord for Row<T> {
     }
 }
 
-impl<T> PartialOrd for Row<T> {
+impl<T> PartialOrd for RankedRow<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<T> PartialEq for Row<T> {
+impl<T> PartialEq for RankedRow<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl<T> Eq for Row<T> {}
+impl<T> Eq for RankedRow<T> {}
 
 impl<T> Page<T> {
     /// Offers a row. No two rows may have the same number.
     pub(crate) fn offer(&mut self, sort_key: SortKey, number: u64, row: T) {
         self.matched += 1;
-        let row = Row {
+        let row = RankedRow {
             sort_key,
             number,
             descending: self.descending,

@@ -8,8 +8,8 @@ const COOKIE: &str = "fanfare-admin";
 /// Thirty days, in seconds.
 const MAX_AGE_SECS: u32 = 30 * 86_400;
 
-/// The cookie that signs in; `secure` limits it to HTTPS. It omits the path, so browsers send it to the
-/// URLs next to `login`, also below the path prefix of a proxy.
+/// The cookie that signs in; `secure` limits it to HTTPS. It omits the path, so browsers send it to
+/// the URLs next to `login`, also below the path prefix of a proxy.
 pub(crate) fn sign_in(token: &str, secure: bool) -> String {
     let secure = if secure { "; Secure" } else { "" };
     format!(

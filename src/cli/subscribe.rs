@@ -7,7 +7,7 @@ use fanfare::client::{Error, EventSource, StreamEvent, Update};
 use fanfare::config::Span;
 use serde::Serialize;
 
-use super::target::{self, Target};
+use super::target::{self, ServerTarget};
 use super::{Failure, interruption, report};
 
 #[derive(Debug, clap::Args)]
@@ -16,10 +16,10 @@ pub(super) struct Subscribe {
     #[arg(required = true, value_name = "NAMESPACE")]
     namespaces: Vec<String>,
     #[command(flatten)]
-    target: Target,
+    target: ServerTarget,
     /// How to print events
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Format,
+    format: OutputFormat,
     /// Start after the event with this ID
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
@@ -33,7 +33,7 @@ pub(super) struct Subscribe {
 
 /// How events are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum OutputFormat {
     /// Only the data
     Text,
     /// One JSON object per line: {"id":…,"event":…,"data":…}
@@ -42,7 +42,7 @@ enum Format {
     Raw,
 }
 
-/// What the command handles next.
+/// The next input of the command.
 enum Next {
     Update(Update),
     Timeout,
@@ -132,7 +132,7 @@ fn closed(url: &str, mut error: Error) -> Failure {
     Failure::Failed(format!("{url}: {error}"))
 }
 
-/// What can be handled without waiting. Interrupts and the timeout take precedence over updates.
+/// The next input, if there is one now. Interrupts and the timeout take precedence over updates.
 fn try_next<T>(
     updates: &Receiver<Update>,
     interrupted: &Receiver<()>,
@@ -171,7 +171,7 @@ fn write_failure(error: &io::Error) -> Result<(), Failure> {
 
 struct Printer {
     writer: BufWriter<StdoutLock<'static>>,
-    format: Format,
+    format: OutputFormat,
     /// Control characters in data are replaced on a terminal, as they could control it.
     is_terminal: bool,
 }
@@ -184,7 +184,7 @@ struct Json<'a> {
 }
 
 impl Printer {
-    fn new(format: Format) -> Self {
+    fn new(format: OutputFormat) -> Self {
         Self {
             writer: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
             format,
@@ -195,12 +195,12 @@ impl Printer {
     fn event(&mut self, event: &StreamEvent) -> io::Result<()> {
         let id = Some(&*event.last_event_id).filter(|id| !id.is_empty());
         match self.format {
-            Format::Json => {
+            OutputFormat::Json => {
                 let (event, data) = (&*event.event_type, &*event.data);
                 serde_json::to_writer(&mut self.writer, &Json { id, event, data })?;
                 self.writer.write_all(b"\n")
             }
-            Format::Text if self.is_terminal => {
+            OutputFormat::Text if self.is_terminal => {
                 let is_control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
                 writeln!(
                     self.writer,
@@ -208,11 +208,11 @@ impl Printer {
                     event.data.replace(is_control, "\u{fffd}")
                 )
             }
-            Format::Text => {
+            OutputFormat::Text => {
                 self.writer.write_all(event.data.as_bytes())?;
                 self.writer.write_all(b"\n")
             }
-            Format::Raw => {
+            OutputFormat::Raw => {
                 if let Some(id) = id {
                     self.line("id", id)?;
                 }

@@ -9,7 +9,7 @@ use super::Failure;
 
 /// The server that a command addresses.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Target {
+pub(super) struct ServerTarget {
     /// URL of the server
     #[arg(long, env = "FANFARE_URL", default_value = "http://127.0.0.1:8001")]
     pub(super) url: String,
@@ -18,7 +18,7 @@ pub(super) struct Target {
     pub(super) token: Option<String>,
 }
 
-impl Target {
+impl ServerTarget {
     /// The URL of an event stream: the one given as a full URL, or one of these namespaces.
     pub(super) fn stream(&self, namespaces: &[String]) -> Result<String, Failure> {
         match namespaces {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_url_of_a_stream_has_the_encoded_namespaces() {
-        let target = |url: &str| Target {
+        let target = |url: &str| ServerTarget {
             url: url.into(),
             token: None,
         };
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn tokens_must_be_header_values() {
         for (token, is_valid) in [("secret", true), ("a\nb", false), ("é\u{1}", false)] {
-            let target = Target {
+            let target = ServerTarget {
                 url: "http://a".into(),
                 token: Some(token.into()),
             };

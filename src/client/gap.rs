@@ -8,7 +8,8 @@ use crate::event_stream::decode::StreamEvent;
 
 /// A report by the server that events between the last one received and the next may be lost.
 ///
-/// Only fanfare servers report gaps. A stream from another server can lack events without a gap.
+/// Only fanfare servers report gaps. Events can be missing from the stream of another server
+/// without a gap.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

@@ -56,7 +56,7 @@ pub use thread::EventSourceThread;
 use request::RequestTemplate;
 use source::Settings;
 
-/// What an event source reports, in the order in which it happens.
+/// A report of an event source. Reports come in the order in which things happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Update {

@@ -27,14 +27,14 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_RECONNECTION_TIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum SourcePhase {
     Waiting { until: Instant },
     Connecting { redirects: u32 },
     Open,
     Closed,
 }
 
-/// What the event source must do next.
+/// The next action of the event source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Wait(Duration),
@@ -53,9 +53,9 @@ pub(super) struct ResponseHead {
     pub(super) error_text: String,
 }
 
-/// What follows a response that does not end the event source.
+/// The next step after a response that does not end the event source.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Accepted {
+pub(super) enum FollowUp {
     /// The body is the event stream.
     Stream,
     /// The same request must be sent to this location.
@@ -64,7 +64,7 @@ pub(super) enum Accepted {
 
 #[derive(Debug)]
 pub(super) struct Reconnect {
-    phase: Phase,
+    phase: SourcePhase,
     reconnection_time: Duration,
     max_backoff: Duration,
     /// Consecutive connections, failed ones included, that brought no event.
@@ -77,7 +77,7 @@ impl Reconnect {
     /// The state of an event source that connects at once.
     pub(super) fn new(now: Instant, reconnection_time: Duration, max_backoff: Duration) -> Self {
         Self {
-            phase: Phase::Waiting { until: now },
+            phase: SourcePhase::Waiting { until: now },
             reconnection_time: reconnection_time.min(MAX_RECONNECTION_TIME),
             max_backoff,
             failures: 0,
@@ -88,15 +88,15 @@ impl Reconnect {
     /// The next action at this time.
     pub(super) fn next_action(&mut self, now: Instant) -> Action {
         match self.phase {
-            Phase::Waiting { until } if now < until => Action::Wait(until - now),
-            Phase::Waiting { .. } => {
-                self.phase = Phase::Connecting { redirects: 0 };
+            SourcePhase::Waiting { until } if now < until => Action::Wait(until - now),
+            SourcePhase::Waiting { .. } => {
+                self.phase = SourcePhase::Connecting { redirects: 0 };
                 self.received_event = false;
                 Action::Connect
             }
-            Phase::Connecting { .. } => Action::Connect,
-            Phase::Open => Action::Read,
-            Phase::Closed => Action::Stop,
+            SourcePhase::Connecting { .. } => Action::Connect,
+            SourcePhase::Open => Action::Read,
+            SourcePhase::Closed => Action::Stop,
         }
     }
 
@@ -104,23 +104,23 @@ impl Reconnect {
     ///
     /// # Errors
     /// An error ends the event source.
-    pub(super) fn on_response(&mut self, head: ResponseHead) -> Result<Accepted, Error> {
+    pub(super) fn on_response(&mut self, head: ResponseHead) -> Result<FollowUp, Error> {
         let accepted = self.judge(head);
         match &accepted {
-            Ok(Accepted::Stream) => self.phase = Phase::Open,
-            Ok(Accepted::Redirect(_)) => {}
+            Ok(FollowUp::Stream) => self.phase = SourcePhase::Open,
+            Ok(FollowUp::Redirect(_)) => {}
             Err(_) => self.close(),
         }
         accepted
     }
 
-    fn judge(&mut self, head: ResponseHead) -> Result<Accepted, Error> {
+    fn judge(&mut self, head: ResponseHead) -> Result<FollowUp, Error> {
         match (head.status, head.location) {
             (200, _) => {
                 let given = head.content_type.unwrap_or_default();
                 let essence = given.split(';').next().unwrap_or_default().trim();
                 if essence.eq_ignore_ascii_case("text/event-stream") {
-                    return Ok(Accepted::Stream);
+                    return Ok(FollowUp::Stream);
                 }
                 Err(Error::ContentType(given))
             }
@@ -133,8 +133,8 @@ impl Reconnect {
         }
     }
 
-    fn follow(&mut self, location: String) -> Result<Accepted, Error> {
-        let Phase::Connecting { redirects } = &mut self.phase else {
+    fn follow(&mut self, location: String) -> Result<FollowUp, Error> {
+        let SourcePhase::Connecting { redirects } = &mut self.phase else {
             return Err(Error::Redirect("no request was sent".into()));
         };
         *redirects += 1;
@@ -142,7 +142,7 @@ impl Reconnect {
             let problem = format!("more than {MAX_REDIRECTS} redirects in a row");
             return Err(Error::Redirect(problem));
         }
-        Ok(Accepted::Redirect(location))
+        Ok(FollowUp::Redirect(location))
     }
 
     /// Notes that a complete event arrived, so that the next wait starts with the first backoff.
@@ -169,19 +169,19 @@ impl Reconnect {
             .saturating_mul(2_u32.saturating_pow(self.failures))
             .min(self.max_backoff);
         let wait = self.reconnection_time + backoff.mul_f64(random as f64 / u64::MAX as f64);
-        self.phase = Phase::Waiting { until: now + wait };
+        self.phase = SourcePhase::Waiting { until: now + wait };
         wait
     }
 
     pub(super) fn close(&mut self) {
-        self.phase = Phase::Closed;
+        self.phase = SourcePhase::Closed;
     }
 
     pub(super) fn state(&self) -> ReadyState {
         match self.phase {
-            Phase::Waiting { .. } | Phase::Connecting { .. } => ReadyState::Connecting,
-            Phase::Open => ReadyState::Open,
-            Phase::Closed => ReadyState::Closed,
+            SourcePhase::Waiting { .. } | SourcePhase::Connecting { .. } => ReadyState::Connecting,
+            SourcePhase::Open => ReadyState::Open,
+            SourcePhase::Closed => ReadyState::Closed,
         }
     }
 }
@@ -229,21 +229,21 @@ mod tests {
                 body: String::new(),
             })
         };
-        let to_b = || Ok(Accepted::Redirect("/b".into()));
+        let to_b = || Ok(FollowUp::Redirect("/b".into()));
         for (head, expected) in [
-            (head(200, "text/event-stream"), Ok(Accepted::Stream)),
+            (head(200, "text/event-stream"), Ok(FollowUp::Stream)),
             (
                 head(200, "Text/Event-Stream ; charset=utf-8"),
-                Ok(Accepted::Stream),
+                Ok(FollowUp::Stream),
             ),
             (
                 head(200, "text/event-stream;charset=latin1"),
-                Ok(Accepted::Stream),
+                Ok(FollowUp::Stream),
             ),
-            (head(200, "text/event-stream;"), Ok(Accepted::Stream)),
+            (head(200, "text/event-stream;"), Ok(FollowUp::Stream)),
             (
                 head(200, "text/event-stream; x bogus"),
-                Ok(Accepted::Stream),
+                Ok(FollowUp::Stream),
             ),
             (
                 head(200, "text/event-stream x"),
@@ -277,8 +277,8 @@ mod tests {
         ] {
             let mut reconnect = connecting(now);
             let next = match &expected {
-                Ok(Accepted::Stream) => Action::Read,
-                Ok(Accepted::Redirect(_)) => Action::Connect,
+                Ok(FollowUp::Stream) => Action::Read,
+                Ok(FollowUp::Redirect(_)) => Action::Connect,
                 Err(_) => Action::Stop,
             };
             assert_eq!(reconnect.on_response(head.clone()), expected, "{head:?}");
@@ -331,7 +331,7 @@ mod tests {
         for (has_event, seconds) in [(false, 2), (false, 4), (true, 1), (true, 1), (false, 2)] {
             assert_eq!(
                 reconnect.on_response(head(200, "text/event-stream")),
-                Ok(Accepted::Stream)
+                Ok(FollowUp::Stream)
             );
             if has_event {
                 reconnect.on_event();

@@ -11,7 +11,7 @@ use ureq::BodyReader;
 use super::close::CloseHandle;
 use super::error::Error;
 use super::gap::Gap;
-use super::reconnect::{Accepted, Action, Reconnect};
+use super::reconnect::{Action, FollowUp, Reconnect};
 use super::request::{Hop, RequestTemplate};
 use super::transport::{Answer, Transport, TransportSettings, now};
 use super::{EventSourceBuilder, ReadyState, Update};
@@ -174,8 +174,8 @@ impl EventSource {
             };
             let status = head.status;
             let next = match self.reconnect.on_response(head) {
-                Ok(Accepted::Stream) => return self.open(body),
-                Ok(Accepted::Redirect(location)) => hop.redirected(status, &location),
+                Ok(FollowUp::Stream) => return self.open(body),
+                Ok(FollowUp::Redirect(location)) => hop.redirected(status, &location),
                 Err(error) => Err(error),
             };
             hop = match next {

@@ -13,7 +13,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, AsSendBody, Body, SendBody};
 
-use super::target::{self, Target};
+use super::target::{self, ServerTarget};
 use super::{Failure, print};
 use early_response::EarlyResponse;
 use lines::{LineTemplate, Lines};
@@ -31,7 +31,7 @@ pub(super) struct Publish {
     #[arg(allow_negative_numbers = true, conflicts_with = "ndjson")]
     data: Option<String>,
     #[command(flatten)]
-    target: Target,
+    target: ServerTarget,
     /// Event type
     #[arg(long, value_name = "TYPE", conflicts_with = "ndjson")]
     event: Option<String>,
@@ -177,7 +177,7 @@ fn config(url: &str) -> Result<Config, Failure> {
 
 fn post(
     agent: &Agent,
-    target: &Target,
+    target: &ServerTarget,
     url: &str,
     content_type: &str,
     body: impl AsSendBody,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// The files of one folder. The one created last, the *newest*, is the only one that is written.
 /// Next to it is a small file for the mark, which is rewritten in place.
 ///
-/// What was written survives the end of the process; what was synced survives a power cut.
+/// Written bytes survive the end of the process; synced bytes survive a power cut.
 ///
 /// # Errors
 /// All methods return the errors of the file system, which name the file.

@@ -42,8 +42,8 @@ pub(super) enum HeaderError {
     /// There are too few bytes: the process or the machine stopped while the segment was created.
     Truncated,
     Corrupt,
-    /// What follows the header has another version of the format. The header is the same in all
-    /// versions.
+    /// The content after the header has another version of the format. The header is the same in
+    /// all versions.
     Version(u8),
 }
 
@@ -88,7 +88,7 @@ impl Header {
     }
 }
 
-/// How far a run has come. It is rewritten in place.
+/// The progress of a run, in a file that is rewritten in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) epoch: u64,
@@ -99,7 +99,7 @@ pub(super) struct Mark {
     pub(super) durability: Durability,
 }
 
-/// What a power cut after the mark was written leaves of the events. The order of the variants is
+/// The state of the events on disk if a power cut follows the mark. The order of the variants is
 /// part of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {

@@ -351,7 +351,7 @@ impl<F: Files> EventStore for Disk<F> {
 
     fn sync(&mut self) -> io::Result<()> {
         self.writable_tail()?;
-        // A segment is synced before it is left, whatever the policy, so that the end of a run
+        // A segment is synced before it is left, regardless of the policy, so that the end of a run
         // syncs only the newest.
         let is_due = self.fsync == Fsync::Interval || self.is_full();
         if is_due && std::mem::take(&mut self.unsynced) {

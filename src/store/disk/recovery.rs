@@ -8,7 +8,7 @@ use super::format::{self, Durability, Header, HeaderError, Mark};
 use super::segment::{HeaderState, Segment, Segments};
 use crate::store::{LastEvents, Restore};
 
-/// What the files of a store contain.
+/// The contents of a store's files.
 pub(super) struct Contents {
     pub(super) epoch: u64,
     pub(super) segments: Segments,
@@ -16,7 +16,7 @@ pub(super) struct Contents {
     pub(super) next_seq: u64,
     /// The last event that counts in each namespace.
     pub(super) last_events: LastEvents,
-    /// What could not be read, as text for the log.
+    /// A description of the data that could not be read, for the log.
     pub(super) damage: Option<String>,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn recover<F: Files>(
     let epoch = segments.epoch.or(mark.map(|mark| mark.epoch));
     let epoch = epoch.unwrap_or(fresh_epoch);
     let boot = files.boot();
-    let mut recovery = Recovery {
+    let mut recovery = RecordReader {
         mark: mark.filter(|mark| mark.epoch == epoch),
         boot,
         next_seq: 1,
@@ -69,7 +69,7 @@ fn last_events_before(segments: &Segments, files: &mut impl Files) -> io::Result
     }
 }
 
-struct Recovery<'a, F> {
+struct RecordReader<'a, F> {
     files: &'a mut F,
     /// The mark that the previous run left, if it is of the same epoch.
     mark: Option<Mark>,
@@ -82,7 +82,7 @@ struct Recovery<'a, F> {
     damage: Vec<String>,
 }
 
-/// What follows the header of a segment.
+/// The content of a segment after its header.
 enum SegmentContent {
     /// All that was written, as far as that is visible.
     Complete,
@@ -92,7 +92,7 @@ enum SegmentContent {
     Empty,
 }
 
-impl<F: Files> Recovery<'_, F> {
+impl<F: Files> RecordReader<'_, F> {
     /// Restores the events of all segments.
     fn restore_all(&mut self, segments: &[Segment], restore: &mut dyn Restore) -> io::Result<()> {
         // Events that the mark does not cover were refused, or their append was interrupted.
