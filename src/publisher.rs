@@ -36,21 +36,21 @@ use crate::queue::{PushError, Queue, WaitPolicy};
 /// empty it accepts one event of any size that [`max_event`](crate::Config::max_event) permits.
 /// Events can be sent before the server runs; they wait in the queue.
 ///
-/// Under sustained load, methods that can wait block before the queue is full: once it holds what the
-/// event loop handles in about two milliseconds. So an event from a publisher that sends as fast as it can
-/// has the same latency as any other. [`Publisher::try_send`] may use the whole queue.
+/// Under sustained load, [`Publisher::send`] and the other methods that wait block earlier: once
+/// the queue holds what the event loop handles in about two milliseconds. So a publisher that sends
+/// as fast as it can sees the same latency as any other. [`Publisher::try_send`] may use the whole
+/// queue.
 ///
 /// # Order
-/// The server takes all events in one order, and each subscriber receives its events in this order.
-/// It has the events of one thread in the order in which that thread sent them. How it interleaves
-/// events of different threads is not specified, and neither is which of several waiting threads
-/// continues first.
+/// The server takes all events in one total order, and each subscriber receives its events in this
+/// order. Events of one thread keep the order in which that thread sent them. The order of events
+/// of different threads is unspecified, and so is which of several waiting threads continues first.
 ///
 /// # What success means
-/// `Ok` means that the event is valid and in the queue. It does not mean that anyone has received it:
-/// subscribers are those connected when the event loop takes the event. [`Handle::shutdown`] delivers
-/// the events that are in the queue when it is called, as far as its grace permits. A server that ends
-/// otherwise, for example by a panic in a hook, discards them.
+/// `Ok` means that the event is valid and in the queue. It does not mean that a subscriber has
+/// received it: the event goes to the subscribers that are connected when the event loop takes it.
+/// [`Handle::shutdown`] delivers the events that are in the queue when it is called, as far as its
+/// grace permits. A server that ends otherwise, for example by a panic in a hook, discards them.
 ///
 /// Hooks run on the event loop's thread, which empties the queue. A hook must only use
 /// [`Publisher::try_send`]: a method that waits for room could wait forever.
@@ -70,7 +70,7 @@ impl fmt::Debug for Publisher {
     }
 }
 
-/// Why an event was not sent.
+/// The reason why an event was not sent.
 ///
 /// ```
 /// use fanfare::{Event, Publisher, SendError};
@@ -80,7 +80,7 @@ impl fmt::Debug for Publisher {
 ///     match publisher.try_send(event) {
 ///         Ok(()) => true,
 ///         Err(SendError::Full(event)) => {
-///             eprintln!("discarded for lack of room: {event:?}");
+///             eprintln!("the queue is full, discarding {event:?}");
 ///             true
 ///         }
 ///         Err(SendError::Closed(_)) => false,
@@ -96,7 +96,7 @@ impl fmt::Debug for Publisher {
 pub enum SendError {
     /// The event is invalid. Sending it again fails again.
     Refused(EventError),
-    /// The queue is full, or still was at the end of the timeout. Contains the event.
+    /// The queue is full, or was full until the end of the timeout. Contains the event.
     Full(Box<Event>),
     /// The server has ended. Contains the event.
     Closed(Box<Event>),
@@ -113,7 +113,7 @@ impl fmt::Display for SendError {
 }
 
 impl Error for SendError {
-    /// The source of the [`EventError`], whose own text is already that of this error.
+    /// Returns the source of the [`EventError`], whose text this error displays as its own.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Refused(error) => error.source(),
@@ -127,28 +127,30 @@ impl Publisher {
         Self { queue, limits }
     }
 
-    /// Sends an event, and blocks while there is no room in the queue.
+    /// Sends an event. Blocks while the queue is full.
     ///
     /// # Errors
-    /// [`SendError::Refused`] if the event is invalid, [`SendError::Closed`] if the server has ended.
+    /// [`SendError::Refused`] if the event is invalid, [`SendError::Closed`] if the server has
+    /// ended.
     pub fn send(&self, event: Event) -> Result<(), SendError> {
         self.enqueue(event, EncodedEvent::new, WaitPolicy::Forever)
     }
 
-    /// Sends an event if there is room in the queue now.
+    /// Sends an event if the queue has room for it now.
     ///
-    /// The event is checked and encoded first, so a call that fails for lack of room is not free.
+    /// The event is checked and encoded first, so a call that fails on a full queue is not free.
     ///
     /// # Errors
-    /// [`SendError::Full`] if there is no room; otherwise as [`Publisher::send`].
+    /// [`SendError::Full`] if the queue is full; otherwise as [`Publisher::send`].
     pub fn try_send(&self, event: Event) -> Result<(), SendError> {
         self.enqueue(event, EncodedEvent::new, WaitPolicy::DontWait)
     }
 
-    /// Sends an event, and blocks while there is no room in the queue, for `timeout` at most.
+    /// Sends an event. Blocks while the queue is full, for `timeout` at most.
     ///
     /// # Errors
-    /// [`SendError::Full`] if there still is no room after `timeout`; otherwise as [`Publisher::send`].
+    /// [`SendError::Full`] if the queue is still full after `timeout`; otherwise as
+    /// [`Publisher::send`].
     #[expect(
         clippy::disallowed_methods,
         reason = "a sender's deadline is checked on its own thread"
@@ -162,7 +164,7 @@ impl Publisher {
 
     /// Sends an event to every subscriber of every namespace. Blocks as [`Publisher::send`] does.
     ///
-    /// The event's own namespace must be valid and is otherwise ignored.
+    /// The namespaces of the event must be valid and are otherwise ignored.
     ///
     /// # Errors
     /// As [`Publisher::send`].
@@ -189,11 +191,12 @@ type Encode =
     for<'s> fn(&Event, &EventLimits, &'s mut String) -> Result<EncodedEvent<'s>, EventError>;
 
 thread_local! {
-    /// Where this thread encodes small events, so that the queue copies each in one piece.
+    /// The buffer in which this thread encodes small events, so that the queue copies each in one
+    /// piece.
     static SCRATCH: Cell<String> = const { Cell::new(String::new()) };
 }
 
-/// Lends the thread's scratch buffer, which keeps its memory.
+/// Calls a function with the thread's scratch buffer, which keeps its memory.
 fn with_scratch<T>(encode_and_push: impl FnOnce(&mut String) -> T) -> T {
     // A thread that is ending may have destroyed its buffer; the event then gets a new one.
     let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();

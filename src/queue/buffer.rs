@@ -1,8 +1,9 @@
 //! The encoded events of the publish queue, most of them in one piece of memory.
 //!
-//! Memory that one thread allocates and another frees costs more than the rest of a small event, and
-//! is scattered. So publishers copy small events to the end of one buffer, and the event loop walks
-//! through it. Large events and those for several namespaces keep their own memory.
+//! Memory that one thread allocates and another frees costs more than all other work on a small
+//! event, and is scattered. So publishers copy small events to the end of one buffer, which the
+//! event loop reads in order. Large events, and events for several namespaces, keep their own
+//! memory.
 
 use std::collections::VecDeque;
 
@@ -11,7 +12,7 @@ use crate::event_stream::encode::encode_into;
 use crate::event_stream::frame::{BytesRef, Frame, FrameRef, SHARE_FROM, TargetRef};
 use crate::namespace::{self, NamespaceRef};
 
-/// Memory that an emptied buffer keeps in any case, so that a burst need not allocate it again.
+/// The capacity that an emptied buffer always keeps, so that a burst need not allocate it again.
 const KEEP_BYTES: usize = 1 << 20;
 const KEEP_ITEMS: usize = KEEP_BYTES / 64;
 
@@ -74,17 +75,17 @@ pub(crate) struct EventBuffer {
     items: Vec<Item>,
     /// The events of all [`Item::Frame`] that have not been taken out.
     frames: VecDeque<Frame>,
-    /// How many items were taken out, and how many bytes of `text`.
+    /// The number of items that were taken out, and of bytes of `text`.
     taken_items: usize,
     taken_text: usize,
     /// The frame that [`EventBuffer::next`] returned last, kept alive for its borrower.
     current: Option<Frame>,
 }
 
-/// Where the bytes of one event are.
+/// The location of one event's bytes.
 #[derive(Debug, Clone, Copy)]
 enum Item {
-    /// In `text`, after those of the items before: the path, then the event.
+    /// In `text`, after the previous items: the path, then the event.
     Text {
         path_bytes: u32,
         event_bytes: u32,
@@ -148,8 +149,8 @@ impl EventBuffer {
         Some((frame, last))
     }
 
-    /// Forgets the events that were taken out, so that others can be pushed. Keeps four times the
-    /// memory that they needed, and at least [`KEEP_BYTES`]; frees the rest.
+    /// Removes all items, which must have been taken out. Keeps a capacity of four times their
+    /// memory, and at least [`KEEP_BYTES`]; frees the rest.
     pub(crate) fn clear(&mut self) {
         let items = KEEP_ITEMS.max(4 * self.items.len());
         let text_bytes = KEEP_BYTES.max(4 * self.text.len());

@@ -1,8 +1,8 @@
-//! The publish queue: publishers on any thread put encoded events in, the event loop takes them out.
+//! The publish queue: publishers on any thread push encoded events, the event loop takes them.
 //!
-//! The queue is an [`EventBuffer`] under a lock. The event loop swaps it for an empty one and reads it
-//! without the lock. The queue is bounded in events and in bytes. A publisher makes the system call
-//! that wakes the event loop only if the event loop sleeps.
+//! The queue is an [`EventBuffer`] under a lock. The event loop swaps it for an empty one and reads
+//! it without the lock. The queue is bounded in events and in bytes. A publisher makes the system
+//! call that wakes the event loop only if the event loop sleeps.
 //!
 //! All shared state is under the one lock and none is atomic: an atomic operation per event would
 //! wait until all writes before it are visible to other cores.
@@ -16,9 +16,9 @@ use crate::event_stream::frame::FrameRef;
 
 use buffer::{EncodedEvent, EventBuffer};
 
-/// Under load, senders that can wait may queue as much as the event loop handles in this time.
+/// Under load, senders that can wait may queue the bytes that the event loop handles in this time.
 const TARGET_WAIT: Duration = Duration::from_millis(2);
-/// How often that amount, the soft limit, is computed.
+/// How often that number of bytes, the soft limit, is computed.
 const PACE_INTERVAL: Duration = Duration::from_millis(10);
 /// The smallest soft limit, in bytes, and the one before the first measurement.
 const MIN_SOFT_LIMIT: usize = 4096;
@@ -26,7 +26,7 @@ const FIRST_SOFT_LIMIT: usize = 16 << 10;
 /// The event loop reports free space after this fraction of the queue, and when a buffer is empty.
 const RELEASES_PER_QUEUE: usize = 64;
 
-/// Makes a queue of at most `max_events` events and `max_bytes` bytes of encoded events.
+/// Creates a queue of at most `max_events` events and `max_bytes` bytes of encoded events.
 pub(crate) fn channel(max_events: usize, max_bytes: usize) -> (Arc<Queue>, QueueReader) {
     let queue = Arc::new(Queue {
         state: Mutex::new(QueueState {
@@ -47,21 +47,21 @@ pub(crate) fn channel(max_events: usize, max_bytes: usize) -> (Arc<Queue>, Queue
     (queue, reader)
 }
 
-/// How long [`Queue::push`] waits for room, and which limit applies.
+/// How long [`Queue::push`] waits while the queue is full, and which limit of bytes applies.
 #[derive(Clone, Copy)]
 pub(crate) enum WaitPolicy {
-    /// Not at all. The queue's own limits apply.
+    /// It does not wait. The limit is that of the queue.
     DontWait,
-    /// Until this time. The soft limit applies.
+    /// It waits until this time. The limit is the soft limit.
     Until(Instant),
-    /// Without a time limit. The soft limit applies.
+    /// It waits without a time limit. The limit is the soft limit.
     Forever,
 }
 
-/// Why an event was not put into the queue.
+/// The reason why an event was not put into the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PushError {
-    /// There was no room in time.
+    /// The queue was full until the end of the wait.
     Full,
     /// The event loop has ended.
     Closed,
@@ -81,17 +81,17 @@ pub(crate) struct Queue {
 struct QueueState {
     /// The events that the event loop has not taken.
     buffer: EventBuffer,
-    /// How many events count against the limits, and their bytes: those in `buffer`, and those that
-    /// the event loop has taken and not yet released.
+    /// The number of events that count against the limits, and their bytes: those in `buffer`, and
+    /// those that the event loop has taken and not yet released.
     events: usize,
     bytes: usize,
-    /// Up to how many bytes senders that can wait may fill the queue.
+    /// The limit of bytes for senders that can wait.
     soft_limit: usize,
-    /// How many senders found no room and have not continued.
+    /// The number of senders that wait for room.
     blocked_senders: usize,
-    /// Some of them have not been notified since they last checked for room.
+    /// Whether one of them has not been notified since it last checked for room.
     waiting: bool,
-    /// The event loop sleeps, or is about to, until there are `wake_at` bytes.
+    /// Whether the event loop sleeps, or is about to sleep, until the queue has `wake_at` bytes.
     asleep: bool,
     wake_at: usize,
     closed: bool,
@@ -105,8 +105,8 @@ impl QueueState {
 }
 
 impl Queue {
-    /// Puts an event in when there is room, and wakes the event loop if it waits for no more bytes
-    /// than there are now.
+    /// Adds an event once there is room for it. Wakes the event loop if the queue now has the bytes
+    /// that the event loop waits for.
     pub(crate) fn push(
         &self,
         event: EncodedEvent<'_>,
@@ -133,14 +133,14 @@ impl Queue {
         }
     }
 
-    /// How many events count against the limit.
+    /// The number of events that count against the limit.
     pub(crate) fn events(&self) -> usize {
         self.lock().events
     }
 
     fn wake_loop(&self) {
         if let Some(waker) = self.waker.get() {
-            // A waker fails only if its event loop is gone.
+            // Waking fails only if the event loop has ended.
             let _ = waker.wake();
         }
     }
@@ -149,7 +149,8 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an event of `bytes` bytes may be put in now. An empty queue takes an event of any size.
+    /// Whether there is room for an event of `bytes` bytes. An empty queue takes an event of any
+    /// size.
     fn has_room(&self, state: &QueueState, bytes: usize, policy: WaitPolicy) -> bool {
         let max_bytes = match policy {
             WaitPolicy::DontWait => self.max_bytes,
@@ -159,7 +160,7 @@ impl Queue {
         fits && state.events < self.max_events
     }
 
-    /// Waits for room as `policy` says, and returns the locked queue.
+    /// Waits for room as `policy` specifies, and returns the locked queue.
     fn lock_when_room(
         &self,
         bytes: usize,
@@ -176,7 +177,7 @@ impl Queue {
             return Err(PushError::Full);
         }
         if state.take_wakeup() {
-            // It waits for more bytes than there is room for.
+            // The event loop waits for more bytes than the queue has room for.
             self.wake_loop();
         }
         state.blocked_senders += 1;
@@ -227,8 +228,9 @@ impl Queue {
         let mut state = self.lock();
         state.events -= events;
         state.bytes -= bytes;
-        // Not before half is free: a notification per event would cost more than the event. And
-        // only once: a sender may take a while to run, and waits again if it still finds no room.
+        // Senders are notified only when half of the queue is free, because a notification per
+        // event would cost more than the event; and only once, because a sender that still finds no
+        // room waits again.
         let half_free = state.bytes <= state.soft_limit / 2 && state.events <= self.max_events / 2;
         let notify = half_free && std::mem::take(&mut state.waiting);
         if notify {
@@ -243,7 +245,7 @@ impl Queue {
 pub(crate) struct QueueReader {
     /// The events that the event loop has taken.
     buffer: EventBuffer,
-    /// The events of `buffer` that are done and whose space has not been released.
+    /// The events that were returned by `next` and whose space has not been released.
     consumed: Consumed,
     /// The load since the soft limit was last computed.
     window: RateWindow,
@@ -256,16 +258,16 @@ struct Consumed {
     bytes: usize,
 }
 
-/// What happened in one [`PACE_INTERVAL`].
+/// The load in one [`PACE_INTERVAL`].
 #[derive(Default)]
 struct RateWindow {
-    /// When it began.
+    /// When the interval began.
     since: Option<Instant>,
     /// Bytes of the events that the event loop took.
     bytes: usize,
-    /// The queue was empty at some time.
+    /// Whether the queue was empty at some time.
     ran_empty: bool,
-    /// A sender had to wait for room.
+    /// Whether a sender had to wait for room.
     waited: bool,
 }
 
@@ -275,9 +277,9 @@ impl QueueReader {
         Arc::clone(&self.queue)
     }
 
-    /// Sets how senders wake the event loop. Before this, they do not.
+    /// Sets the waker of the event loop. Without one, senders do not wake it.
     pub(crate) fn set_waker(&self, waker: mio::Waker) {
-        // Set once: a server runs once.
+        // It is set once, because a server runs once.
         let _ = self.queue.waker.set(waker);
     }
 
@@ -300,11 +302,12 @@ impl QueueReader {
         Some(frame)
     }
 
-    /// Adjusts the soft limit to the load, once per [`PACE_INTERVAL`]; call it in each turn.
+    /// Adjusts the soft limit to the load, once per [`PACE_INTERVAL`]. The event loop calls it in
+    /// each turn.
     ///
-    /// If the queue never ran empty, the limit becomes what the event loop takes in [`TARGET_WAIT`]:
-    /// more would only wait longer. If it ran empty while senders waited, the limit was too small,
-    /// and doubles.
+    /// If the queue never ran empty, the limit becomes the bytes that the event loop takes in
+    /// [`TARGET_WAIT`], because more would only wait longer. If the queue ran empty while senders
+    /// waited, the limit was too small, and doubles.
     pub(crate) fn pace(&mut self, now: Instant) {
         let since = *self.window.since.get_or_insert(now);
         let elapsed = now.saturating_duration_since(since);
@@ -326,12 +329,12 @@ impl QueueReader {
         };
     }
 
-    /// How many events wait.
+    /// The number of events that have not been taken.
     pub(crate) fn len(&self) -> usize {
         self.queue.lock().events - self.consumed.events
     }
 
-    /// Bytes of the events that wait.
+    /// The bytes of the events that have not been taken.
     #[cfg(feature = "admin")]
     pub(crate) fn bytes(&self) -> usize {
         self.queue.lock().bytes - self.consumed.bytes
@@ -343,8 +346,9 @@ impl QueueReader {
         state.blocked_senders > 0 && state.bytes == 0
     }
 
-    /// Announces that the event loop is about to sleep. Returns whether there are enough events that
-    /// it must not: half the soft limit if it `gathers` events before it writes, otherwise one.
+    /// Announces that the event loop is about to sleep. Returns whether it must not sleep, because
+    /// the queue has enough events: half the soft limit if the event loop `gathers` events before
+    /// it writes, otherwise one event.
     ///
     /// After this call the event loop must check its other sources of work once more.
     pub(crate) fn prepare_to_sleep(&self, gathers: bool) -> bool {
@@ -355,7 +359,7 @@ impl QueueReader {
         state.bytes >= state.wake_at
     }
 
-    /// Ends what [`QueueReader::prepare_to_sleep`] began: senders need not wake the event loop.
+    /// Announces that the event loop is awake, so that senders do not wake it.
     pub(crate) fn awake(&self) {
         self.queue.lock().asleep = false;
     }
@@ -470,7 +474,7 @@ mod tests {
             while queue.lock().bytes > 0 {
                 reader.next().unwrap();
             }
-            // As far as the reader knows, this took no time.
+            // Emptying the queue must not count in the next interval.
             reader.window = RateWindow {
                 since: Some(start + passed),
                 ..RateWindow::default()
@@ -508,6 +512,6 @@ mod tests {
         queue.lock().blocked_senders = 1;
         assert!(reader.is_refilled());
         try_push(&queue, 10).unwrap();
-        assert!(!reader.is_refilled(), "it is not empty");
+        assert!(!reader.is_refilled(), "the queue is not empty");
     }
 }

@@ -1,6 +1,6 @@
 //! Roll-ups: many small changes, published as one event per interval.
 //!
-//! Owns the thread that publishes and its clock. The changes that wait are [`PendingCounts`].
+//! Owns the thread that publishes, and its clock. [`PendingCounts`] holds the pending changes.
 
 mod pending;
 
@@ -16,11 +16,11 @@ use crate::publisher::{Publisher, SendError};
 
 use pending::{PendingCounts, json_object};
 
-/// Merges changes by key and publishes them as one event per interval, on a thread of its own.
+/// Merges changes by key and publishes them as one event per interval, on a separate thread.
 ///
-/// An event is published one interval after the first change that it contains. So there is at most one
-/// event per interval, and none while nothing changes. The event's data is a JSON object that maps
-/// each key to its count or last value; keys are sorted.
+/// An event is published one interval after the first change that it contains. So there is at most
+/// one event per interval, and none while nothing changes. The event's data is a JSON object that
+/// maps each key to its count or last value; keys are sorted.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,7 +28,8 @@ use pending::{PendingCounts, json_object};
 ///
 /// let server = Server::new();
 /// let interval = Duration::from_millis(17);
-/// let votes = Rollup::counts(server.publisher(), interval, 1_000, |json| Event::new("/votes", json))?;
+/// let to_event = |json| Event::new("/votes", json);
+/// let votes = Rollup::counts(server.publisher(), interval, 1_000, to_event)?;
 /// for name in ["Corgi", "Persian", "Corgi"] {
 ///     votes.add(name, 1)?;
 /// }
@@ -37,17 +38,18 @@ use pending::{PendingCounts, json_object};
 /// ```
 ///
 /// # Limits
-/// A roll-up holds at most `max_keys` keys (at least 1). [`Rollup::add`] waits with a further key until
-/// the next event is published; [`Rollup::try_add`] returns [`RollupError::Full`]. The interval is
-/// at most one day; a longer one counts as one day. The size of the event is not limited
-/// here: an event over [`max_event`](crate::Config::max_event) is refused and ends the roll-up.
+/// A roll-up holds at most `max_keys` keys (at least 1). With a further key, [`Rollup::add`] waits
+/// until the next event is published, and [`Rollup::try_add`] returns [`RollupError::Full`]. The
+/// interval is at most one day; a longer one counts as one day. The size of the event is not
+/// limited here: an event over [`max_event`](crate::Config::max_event) is refused and ends the
+/// roll-up.
 ///
 /// # The end
-/// Clones add to the same roll-up. When the last clone is dropped, the pending changes are published at once
-/// and the thread ends. Dropping does not wait for this; [`Rollup::flush`] does.
+/// Clones add to the same roll-up. When the last clone is dropped, the pending changes are
+/// published at once and the thread ends. Dropping does not wait for this; [`Rollup::flush`] does.
 ///
-/// If the server ends, or refuses an event, or the function that makes events panics, the roll-up ends too.
-/// Its pending changes are lost, and all methods return [`RollupError::Ended`].
+/// If the server ends or refuses an event, or the function that makes events panics, the roll-up
+/// ends too. Its pending changes are lost, and all methods return [`RollupError::Ended`].
 #[must_use = "a roll-up ends when its last clone is dropped"]
 pub struct Rollup<V> {
     inner: Arc<Inner<V>>,
@@ -69,15 +71,15 @@ impl<V> fmt::Debug for Rollup<V> {
     }
 }
 
-/// Why a change was not added.
+/// The reason why a change was not added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RollupError {
-    /// The roll-up holds `max_keys` keys, and the key is not among them. There is room again after
-    /// the next event.
+    /// The roll-up holds `max_keys` keys, and this is a further one. There is room again after the
+    /// next event.
     Full,
-    /// The roll-up has ended. Contains the error of its last event: the event was refused, or the server
-    /// has ended. Contains `None` if the function that makes events panicked.
+    /// The roll-up has ended. Contains the error of its last event: the event was refused, or the
+    /// server has ended. Contains `None` if the function that makes events panicked.
     Ended(Option<SendError>),
 }
 
@@ -167,7 +169,7 @@ impl<V: Display + Send + 'static> Rollup<V> {
 }
 
 impl<V> Rollup<V> {
-    /// Merges a change. Blocks while its key would exceed `max_keys`.
+    /// Merges a change. Blocks while a new key would exceed `max_keys`.
     ///
     /// # Errors
     /// [`RollupError::Ended`] if the roll-up has ended.
@@ -184,10 +186,11 @@ impl<V> Rollup<V> {
         }
     }
 
-    /// Merges a change unless its key would exceed `max_keys`.
+    /// Merges a change unless a new key would exceed `max_keys`.
     ///
     /// # Errors
-    /// [`RollupError::Full`] if it would, [`RollupError::Ended`] if the roll-up has ended.
+    /// [`RollupError::Full`] if a new key would exceed `max_keys`, [`RollupError::Ended`] if the
+    /// roll-up has ended.
     pub fn try_add(&self, key: &str, value: V) -> Result<(), RollupError> {
         let mut state = self.inner.lock();
         state.check_running()?;
@@ -195,10 +198,10 @@ impl<V> Rollup<V> {
         added.map_err(|_| RollupError::Full)
     }
 
-    /// Publishes the pending changes now, and waits until their event is in the server's queue, before
-    /// any event that is sent after this call returns.
+    /// Publishes the pending changes now, and waits until their event is in the server's queue.
     ///
-    /// Returns at once if nothing is pending.
+    /// Events that are sent after this call are delivered after it. The call returns at once if
+    /// nothing is pending.
     ///
     /// # Errors
     /// [`RollupError::Ended`] if the roll-up has ended.
@@ -218,29 +221,30 @@ impl<V> Rollup<V> {
     }
 }
 
-/// What the clones of a roll-up and its thread share.
+/// The data that the clones of a roll-up and its thread share.
 struct Inner<V> {
-    state: Mutex<State<V>>,
-    /// Wakes the thread: the first change is pending, a flush was requested, or the last clone is gone.
+    state: Mutex<RollupState<V>>,
+    /// Wakes the thread: the first change is pending, a flush was requested, or the last clone was
+    /// dropped.
     work: Condvar,
     /// Wakes callers: changes were taken or published, or the roll-up has ended.
     progress: Condvar,
 }
 
-struct State<V> {
+struct RollupState<V> {
     pending: PendingCounts<V>,
-    /// The pending changes are published without waiting for the interval.
+    /// Whether to publish the pending changes without waiting for the interval.
     flush_requested: bool,
-    /// The last clone is gone.
+    /// Whether the last clone was dropped.
     closed: bool,
-    /// The roll-up has ended, with this error.
+    /// The error with which the roll-up has ended.
     ended: Option<RollupError>,
-    /// How many times the pending changes were taken, and how many of these were published.
+    /// How often the pending changes were taken, and how often they were published.
     taken: u64,
     published: u64,
 }
 
-impl<V> State<V> {
+impl<V> RollupState<V> {
     fn check_running(&self) -> Result<(), RollupError> {
         self.ended.clone().map_or(Ok(()), Err)
     }
@@ -249,7 +253,7 @@ impl<V> State<V> {
 impl<V> Inner<V> {
     fn new(pending: PendingCounts<V>) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(RollupState {
                 pending,
                 flush_requested: false,
                 closed: false,
@@ -262,15 +266,15 @@ impl<V> Inner<V> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<V>> {
+    fn lock(&self) -> MutexGuard<'_, RollupState<V>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "the calling thread dates the first change"
+        reason = "the calling thread reads the time of the first change"
     )]
-    fn add(&self, state: &mut State<V>, key: &str, value: V) -> Result<(), V> {
+    fn add(&self, state: &mut RollupState<V>, key: &str, value: V) -> Result<(), V> {
         let first = state.pending.due().is_none();
         state.pending.add(key, value, Instant::now())?;
         if first {
@@ -279,8 +283,8 @@ impl<V> Inner<V> {
         Ok(())
     }
 
-    /// Waits until changes are due and takes them. Returns `None` when the last clone is gone and
-    /// nothing is pending.
+    /// Waits until changes are due and takes them. Returns `None` when the last clone was dropped
+    /// and nothing is pending.
     #[expect(clippy::disallowed_methods, reason = "a roll-up has its own clock")]
     fn wait_until_due(&self) -> Option<BTreeMap<String, V>> {
         let mut state = self.lock();
@@ -315,11 +319,14 @@ impl<V> Inner<V> {
     }
 }
 
-fn wait<'a, V>(condvar: &Condvar, state: MutexGuard<'a, State<V>>) -> MutexGuard<'a, State<V>> {
+fn wait<'a, V>(
+    condvar: &Condvar,
+    state: MutexGuard<'a, RollupState<V>>,
+) -> MutexGuard<'a, RollupState<V>> {
     condvar.wait(state).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Owned by all clones of a [`Rollup`]; lets the thread end when the last clone is dropped.
+/// Owned by all clones of a [`Rollup`]. Makes the thread end when the last clone is dropped.
 struct CloseOnDrop<V>(Arc<Inner<V>>);
 
 impl<V> Drop for CloseOnDrop<V> {
@@ -329,7 +336,7 @@ impl<V> Drop for CloseOnDrop<V> {
     }
 }
 
-/// Owned by the thread; marks the roll-up as ended when the thread returns or panics.
+/// Owned by the thread. Marks the roll-up as ended when the thread returns or panics.
 struct EndOnDrop<V>(Arc<Inner<V>>);
 
 impl<V> Drop for EndOnDrop<V> {

@@ -1,7 +1,7 @@
 //! The changes that a [`Rollup`](crate::Rollup) has not published, merged by key.
 //!
-//! Owns how changes merge, the limit on keys, and the time at which they are due. Reads no clock and
-//! does not publish: its caller does both.
+//! Owns how changes merge, the limit on keys, and the time at which changes are due. Reads no clock
+//! and does not publish: its caller does both.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::json::json_string;
 
-/// The longest interval. It keeps the time at which changes are due within the range of an [`Instant`].
+/// The longest interval: one day. Adding a much longer one to an [`Instant`] would panic.
 const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
 
 /// Merged changes in the order of their keys.
@@ -19,12 +19,12 @@ pub(crate) struct PendingCounts<V> {
     merge: fn(&mut V, V),
     interval: Duration,
     max_keys: usize,
-    /// When the first of them was added.
+    /// When the first of these changes was added.
     since: Option<Instant>,
 }
 
 impl<V> PendingCounts<V> {
-    /// No changes. The first one makes all due after `interval`.
+    /// Creates an empty set of changes. All become due `interval` after the first one.
     pub(crate) fn new(merge: fn(&mut V, V), interval: Duration, max_keys: usize) -> Self {
         Self {
             entries: BTreeMap::new(),
@@ -52,7 +52,7 @@ impl<V> PendingCounts<V> {
         Ok(())
     }
 
-    /// When the changes are to be published; `None` while there are none.
+    /// The time at which the changes must be published; `None` if there are no changes.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.since.map(|since| since + self.interval)
     }

@@ -35,7 +35,7 @@ use super::hooks::Hooks;
 ///
 /// # Hooks
 /// Hooks run on the thread of the event loop, so every connection waits while one runs: a hook must
-/// not block. A hook that panics ends the server.
+/// not block. A [hook that panics](Server#panics-in-hooks) ends the server.
 #[derive(Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
@@ -52,7 +52,7 @@ impl fmt::Debug for Builder {
 }
 
 impl Server {
-    /// A builder for a server with other options than the defaults, or with hooks.
+    /// Creates a builder, which sets options and hooks.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -134,16 +134,21 @@ impl Builder {
         self
     }
 
-    /// Sets the hook that decides about requests. It is called for every request but `OPTIONS`,
-    /// before the server's own routes.
+    /// Sets the hook that decides about requests, before the server's own routes. It is called for
+    /// every request except `OPTIONS`, and except those beyond
+    /// [`max_connections`](Config::max_connections).
     ///
     /// ```
     /// use fanfare::{Namespace, Routing, Server};
     ///
     /// let server = Server::builder()
     ///     .route(|head| match head.path() {
-    ///         "/time" => Routing::Subscribe(vec![Namespace::parse("/clock").expect("a namespace")]),
-    ///         path if path.starts_with("/subscribe/private") => Routing::Refuse(403, "not for you".into()),
+    ///         "/time" => {
+    ///             Routing::Subscribe(vec![Namespace::parse("/clock").expect("a valid path")])
+    ///         }
+    ///         path if path.starts_with("/subscribe/private") => {
+    ///             Routing::Refuse(403, "sign in first".into())
+    ///         }
     ///         _ => Routing::Default,
     ///     })
     ///     .build()?;

@@ -20,13 +20,13 @@ pub(crate) enum Command {
     Status(Sender<Status>),
     /// Replies with the number of connections that it ended.
     Disconnect(Disconnect, Sender<usize>),
-    /// Replies with the connection's key and id.
+    /// Replies with the connection's key and ID.
     Subscribe(
         Namespaces,
         Arc<Pipe>,
         Sender<Result<(ConnId, u64), SubscribeError>>,
     ),
-    /// Ends the subscription with this connection id.
+    /// Ends the subscription with this connection ID.
     Unsubscribe(u64),
     /// The pipe of this connection was full and has been emptied.
     PipeEmptied(ConnId),
@@ -34,11 +34,11 @@ pub(crate) enum Command {
     Shutdown(Duration),
 }
 
-/// Which connections [`Handle::disconnect`](crate::Handle::disconnect) ends.
+/// The connections that [`Handle::disconnect`](crate::Handle::disconnect) ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Disconnect {
-    /// The connection with this id.
+    /// The connection with this ID.
     Connection(u64),
     /// All event streams of this namespace and of the namespaces below it.
     Namespace(Namespace),
@@ -56,7 +56,7 @@ impl From<Namespace> for Disconnect {
     }
 }
 
-/// Why there is no subscription.
+/// The reason why [`Handle::subscribe`](crate::Handle::subscribe) failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SubscribeError {
@@ -82,11 +82,13 @@ impl Error for SubscribeError {}
 
 /// Sends commands to the event loop and wakes it.
 ///
-/// The channel is unbounded, so that neither a signal handler's thread nor `Drop` blocks on it. In practice it is
-/// bounded: a caller of a command with a reply waits for the reply, so there is one of these per
-/// thread; there is one [`Command::Unsubscribe`] per subscription, and one [`Command::PipeEmptied`]
-/// each time the event loop fills a pipe. Only [`Command::Shutdown`] can be sent without limit, by an
-/// application that calls `shutdown` in a loop.
+/// The channel has no capacity limit, so that neither a thread that handles signals nor `Drop`
+/// blocks on it. The number of commands in it is bounded all the same:
+///
+/// - a caller that expects a reply waits for it, so each thread has at most one such command;
+/// - each subscription sends one [`Command::Unsubscribe`], and one [`Command::PipeEmptied`] each
+///   time the event loop has filled its pipe;
+/// - [`Command::Shutdown`] is unbounded only if an application calls `shutdown` in a loop.
 #[derive(Clone)]
 pub(crate) struct Control {
     sender: Sender<Command>,

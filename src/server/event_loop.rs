@@ -2,8 +2,8 @@
 //!
 //! A turn has a fixed order:
 //! `poll → now → accept and read → commands → take events → tick → flush → reap`.
-//! Each step has a budget, so that none starves another. The poller reports readiness only once, so the loop
-//! remembers what a budget left over, and does not sleep before it is done.
+//! Each step has a budget, so that none starves another. The poller reports readiness only once, so
+//! the loop records what exceeded a budget, and does not sleep before that is done.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -41,7 +41,8 @@ const EVENTS_PER_BATCH: usize = 64;
 const BATCHES_PER_TURN: usize = 64;
 /// Commands in one turn.
 const COMMANDS_PER_TURN: usize = 1024;
-/// A longer grace of a shutdown counts as this one: a century.
+/// The longest grace of a shutdown: a century. Adding a much longer one to an `Instant` would
+/// panic.
 const MAX_GRACE: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// The state of a running server.
@@ -56,11 +57,11 @@ pub(super) struct EventLoop {
     unread: Vec<ConnId>,
     drain: Option<PendingDrain>,
     store: Option<StoreThread>,
-    /// The last warning about the store said that it fails.
+    /// Whether the last warning about the store reported a failure.
     store_failing: bool,
 }
 
-/// What the application and its threads contribute.
+/// The inputs of the event loop other than sockets.
 pub(super) struct Inputs {
     pub(super) queue: QueueReader,
     pub(super) commands: Receiver<Command>,
@@ -70,14 +71,14 @@ pub(super) struct Inputs {
 
 /// A drain that begins when the events that were in the queue at its command have been taken.
 struct PendingDrain {
-    /// How many of them are left.
+    /// How many of these events have not been taken.
     queued: usize,
-    /// When the drain must be complete. It begins then at the latest.
+    /// When the drain must be complete. It begins at this time at the latest.
     deadline: Instant,
 }
 
 impl EventLoop {
-    /// Registers the sockets, tells the engine their addresses, and starts the store's thread.
+    /// Registers the sockets, passes their addresses to the engine, and starts the store's thread.
     ///
     /// # Errors
     /// The poller or the thread cannot be created, or a socket cannot be registered.
@@ -221,7 +222,7 @@ impl EventLoop {
                 Ok(Some(accepted)) => self.add_connection(accepted, now),
                 Ok(None) => return,
                 Err(error) => {
-                    let warning = format!("cannot accept connections for a moment: {error}");
+                    let warning = format!("cannot accept connections, retrying in 100 ms: {error}");
                     return self.inputs.hooks.warn(&warning);
                 }
             }
@@ -360,7 +361,8 @@ impl EventLoop {
         }
     }
 
-    /// Takes events from the store's thread, the queue and uploads. Returns whether there are no more.
+    /// Takes events from the store's thread, the queue and uploads. Returns whether all have been
+    /// taken.
     fn take_events(&mut self, now: Instant) -> bool {
         self.exchange_with_store(now);
         let idle = self.take_batches(now);

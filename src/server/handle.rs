@@ -14,14 +14,14 @@ use super::command::{Command, Control, Disconnect, SubscribeError};
 use super::pipe::Pipe;
 use super::subscription::Subscription;
 
-/// What a handle can answer without the event loop.
+/// The properties of a server that handles know without asking the event loop.
 #[derive(Debug, Default)]
 pub(crate) struct ServerInfo {
     addresses: Mutex<Vec<SocketAddr>>,
     #[cfg(feature = "admin")]
     admin_address: std::sync::OnceLock<SocketAddr>,
-    /// The status of a server that does not run: zeros before, the last counters after. `None` while
-    /// it runs.
+    /// The status of a server that does not run: zeros before it runs, the last counters after.
+    /// `None` while it runs.
     offline_status: Mutex<Option<Status>>,
 }
 
@@ -49,7 +49,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Controls a server, from any thread, before, while and after it runs. Clones control the same server.
+/// Controls a server from any thread, before, while and after it runs. Clones control the same
+/// server.
 ///
 /// ```
 /// use std::time::Duration;
@@ -71,9 +72,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// ```
 ///
 /// # Blocking
-/// [`Handle::status`], [`Handle::disconnect`] and [`Handle::subscribe`] wait for the event loop's reply, which takes
-/// one turn of the loop. Do not call them in a hook: a hook runs on the event loop's thread, so the call
-/// would wait forever. [`Handle::shutdown`] does not wait.
+/// [`Handle::status`], [`Handle::disconnect`] and [`Handle::subscribe`] wait for the event loop's
+/// reply, which takes one turn of the loop. Do not call them in a hook: a hook runs on the event
+/// loop's thread, so the call would wait forever. [`Handle::shutdown`] does not wait.
 #[derive(Debug, Clone)]
 pub struct Handle {
     control: Control,
@@ -99,21 +100,23 @@ impl Handle {
         &self.info
     }
 
-    /// The address of the server's first listener, or `None` before [`Server::bind`](crate::Server::bind).
+    /// Returns the address of the server's first listener; `None` before
+    /// [`Server::bind`](crate::Server::bind).
     pub fn local_addr(&self) -> Option<SocketAddr> {
         lock(&self.info.addresses).first().copied()
     }
 
-    /// The address of the status page's own listener, or `None` if the page has none or it is not bound yet.
+    /// Returns the address of the status page's own listener; `None` if the page has none, or it is
+    /// not bound yet.
     #[cfg(feature = "admin")]
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.info.admin_address.get().copied()
     }
 
-    /// The server's state and counters.
+    /// Returns the server's state and counters.
     ///
-    /// They are zero before the server runs. After it has ended they keep their last values; if a hook
-    /// panicked, they are zero, and the state is [`State::Stopped`].
+    /// Counters are zero before the server runs. After it has ended they keep their last values; if
+    /// a hook panicked, they are zero, and the state is [`State::Stopped`].
     pub fn status(&self) -> Status {
         if let Some(status) = self.info.offline_status() {
             return status;
@@ -127,11 +130,12 @@ impl Handle {
             })
     }
 
-    /// Ends one connection by its id, or all event streams of a namespace and of the namespaces below
-    /// it. Returns how many connections it ended.
+    /// Ends one connection by its ID, or all event streams of a namespace and of the namespaces
+    /// below it. Returns the number of connections that it ended.
     ///
     /// Their [`DisconnectReason`](crate::DisconnectReason) is `Kicked`. Clients may reconnect at
-    /// once. If the server does not run yet, the call waits until it does; if the server has ended, it returns 0.
+    /// once. If the server does not run yet, the call waits until it does. If the server has ended,
+    /// it returns 0.
     pub fn disconnect(&self, target: impl Into<Disconnect>) -> usize {
         let target = target.into();
         self.request(|reply| Command::Disconnect(target, reply))
@@ -144,7 +148,8 @@ impl Handle {
     /// If the server does not run yet, the call waits until it does.
     ///
     /// # Errors
-    /// The list is empty, too many namespaces are in use, or the server has ended or is shutting down.
+    /// The list is empty, too many namespaces are in use, or the server has ended or is shutting
+    /// down.
     pub fn subscribe(&self, namespaces: &[Namespace]) -> Result<Subscription, SubscribeError> {
         let namespaces = Namespaces::new(namespaces.to_vec()).ok_or(SubscribeError::NoNamespace)?;
         let pipe = Arc::new(Pipe::new(self.pipe_bytes));

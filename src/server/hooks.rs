@@ -1,4 +1,4 @@
-//! The parts of an application that the server calls: its hooks and its store of events.
+//! The parts of an application that the server calls: its hooks and its event store.
 
 use crate::engine::RouteHook;
 use crate::status::{ConnectionInfo, DisconnectReason};

@@ -1,4 +1,4 @@
-//! Listeners: the sockets that accept connections, and the pause when the system runs out of descriptors.
+//! Listeners: the sockets that accept connections, and the wait after descriptors have run out.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -24,14 +24,14 @@ pub(super) struct Sockets {
 /// The listeners of a running server.
 pub(super) struct Listeners {
     list: Vec<Listener>,
-    /// Descriptors or memory have run out; nothing is accepted before this time.
+    /// When to accept again; set while descriptors or memory have run out.
     retry_at: Option<Instant>,
 }
 
 struct Listener {
     socket: TcpListener,
     for_admin: bool,
-    /// Connections may be waiting to be accepted.
+    /// Whether connections may be waiting to be accepted.
     pending: bool,
 }
 
@@ -39,7 +39,7 @@ struct Listener {
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) address: SocketAddr,
-    /// It was accepted by the status page's own listener.
+    /// Whether the status page's own listener accepted it.
     #[cfg_attr(not(feature = "admin"), allow(dead_code))]
     pub(super) for_admin: bool,
 }
@@ -78,7 +78,7 @@ impl Listeners {
         self.list.iter().any(|listener| listener.for_admin)
     }
 
-    /// Takes note that a socket is ready. Returns whether the token is a listener's.
+    /// Records that a socket is ready. Returns whether the token belongs to a listener.
     pub(super) fn on_ready(&mut self, Token(token): Token) -> bool {
         let index = FIRST_TOKEN.checked_sub(token);
         let listener = index.and_then(|index| self.list.get_mut(index));
@@ -104,7 +104,8 @@ impl Listeners {
         self.retry_at = None;
     }
 
-    /// Accepts a connection, in at most `budget` attempts, which it subtracts. `None` if there is none.
+    /// Accepts a connection in at most `budget` attempts, and subtracts them from `budget`. `None`
+    /// if no connection was accepted.
     ///
     /// # Errors
     /// Descriptors or memory have run out. Nothing is accepted for [`RETRY_AFTER`].
@@ -148,8 +149,8 @@ impl Listeners {
     }
 }
 
-/// Whether an accept failed because of the connection that was next, which is gone, and not for lack
-/// of descriptors or memory.
+/// Whether an accept failed because of one connection, which is gone now, and not because of
+/// missing descriptors or memory.
 fn is_about_one_connection(error: &io::Error) -> bool {
     !matches!(
         Errno::from_io_error(error),
@@ -187,7 +188,7 @@ mod tests {
         let clients = addresses.map(|address| std::net::TcpStream::connect(address).unwrap());
         for (client, for_admin) in clients.iter().zip([false, true]) {
             assert!(listeners.accept(&mut 0, now()).unwrap().is_none());
-            // Two attempts: the listener before may have to find that nothing waits.
+            // Two attempts: the first may find that no connection waits at the other listener.
             let accepted = listeners.accept(&mut 2, now()).unwrap().unwrap();
             assert_eq!(accepted.address, client.local_addr().unwrap());
             assert_eq!(accepted.for_admin, for_admin);

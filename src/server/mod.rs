@@ -1,4 +1,4 @@
-//! The server: what is set before it runs, and running it.
+//! The server: binding, recovering, and running the event loop.
 
 pub(crate) mod builder;
 pub(crate) mod command;
@@ -45,14 +45,28 @@ use startup::Startup;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
-/// Subscribers connect to `/subscribe/<namespace>` and get every event published to that namespace or to one below it. The
-/// thread that calls [`Server::serve`] or [`Server::run`] is the event loop's until [`Handle::shutdown`]; any number
-/// of servers can run in one process.
+/// Subscribers connect to `/subscribe/<namespace>` and receive every event published to that
+/// namespace or to one below it. [`Server::serve`] and [`Server::run`] occupy the thread that calls
+/// them until [`Handle::shutdown`]. Any number of servers can run in one process.
+///
+/// # Panics in hooks
+/// If a [hook](crate::Builder#hooks) panics, the server ends at once: connections and subscriptions
+/// end without a drain, and queued events are lost. The panic continues in the caller of
+/// [`Server::run`] or [`ServerThread::join`]. Handles then report
+/// [`State::Stopped`](crate::State::Stopped), and publishers fail with
+/// [`SendError::Closed`](crate::SendError::Closed).
+///
+/// # SIGPIPE
+/// The process must ignore, block or catch SIGPIPE, which a write to a closed connection can raise.
+/// Rust programs ignore it from their start. On Linux, the server also uses `sendfile`, and for
+/// that checks `/proc/thread-self/status`: if the signal would end the process, or the file cannot
+/// be read, it copies the bytes for each socket instead.
+#[must_use = "a server does nothing until `run`, `serve` or `spawn`"]
 pub struct Server {
     config: Config,
     hooks: Hooks,
     listeners: Vec<mio::net::TcpListener>,
-    /// Where nothing but the status page and its like is served.
+    /// The listener that serves only the status page and the metrics.
     admin_listener: Option<mio::net::TcpListener>,
     publisher: Publisher,
     queue: QueueReader,
@@ -76,7 +90,7 @@ impl Default for Server {
 }
 
 impl Server {
-    /// A server with the default [`Config`].
+    /// Creates a server with the default [`Config`].
     pub fn new() -> Self {
         Self::with(Config::default(), Hooks::default())
     }
@@ -104,12 +118,14 @@ impl Server {
         }
     }
 
-    /// Opens the event store, if there is one, and restores the events that it keeps. [`Server::run`] calls it, unless it
-    /// was called before. It takes about a second per million events.
+    /// Opens the event store, if there is one, and restores its events. This takes about a second
+    /// per million events.
+    ///
+    /// [`Server::run`] calls it if the application has not.
     ///
     /// # Errors
-    /// `data_dir` cannot be created, read or written, or another process uses it; or the error of the application's
-    /// own [`EventStore::open`](crate::EventStore::open).
+    /// [`data_dir`](Config::data_dir) cannot be created, read or written, or another process uses
+    /// it; or the error of the application's own [`EventStore::open`](crate::EventStore::open).
     pub fn recover(&mut self) -> io::Result<()> {
         if self.startup.is_none() {
             self.startup = Some(Startup::new(&self.config, &mut self.hooks)?);
@@ -117,24 +133,28 @@ impl Server {
         Ok(())
     }
 
-    /// A way to send events, from any thread.
+    /// A publisher, which sends events to this server from any thread.
     pub fn publisher(&self) -> Publisher {
         self.publisher.clone()
     }
 
-    /// A remote control, for any thread.
+    /// A handle, which controls this server from any thread.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Listens on an address, port 0 for any free one, and returns the one it got. Called again, the server
-    /// listens on several. Connections wait until it runs.
+    /// Listens on an address, and returns the address with its actual port. Port 0 chooses a free
+    /// port.
+    ///
+    /// Each call adds a listener. Connections wait until the server runs. The first call also binds
+    /// the listener of the status page, if it has an [address of its own](Config::admin).
     ///
     /// # Errors
-    /// Those of resolving the address and of `bind(2)` and `listen(2)`: the port is taken, the address is not this machine's,
-    /// it may not be used. Likewise of the address of the status page, if it has one of its own.
+    /// The name cannot be resolved or has no address, or the error of `bind(2)` or `listen(2)`: for
+    /// example, the port is in use, or the address does not belong to this machine.
     pub fn bind(&mut self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+        let no_address = "the host name must have an address";
+        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, no_address);
         for address in address.to_socket_addrs()? {
             match socket::listen(address, &self.config) {
                 Ok(listener) => {
@@ -160,10 +180,8 @@ impl Server {
             && self.admin_listener.is_none()
         {
             let about = |error: io::Error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("the status page's address {address}: {error}"),
-                )
+                let problem = format!("the status page cannot listen on {address}: {error}");
+                io::Error::new(error.kind(), problem)
             };
             let listener = socket::listen(address, &self.config).map_err(about)?;
             self.handle.info().set_admin_address(listener.local_addr()?);
@@ -175,7 +193,8 @@ impl Server {
     /// Runs the event loop on this thread until [`Handle::shutdown`].
     ///
     /// # Errors
-    /// Those of [`Server::recover`]; or when the system has no means to watch sockets, at the start or, which should never be, later.
+    /// As [`Server::recover`]; or the operating system's poller cannot be created, or fails while
+    /// the server runs.
     pub fn run(mut self) -> io::Result<()> {
         self.recover()?;
         let Self {
@@ -189,8 +208,7 @@ impl Server {
             publisher,
             startup,
         } = self;
-        let startup = startup.expect("it has just been done");
-        // Others may hold publishers and handles; the event loop needs none.
+        let startup = startup.expect("`recover` has set it");
         drop(publisher);
         let sockets = Sockets {
             common: listeners,
@@ -205,19 +223,19 @@ impl Server {
         EventLoop::new(&config, sockets, inputs, startup)?.run()
     }
 
-    /// [`Server::bind`], then [`Server::run`].
+    /// Calls [`Server::bind`], then [`Server::run`].
     ///
     /// # Errors
-    /// As those.
+    /// As these methods.
     pub fn serve(mut self, address: impl ToSocketAddrs) -> io::Result<()> {
         self.bind(address)?;
         self.run()
     }
 
-    /// [`Server::bind`], then [`Server::run`] on a thread of its own.
+    /// Calls [`Server::bind`] and [`Server::recover`], then [`Server::run`] on a separate thread.
     ///
     /// # Errors
-    /// Those of [`Server::bind`] and [`Server::recover`], and of starting a thread.
+    /// As [`Server::bind`] and [`Server::recover`]; or the thread cannot be started.
     pub fn spawn(mut self, address: impl ToSocketAddrs) -> io::Result<ServerThread> {
         self.bind(address)?;
         self.recover()?;
@@ -234,8 +252,11 @@ impl Server {
     }
 }
 
-/// A server that runs on a thread of its own.
+/// A server that runs on a separate thread, started by [`Server::spawn`].
+///
+/// Dropping it neither ends the server nor waits for it.
 #[derive(Debug)]
+#[must_use = "`join` reports how the server ended"]
 pub struct ServerThread {
     handle: Handle,
     publisher: Publisher,
@@ -243,23 +264,23 @@ pub struct ServerThread {
 }
 
 impl ServerThread {
-    /// Its remote control.
+    /// A handle, which controls the server.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// A way to send it events.
+    /// A publisher, which sends events to the server.
     pub fn publisher(&self) -> &Publisher {
         &self.publisher
     }
 
-    /// Waits until it ends, which [`Handle::shutdown`] brings about.
+    /// Waits until the server ends. [`Handle::shutdown`] ends it.
     ///
     /// # Errors
     /// As [`Server::run`].
     ///
     /// # Panics
-    /// When a hook panicked on its thread, with what it panicked with.
+    /// Continues the panic of a hook on the server's thread.
     pub fn join(self) -> io::Result<()> {
         self.thread
             .join()

@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use crate::status::DisconnectReason;
 
-/// Bytes of an event stream on their way to a subscription. For the engine it is what a socket's send
-/// buffer is for other streams.
+/// Bytes of an event stream on their way to a subscription, as in the send buffer of a socket.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     state: Mutex<PipeState>,
@@ -18,16 +17,16 @@ pub(crate) struct Pipe {
 #[derive(Debug, Default)]
 struct PipeState {
     bytes: Vec<u8>,
-    /// A write found no room since the last read.
+    /// Whether a write found too little room since the last read.
     full: bool,
     ended: Option<DisconnectReason>,
 }
 
 /// All bytes that were in a pipe.
 #[derive(Debug)]
-pub(super) struct Chunk {
+pub(super) struct PipeBytes {
     pub(super) bytes: Vec<u8>,
-    /// The event loop has more bytes and waits for [`Command::PipeEmptied`].
+    /// Whether the event loop has more bytes and waits for [`Command::PipeEmptied`].
     ///
     /// [`Command::PipeEmptied`]: super::command::Command::PipeEmptied
     pub(super) was_full: bool,
@@ -35,9 +34,9 @@ pub(super) struct Chunk {
 
 impl PipeState {
     /// Takes all bytes, or nothing if there are none yet.
-    fn take(&mut self) -> Result<Option<Chunk>, DisconnectReason> {
+    fn take(&mut self) -> Result<Option<PipeBytes>, DisconnectReason> {
         if !self.bytes.is_empty() {
-            return Ok(Some(Chunk {
+            return Ok(Some(PipeBytes {
                 bytes: std::mem::take(&mut self.bytes),
                 was_full: std::mem::take(&mut self.full),
             }));
@@ -59,7 +58,7 @@ impl Pipe {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes as many bytes as there is room for, and returns how many.
+    /// Writes the bytes that there is room for, and returns their number.
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> usize {
         let mut state = self.lock();
         let before = state.bytes.len();
@@ -93,7 +92,7 @@ impl Pipe {
     ///
     /// # Errors
     /// The pipe has ended and is empty.
-    pub(super) fn try_read(&self) -> Result<Option<Chunk>, DisconnectReason> {
+    pub(super) fn try_read(&self) -> Result<Option<PipeBytes>, DisconnectReason> {
         self.lock().take()
     }
 
@@ -108,7 +107,7 @@ impl Pipe {
     pub(super) fn read(
         &self,
         deadline: Option<Instant>,
-    ) -> Result<Option<Chunk>, DisconnectReason> {
+    ) -> Result<Option<PipeBytes>, DisconnectReason> {
         let mut state = self.lock();
         loop {
             if let Some(chunk) = state.take()? {

@@ -1,4 +1,5 @@
-//! Sockets: how they are made, what is set on them, and the outlet through which the engine writes to them.
+//! Sockets: how they are created and configured, and the outlet through which the engine writes to
+//! them.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -17,10 +18,11 @@ use super::pipe::Pipe;
 #[cfg(target_os = "linux")]
 use super::sendfile::Pages;
 
-/// A dead peer that neither sends nor acknowledges is noticed after this much silence, whatever it was doing.
+/// The silence after which TCP probes whether the peer is alive.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Opens a listener. What is set on it, the sockets that it accepts inherit, so that an accept is one system call.
+/// Opens a listener. The sockets that it accepts inherit its options, so that an accept is one
+/// system call.
 pub(super) fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -29,12 +31,12 @@ pub(super) fn listen(address: SocketAddr, config: &Config) -> io::Result<TcpList
     )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // An address stands for itself; whoever wants both families on `[::]` binds both.
+        // `[::]` also accepts IPv4, on every system alike.
         socket.set_only_v6(false)?;
     }
     prepare(&SockRef::from(&socket), config)?;
     socket.bind(&address.into())?;
-    // The kernel cuts this down to its own limit.
+    // The kernel reduces this to its own limit.
     socket.listen(i32::from(u16::MAX))?;
     socket.set_nonblocking(true)?;
     Ok(TcpListener::from_std(socket.into()))
@@ -52,9 +54,10 @@ fn prepare(socket: &SockRef<'_>, config: &Config) -> io::Result<()> {
     }
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        // What a dead peer does not acknowledge, no keepalive comment would reveal in time.
+        // Ends the connection when a dead peer acknowledges nothing, although the kernel still has
+        // room for more bytes.
         socket.set_tcp_user_timeout(Some(config.write_timeout))?;
-        // Lag is seen where it is: what the network has not taken waits here, not in the kernel.
+        // Keeps little unsent data in the kernel, so that the lag of a slow reader becomes visible.
         if config.send_buffer > 0 {
             socket.set_tcp_notsent_lowat(u32::try_from(config.send_buffer).unwrap_or(u32::MAX))?;
         }
@@ -62,8 +65,8 @@ fn prepare(socket: &SockRef<'_>, config: &Config) -> io::Result<()> {
     Ok(())
 }
 
-/// Connections at once that the descriptor limit has room for, less a reserve for surplus connections, which are only told
-/// so, and for the application's own files.
+/// How many connections the descriptor limit allows, less a reserve for the surplus connections
+/// that only get an error response, and for the application's own files.
 pub(super) fn connection_limit() -> usize {
     const RESERVE: u64 = crate::engine::SURPLUS as u64 + 128;
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile)
@@ -72,10 +75,10 @@ pub(super) fn connection_limit() -> usize {
     usize::try_from(descriptors.saturating_sub(RESERVE.min(descriptors / 2))).unwrap_or(usize::MAX)
 }
 
-/// The other end of a connection.
+/// The destination of a connection's bytes.
 #[derive(Debug)]
 pub(super) enum Peer {
-    /// A socket.
+    /// A client's socket.
     Remote(Remote),
     /// A subscription in this process.
     Local(Arc<Pipe>),
@@ -84,13 +87,14 @@ pub(super) enum Peer {
 #[derive(Debug)]
 pub(super) struct Remote {
     pub(super) stream: TcpStream,
-    /// It has something to read, as far as we know.
+    /// Whether there may be bytes to read.
     pub(super) readable: bool,
-    /// The other side has closed its half, so only reading to the end shows all there is.
+    /// Whether the peer has closed its half. No further readiness is reported then, so the socket
+    /// must be read up to its end.
     pub(super) closing: bool,
-    /// The engine wants none of it now.
+    /// Whether the engine wants no bytes of it now.
     pub(super) paused: bool,
-    /// On the list of those to be read again.
+    /// Whether it is listed to be read again.
     pub(super) scheduled: bool,
 }
 
@@ -110,7 +114,7 @@ impl Remote {
         loop {
             match self.stream.read(scratch) {
                 Ok(count) => {
-                    // Fewer than asked for is all there is, but for the end.
+                    // A short read has emptied the socket. Only the end of the stream can follow.
                     self.readable = count == scratch.len() || (self.closing && count > 0);
                     return Ok(Some(count));
                 }
@@ -137,7 +141,7 @@ fn reason_of(error: &io::Error) -> DisconnectReason {
     }
 }
 
-/// Everyone the engine writes to, by its keys.
+/// The peers of all connections, by the engine's keys.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     list: Vec<Option<Peer>>,
@@ -166,8 +170,8 @@ impl Peers {
     }
 }
 
-/// Nobody waits for ever for an event loop that is gone, whatever ended it.
 impl Drop for Peers {
+    /// Ends all subscriptions, so that none waits for an event loop that has panicked.
     fn drop(&mut self) {
         for peer in self.list.iter().flatten() {
             if let Peer::Local(pipe) = peer {
@@ -199,13 +203,14 @@ impl Outlet for Peers {
 
     fn finish(&mut self, conn: ConnId) {
         if let Some(remote) = self.remote(conn) {
-            // A socket that cannot be shut down is gone already, and reading from it will say so.
+            // If the socket cannot be shut down, the connection has ended, and the next read
+            // reports that.
             let _ = remote.stream.shutdown(Shutdown::Write);
         }
     }
 }
 
-/// Gives a socket what the kernel has already, and copies the rest.
+/// Sends the bytes that are in files with `sendfile`, and writes the rest.
 #[cfg(target_os = "linux")]
 fn send(stream: &mut TcpStream, pages: &Pages, slices: &Slices<'_>) -> io::Result<usize> {
     let sent = pages.send(stream, slices)?;
@@ -215,7 +220,7 @@ fn send(stream: &mut TcpStream, pages: &Pages, slices: &Slices<'_>) -> io::Resul
     if sent.full || sent.bytes == slices.bytes() {
         return Ok(sent.bytes);
     }
-    // What went out counts; an error will come again.
+    // The bytes that were sent must be counted. The next write repeats the error.
     let rest = write(stream, &slices.after(sent.bytes));
     Ok(sent.bytes + rest.unwrap_or_default())
 }
@@ -238,9 +243,9 @@ fn write(stream: &mut TcpStream, slices: &Slices<'_>) -> io::Result<usize> {
 mod tests {
     use super::*;
 
-    /// An accept is one system call because these are inherited; on a system where they are not, this fails.
+    /// Fails on a system where the options of a listener are not inherited.
     #[test]
-    fn accepted_sockets_inherit_what_is_set_on_the_listener() {
+    fn accepted_sockets_inherit_the_options_of_the_listener() {
         let config = Config {
             write_timeout: Duration::from_secs(7),
             ..Config::default()
@@ -262,7 +267,7 @@ mod tests {
                 Some(Duration::from_secs(7))
             );
             assert_eq!(socket.tcp_notsent_lowat().unwrap(), 64 << 10);
-            // Linux doubles what it is asked for, for its own bookkeeping.
+            // Linux doubles the size, to have room for its own bookkeeping.
             assert_eq!(socket.send_buffer_size().unwrap(), 128 << 10);
         }
     }

@@ -1,4 +1,4 @@
-//! Starting a server: its engine, and the event store from which the engine continues.
+//! Starting a server: creating its engine, and restoring the events of its store.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
@@ -16,15 +16,15 @@ use crate::store::{EventStore, LastEvents, Record, Restore};
 use super::hooks::Hooks;
 use super::socket;
 
-/// What the event loop starts with.
+/// The engine and the store with which the event loop starts.
 pub(super) struct Startup {
     pub(super) engine: Engine,
-    /// Opened, if there is one.
+    /// The open store, if there is one.
     pub(super) event_store: Option<Box<dyn EventStore>>,
 }
 
 impl Startup {
-    /// Makes the engine, and restores the events that the store keeps.
+    /// Creates the engine and restores the events of the store.
     ///
     /// # Errors
     /// The store cannot be opened.
@@ -34,8 +34,8 @@ impl Startup {
     )]
     pub(super) fn new(config: &Config, hooks: &mut Hooks) -> io::Result<Self> {
         let random = RandomState::new();
-        // 41 bits, which are eight digits in base 36: practically no two starts have the same
-        // epoch.
+        // 41 bits, which are eight digits in base 36. Two starts with the same epoch are very
+        // unlikely.
         let fresh_epoch = random.hash_one(1) >> 23;
         let max_connections = config.max_connections;
         let mut engine = Engine::new(
@@ -62,8 +62,8 @@ impl Startup {
         })
     }
 
-    /// Tells the engine on which addresses it is reached, which decide who has access, and for the
-    /// status page its node and whether the page has a listener of its own.
+    /// Sets who has access to publishing and to the status page. Both depend on the addresses that
+    /// the server is bound to.
     #[cfg_attr(
         feature = "admin",
         expect(
@@ -95,7 +95,7 @@ impl Startup {
 )]
 fn admin_setup(config: &Config, addresses: &[SocketAddr], own_listener: bool) -> AdminSetup {
     let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-    // An address that others can reach has stricter rules, so it decides.
+    // An address that other machines can reach has stricter rules, so it decides.
     let public = addresses
         .iter()
         .find(|address| !is_loopback_address(address.ip()));
@@ -108,7 +108,7 @@ fn admin_setup(config: &Config, addresses: &[SocketAddr], own_listener: bool) ->
             .nodename()
             .to_string_lossy()
             .into_owned(),
-        // A clock before 1970 was never set.
+        // A clock before 1970 has not been set; it counts as 1970.
         unix_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
     }
 }
@@ -129,11 +129,11 @@ fn event_store(config: &Config, hooks: &mut Hooks) -> io::Result<Option<Box<dyn 
     Ok(store)
 }
 
-/// Opens a store and restores its events; returns the engine that continues after them, and what
-/// could not be read.
+/// Opens a store and restores its events. Returns the engine that continues after them, and a
+/// description of what could not be read.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the engine continues at the time when all events are restored"
+    reason = "the engine starts once all events are restored"
 )]
 fn restore(
     engine: Engine,
@@ -159,7 +159,7 @@ struct EngineRestore {
     now: SystemTime,
     /// The number of the last event restored or known to be gone; `None` before `begin`.
     last_seq: Option<u64>,
-    /// The first call that was out of order. From there on nothing is restored.
+    /// The first violation of the contract of [`Restore`]. Later calls do nothing.
     misuse: Option<String>,
 }
 
@@ -218,7 +218,7 @@ mod tests {
 
     type Script = fn(&mut dyn Restore);
 
-    /// A store that restores events as a test says.
+    /// A store that calls `restore` as a test specifies.
     struct Scripted(Script);
 
     impl EventStore for Scripted {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_restores_in_another_order_is_refused() {
+    fn a_store_that_violates_the_contract_of_restore_is_refused() {
         let scripts: [(Script, &str); 6] = [
             (|_| {}, "it must call `Restore::begin`"),
             (

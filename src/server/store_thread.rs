@@ -18,7 +18,7 @@ const SYNC_AFTER: Duration = Duration::from_millis(100);
 /// The time from a failed sync to the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What a store does in one step.
+/// The work of the store in one step.
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// Events to append, in the order of their numbers; there may be none.
@@ -27,7 +27,7 @@ pub(crate) struct Batch {
     pub(crate) prune_before: u64,
 }
 
-/// What a store reports.
+/// A report of the store's thread.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// The batch in flight is stored.
@@ -62,7 +62,7 @@ impl StoreThread {
     ) -> io::Result<Self> {
         let (batches, to_do) = bounded(1);
         let (sender, replies) = unbounded();
-        let mut worker = Worker {
+        let mut worker = StoreWorker {
             event_store,
             replies: sender,
             prune_before: 0,
@@ -129,7 +129,7 @@ impl Drop for StoreThread {
 }
 
 /// The state of the thread.
-struct Worker<W: Fn()> {
+struct StoreWorker<W: Fn()> {
     event_store: Box<dyn EventStore>,
     replies: Sender<Reply>,
     /// Events before this number may be deleted.
@@ -150,7 +150,7 @@ impl<W: Fn()> Drop for Wake<W> {
     }
 }
 
-impl<W: Fn()> Worker<W> {
+impl<W: Fn()> StoreWorker<W> {
     #[expect(
         clippy::disallowed_methods,
         reason = "a store's thread has a clock of its own: the event loop does not wait for it"

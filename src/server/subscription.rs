@@ -1,7 +1,7 @@
-//! Subscriptions: an application's way to receive events of a server in the same process.
+//! Subscriptions: how an application receives the events of a server in the same process.
 //!
-//! A [`Subscription`] reads from a [`Pipe`]. The engine writes the same bytes to it as to a socket, and
-//! treats a full pipe as a full socket.
+//! A [`Subscription`] reads from a [`Pipe`]. The engine writes the same bytes to the pipe as to a
+//! socket, and treats a full pipe as a full socket.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -14,13 +14,14 @@ use crate::event_stream::decode::{Decoded, Decoder, StreamEvent};
 use crate::status::DisconnectReason;
 
 use super::command::{Command, Control};
-use super::pipe::{Chunk, Pipe};
+use super::pipe::{Pipe, PipeBytes};
 
-/// Receives the events of some namespaces, in the server's process. Made by
-/// [`Handle::subscribe`](crate::Handle::subscribe).
+/// Receives the events of some namespaces in the server's process.
+/// [`Handle::subscribe`](crate::Handle::subscribe) creates it.
 ///
-/// It is an iterator that waits for the next event, and ends when the server ends the subscription.
-/// [`Subscription::reason`] is then the reason. Dropping the subscription ends it too.
+/// It is an iterator that blocks until the next event, and ends when the server ends the
+/// subscription; [`Subscription::reason`] then returns the reason. Dropping the subscription also
+/// ends it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,11 +42,16 @@ use super::pipe::{Chunk, Pipe};
 /// ```
 ///
 /// # Limits
-/// A subscription counts as a connection and obeys the same rules as any event stream. Its buffer holds
-/// [`send_buffer`](crate::Config::send_buffer) bytes (64 KiB if that is 0). When more than
-/// [`max_lag`](crate::Config::max_lag) bytes wait outside the buffer, the server ends the subscription
-/// with the reason [`DisconnectReason::Lagged`]. It ends it as [`DisconnectReason::Stalled`] when the
-/// full buffer is not read for [`write_timeout`](crate::Config::write_timeout). Events that are in the buffer can still be received.
+/// A subscription counts as a connection, and the same limits apply to it as to any event stream.
+/// Its buffer holds [`send_buffer`](crate::Config::send_buffer) bytes (64 KiB if that is 0). The
+/// server ends the subscription
+///
+/// - with [`DisconnectReason::Lagged`] when more than [`max_lag`](crate::Config::max_lag) bytes of
+///   events wait outside the buffer,
+/// - with [`DisconnectReason::Stalled`] when the full buffer is not read for
+///   [`write_timeout`](crate::Config::write_timeout).
+///
+/// Events that are in the buffer can still be received.
 #[derive(Debug)]
 #[must_use = "dropping a subscription ends it"]
 pub struct Subscription {
@@ -56,15 +62,15 @@ pub struct Subscription {
     decoder: Decoder,
     /// Decoded events that have not been received.
     decoded: VecDeque<StreamEvent>,
-    /// The decoder cannot continue.
+    /// Whether the decoder has failed.
     failed: bool,
 }
 
-/// Why [`Subscription::recv_timeout`] returned no event.
+/// The reason why [`Subscription::recv_timeout`] returned without an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvTimeoutError {
-    /// There was no event before the end of the timeout.
+    /// No event arrived before the end of the timeout.
     Timeout,
     /// The subscription has ended for this reason, and all its events have been received.
     Ended(DisconnectReason),
@@ -73,7 +79,7 @@ pub enum RecvTimeoutError {
 impl fmt::Display for RecvTimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout => f.write_str("no event before the end of the timeout"),
+            Self::Timeout => f.write_str("no event arrived before the end of the timeout"),
             Self::Ended(reason) => write!(f, "the subscription has ended: {reason}"),
         }
     }
@@ -81,11 +87,11 @@ impl fmt::Display for RecvTimeoutError {
 
 impl Error for RecvTimeoutError {}
 
-/// Why [`Subscription::try_recv`] returned no event.
+/// The reason why [`Subscription::try_recv`] returned without an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TryRecvError {
-    /// There is no event now.
+    /// No further event has arrived yet.
     Empty,
     /// The subscription has ended for this reason, and all its events have been received.
     Ended(DisconnectReason),
@@ -122,7 +128,7 @@ impl Subscription {
         }
     }
 
-    /// The connection id, for [`Handle::disconnect`](crate::Handle::disconnect).
+    /// Returns the connection ID, for [`Handle::disconnect`](crate::Handle::disconnect).
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -135,7 +141,7 @@ impl Subscription {
     /// Waits for the next event, for `timeout` at most.
     ///
     /// # Errors
-    /// [`RecvTimeoutError::Timeout`] if there is none in time, [`RecvTimeoutError::Ended`] if the
+    /// [`RecvTimeoutError::Timeout`] if none arrives in time, [`RecvTimeoutError::Ended`] if the
     /// subscription has ended.
     #[expect(
         clippy::disallowed_methods,
@@ -151,25 +157,26 @@ impl Subscription {
     /// Returns the next event if it has arrived.
     ///
     /// # Errors
-    /// [`TryRecvError::Empty`] if it has not, [`TryRecvError::Ended`] if the subscription has ended.
+    /// [`TryRecvError::Empty`] if it has not arrived, [`TryRecvError::Ended`] if the subscription
+    /// has ended.
     pub fn try_recv(&mut self) -> Result<StreamEvent, TryRecvError> {
         self.next_event(Pipe::try_read)
             .map_err(TryRecvError::Ended)?
             .ok_or(TryRecvError::Empty)
     }
 
-    /// Why the server ended the subscription; `None` while it has not.
+    /// Returns why the server ended the subscription; `None` while it runs.
     ///
-    /// Events that arrived before the end may still be there to receive.
+    /// Events that arrived before the end can still be received.
     pub fn reason(&self) -> Option<DisconnectReason> {
         let failed = self.failed.then_some(DisconnectReason::Protocol);
         failed.or_else(|| self.pipe.reason())
     }
 
-    /// Returns the next event, after as many reads as it takes; `None` if a read returns nothing.
+    /// Reads until an event is complete. `None` if a read returns nothing.
     fn next_event(
         &mut self,
-        read: impl Fn(&Pipe) -> Result<Option<Chunk>, DisconnectReason>,
+        read: impl Fn(&Pipe) -> Result<Option<PipeBytes>, DisconnectReason>,
     ) -> Result<Option<StreamEvent>, DisconnectReason> {
         loop {
             if let Some(event) = self.decoded.pop_front() {
@@ -246,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_event_loop_is_told_when_a_full_pipe_was_emptied() {
+    fn the_event_loop_is_notified_when_a_full_pipe_was_emptied() {
         let (mut subscription, commands) = subscription(8);
         assert_eq!(write(&subscription, "data:1\n\n"), 8);
         assert_eq!(subscription.try_recv().unwrap().data, "1");

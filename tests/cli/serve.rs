@@ -83,7 +83,7 @@ fn an_error_is_reported_in_one_line() {
         (
             &["serve", "--addr", "127.0.0.1:0", "--admin", &taken],
             1,
-            &["the status page's address", &taken],
+            &["the status page cannot listen on", &taken],
         ),
         (
             &["serve", "--admin-token", "a b"],
