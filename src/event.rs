@@ -37,6 +37,7 @@ pub(crate) const MAX_FIELD_BYTES: usize = 1024;
 /// # Ok::<(), fanfare::EventError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "an event does nothing until it is sent"]
 pub struct Event {
     pub(crate) namespace: String,
     pub(crate) also: Vec<String>,

@@ -1,4 +1,4 @@
-//! The kinds of options: how a value is parsed, written and checked, each in one place.
+//! The kinds of options: how a value is parsed, written and checked.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::store::Fsync;
 use super::Admin;
 use super::{ByteSize, Span};
 
-/// How the text of an option is built up.
+/// The form of an option's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Form {
@@ -82,14 +82,14 @@ impl Bounds {
 pub(super) trait Kind {
     /// The type of the field of [`Config`](super::Config).
     type Value: fmt::Debug;
-    /// What stands for the value in the help text: `SIZE`.
+    /// The placeholder of the value in a help text: `SIZE`.
     const VALUE_NAME: &'static str;
     const FORM: Form = Form::One;
     /// Whether values are left out of debug output and help texts.
     const SECRET: bool = false;
 
     /// # Errors
-    /// What is expected instead.
+    /// A message with what is expected.
     fn parse(text: &str) -> Result<Self::Value, String>;
 
     /// # Errors
@@ -105,7 +105,7 @@ pub(super) trait Kind {
     /// written.
     ///
     /// # Errors
-    /// What is wrong with the value.
+    /// A message with the problem.
     fn check(_value: &Self::Value, _given: &str, _bounds: Option<&Bounds>) -> Result<(), String> {
         Ok(())
     }

@@ -85,6 +85,21 @@ macro_rules! declare_config {
         /// each.
         ///
         /// Durations are used in whole milliseconds; a fraction of one is dropped.
+        ///
+        /// ```
+        /// use std::time::Duration;
+        /// use fanfare::{Config, Server};
+        ///
+        /// let mut config = Config::default();
+        /// config.max_lag = 4 << 20;
+        /// config.keepalive = Duration::from_secs(30);
+        /// let server = Server::builder().config(config.clone()).build()?;
+        ///
+        /// config.write_timeout = Duration::ZERO;
+        /// let error = config.check().unwrap_err();
+        /// assert_eq!(error.option, "write-timeout");
+        /// # Ok::<(), fanfare::ConfigError>(())
+        /// ```
         #[derive(Clone)]
         #[non_exhaustive]
         pub struct Config {$(

@@ -39,14 +39,14 @@ impl ConfigOption {
         self.name
     }
 
-    /// What the option does, in one paragraph without a full stop.
+    /// The meaning of the option, in one paragraph without a full stop.
     pub fn help(&self) -> String {
         let lines = self.doc.iter().map(|line| line.trim());
         let paragraph: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
         paragraph.join(" ").trim_end_matches('.').into()
     }
 
-    /// What stands for the value in a help text: `SIZE`.
+    /// The placeholder of the value in a help text: `SIZE`.
     pub fn value_name(&self) -> &'static str {
         self.value_name
     }
@@ -62,7 +62,7 @@ impl ConfigOption {
         bounds.map(ToString::to_string)
     }
 
-    /// How the value is built up.
+    /// The form of the value.
     pub fn form(&self) -> Form {
         self.form
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A text that is not a value of the wanted type. Its message says what is expected.
+/// A text that is not a value of the expected type. Its message says what is expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValueError(String);
 

@@ -1,8 +1,8 @@
 //! Decoding: from the bytes of an event stream, in pieces of any size, to its events.
 //!
-//! Owns the WHATWG algorithm for interpreting an event stream (section 9.2.6 of the [specification])
-//! and the limits on what it buffers. It knows nothing of HTTP or of connections. The caller reads,
-//! waits and reconnects.
+//! Owns the WHATWG algorithm for interpreting an event stream (section 9.2.6 of the
+//! [specification]) and the limits on what it buffers. It knows nothing of HTTP or of connections.
+//! The caller reads, waits and reconnects.
 //!
 //! [specification]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
@@ -137,6 +137,7 @@ impl Decoder {
     /// Sets the last event ID for a stream that resumes after the event with this ID.
     ///
     /// The stream keeps it until it sets another one.
+    #[must_use = "it returns the changed decoder"]
     pub fn resuming(mut self, last_event_id: &str) -> Self {
         last_event_id.clone_into(&mut self.id_buffer);
         last_event_id.clone_into(&mut self.last_event_id);
@@ -391,7 +392,10 @@ mod tests {
             (b"data:a\r\ndata\ndata:b\r\n\r\n", &["message|a\n\nb|"]),
             (b"data:a\n\rdata:b\r\n\r", &["message|a|", "message|b|"]),
             (b"data:a\r\n\n\rdata:b\n\r\n", &["message|a|", "message|b|"]),
-            ("data:a\u{85}b\u{2028}c\x0b\x0c\n\n".as_bytes(), &["message|a\u{85}b\u{2028}c\x0b\x0c|"]),
+            (
+                "data:a\u{85}b\u{2028}c\x0b\x0c\n\n".as_bytes(),
+                &["message|a\u{85}b\u{2028}c\x0b\x0c|"],
+            ),
             // Byte order marks: one, complete, at the beginning.
             (b"\xEF\xBB\xBFdata:x\n\n", &["message|x|"]),
             (b"\xEF\xBB\xBF\n\xEF\xBB\xBFdata:x\n\n", &[]),
@@ -446,11 +450,18 @@ mod tests {
             (b"retry\nretry:\nretry: \n", &[]),
             (b"retry:+5\nretry:-5\nretry:1.5\nretry:5 \nretry:  5\n", &[]),
             (b"retry:\xD9\xA3\n", &[]),
-            (b"retry:18446744073709551615\n", &["retry:18446744073709551615"]),
-            (b"retry:18446744073709551616\nretry:99999999999999999999999\n", &[]),
+            (
+                b"retry:18446744073709551615\n",
+                &["retry:18446744073709551615"],
+            ),
+            (
+                b"retry:18446744073709551616\nretry:99999999999999999999999\n",
+                &[],
+            ),
             // Unknown fields: names must match exactly.
             (
-                b"data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\rdata_5\ndata:3\rdata:\r\n data:32\ndata:4\n\n",
+                b"data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\rdata_5\n\
+                  data:3\rdata:\r\n data:32\ndata:4\n\n",
                 &["message|\0\n 2\n1\n3\n\n4|"],
             ),
             (
@@ -461,8 +472,14 @@ mod tests {
             // Bytes that are not UTF-8 affect only their own line.
             ("data:ü€🎺\n\n".as_bytes(), &["message|ü€🎺|"]),
             (b"data:\xFFa\xC3\n\n", &["message|\u{FFFD}a\u{FFFD}|"]),
-            (b"data:\xE2\x82\ndata:\xAC\n\n", &["message|\u{FFFD}\n\u{FFFD}|"]),
-            (b"event:\xFF\nid:\xFF\ndata:x\n\n:\xFF\n", &["\u{FFFD}|x|\u{FFFD}", ":\u{FFFD}"]),
+            (
+                b"data:\xE2\x82\ndata:\xAC\n\n",
+                &["message|\u{FFFD}\n\u{FFFD}|"],
+            ),
+            (
+                b"event:\xFF\nid:\xFF\ndata:x\n\n:\xFF\n",
+                &["\u{FFFD}|x|\u{FFFD}", ":\u{FFFD}"],
+            ),
         ];
         for (stream, expected) in rows {
             let (found, _, result) = decode_every_way(usize::MAX, stream);
