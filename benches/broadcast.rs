@@ -3,7 +3,7 @@
 //!
 //! The engine writes to sinks that accept and count all bytes: one namespace with up to 100,000
 //! subscribers, few namespaces with many, and many namespaces with few, with single events and with
-//! 150 per write. Throughput is in deliveries. `broadcast/beside` measures an event to one
+//! 150 per write. Throughput is in deliveries. `broadcast/other` measures an event to one
 //! subscriber while other parts of the tree have many namespaces or subscribers; it must not cost
 //! more.
 
@@ -93,8 +93,8 @@ fn namespaces(criterion: &mut Criterion) {
 }
 
 /// One event to one subscriber.
-fn elsewhere(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("broadcast/beside");
+fn other_namespaces(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("broadcast/other");
     let frames = [frame("/a/b", DATA)];
     for (what, namespaces, each) in [
         ("nothing", 0, 0),
@@ -119,5 +119,5 @@ fn elsewhere(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, broadcast, namespaces, elsewhere);
+criterion_group!(benches, broadcast, namespaces, other_namespaces);
 criterion_main!(benches);

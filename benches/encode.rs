@@ -37,7 +37,7 @@ fn compare(criterion: &mut Criterion, name: &str, data: fn(usize) -> String) {
     for size in SIZES {
         let data = data(size);
         let event = Event::new("/pets/dogs", data.as_str()).event("new-dog");
-        let encoded = event.encode().expect("plain text may be sent");
+        let encoded = event.encode().expect("plain text is valid");
         assert_eq!(encoded, naive("new-dog", &data));
         group.throughput(Throughput::Bytes(size as u64));
         group.bench_with_input(BenchmarkId::new("fanfare", size), &event, |b, event| {

@@ -1,7 +1,9 @@
-//! What a log costs, beside a twin that is a list of frames copied together for each write: `cargo bench --bench log`.
+//! The cost of a log, compared with a naive list of frames that are copied together for each write:
+//! `cargo bench --bench log`.
 //!
-//! One turn of a busy topic, from a lone event to a thousand; a straggler's write out of what is retained; and an append where
-//! the oldest frame goes, by how many are retained. Throughput is in bytes.
+//! Measures one turn of a busy topic with 1 to 1,000 events; a write to a lagging subscriber, by
+//! the number of retained frames; and an append that drops the oldest frame, by the number of
+//! retained frames. Throughput is in bytes.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -36,14 +38,14 @@ impl Log {
         self.log.append(self.seq, &[], BytesRef::Bytes(frame));
     }
 
-    /// What a write is given from an offset on.
-    fn slices(&self, from: u64, most: usize) -> Slices<'_> {
+    /// The slices of one write from an offset on.
+    fn slices(&self, from: u64, max_bytes: usize) -> Slices<'_> {
         let mut slices = Slices::new();
-        self.log.gather(from, most, &mut slices);
+        self.log.gather(from, max_bytes, &mut slices);
         slices
     }
 
-    /// Hands out all from an offset on, in as many writes as that takes.
+    /// Calls `each` with the slices of each write that is needed from an offset to the end.
     fn for_each_write(&self, mut from: u64, mut each: impl FnMut(&Slices<'_>)) {
         while from < self.log.end() {
             let slices = self.slices(from, usize::MAX);
@@ -70,16 +72,16 @@ impl List {
                 .sum::<u64>()
     }
 
-    fn run(&self, from: u64, most: usize) -> Vec<u8> {
-        let mut run = Vec::new();
+    fn concat(&self, from: u64, max_bytes: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
         let mut start = self.start;
         for frame in &self.frames {
             let skipped = from.saturating_sub(start).min(frame.len() as u64) as usize;
-            let taken = (most - run.len()).min(frame.len() - skipped);
-            run.extend_from_slice(&frame[skipped..skipped + taken]);
+            let taken = (max_bytes - bytes.len()).min(frame.len() - skipped);
+            bytes.extend_from_slice(&frame[skipped..skipped + taken]);
             start += frame.len() as u64;
         }
-        run
+        bytes
     }
 
     fn drop_before(&mut self, offset: u64) {
@@ -97,7 +99,7 @@ fn concat(slices: &Slices<'_>) -> Vec<u8> {
     slices.flat_map(|slice| slice.iter().copied()).collect()
 }
 
-/// Both with so many frames of this size.
+/// A log and a list with `frames` frames of this size.
 fn filled(frames: usize, bytes: usize) -> (Log, List) {
     let (mut log, mut list) = (Log::default(), List::default());
     let frame = frame(bytes);
@@ -124,13 +126,16 @@ fn turn(criterion: &mut Criterion) {
             let naive_turn = |list: &mut List| {
                 let from = list.end();
                 (0..events).for_each(|_| list.frames.push_back(black_box(&frame).clone()));
-                black_box(list.run(from, usize::MAX));
+                black_box(list.concat(from, usize::MAX));
                 list.drop_before(list.end())
             };
             let (mut log, mut list) = filled(events, bytes);
-            let mut given = Vec::new();
-            log.for_each_write(0, |slices| given.extend(concat(slices)));
-            assert!(given == list.run(0, usize::MAX), "both give the same bytes");
+            let mut written = Vec::new();
+            log.for_each_write(0, |slices| written.extend(concat(slices)));
+            assert!(
+                written == list.concat(0, usize::MAX),
+                "both return the same bytes"
+            );
             group.throughput(Throughput::Bytes((events * bytes) as u64));
             group.bench_function(BenchmarkId::new("fanfare", events), |b| {
                 b.iter(|| turn(&mut log));
@@ -143,19 +148,19 @@ fn turn(criterion: &mut Criterion) {
     }
 }
 
-fn straggler(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("log/straggler, by frames retained");
+fn lagging(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("log/lagging, by frames retained");
     group.throughput(Throughput::Bytes(WRITE as u64));
     for retained in RETAINED {
         let (log, list) = filled(retained, FRAME);
-        // In the midst of a frame.
+        // In the middle of a frame.
         let from = log.log.end() - WRITE as u64 - 50;
-        assert_eq!(concat(&log.slices(from, WRITE)), list.run(from, WRITE));
+        assert_eq!(concat(&log.slices(from, WRITE)), list.concat(from, WRITE));
         group.bench_function(BenchmarkId::new("fanfare", retained), |b| {
             b.iter(|| black_box(log.slices(black_box(from), WRITE)).bytes());
         });
         group.bench_function(BenchmarkId::new("naive", retained), |b| {
-            b.iter(|| list.run(black_box(from), WRITE));
+            b.iter(|| list.concat(black_box(from), WRITE));
         });
     }
     group.finish();
@@ -166,15 +171,15 @@ fn retained(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(FRAME as u64));
     let frame = frame(FRAME);
     for retained in RETAINED {
-        let most = (retained * FRAME) as u64;
+        let max_bytes = (retained * FRAME) as u64;
         let append = |log: &mut Log| {
             log.append(black_box(&frame));
-            log.log.drop_before(log.log.end() - most, 0);
+            log.log.drop_before(log.log.end() - max_bytes, 0);
             log.log.start()
         };
         let naive_append = |list: &mut List| {
             list.frames.push_back(black_box(&frame).clone());
-            list.drop_before(list.end() - most);
+            list.drop_before(list.end() - max_bytes);
             list.start
         };
         let (mut log, mut list) = filled(retained, FRAME);
@@ -189,5 +194,5 @@ fn retained(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, turn, straggler, retained);
+criterion_group!(benches, turn, lagging, retained);
 criterion_main!(benches);

@@ -86,8 +86,8 @@ fn insert(trie: &mut Trie<usize>, name: &Namespace, value: usize) {
         .expect("the number of nodes is unlimited");
 }
 
-fn sum_of(list: &[(Namespace, usize)], wanted: impl Fn(&Namespace) -> bool) -> usize {
-    let found = list.iter().filter(|(other, _)| wanted(other));
+fn sum_of(list: &[(Namespace, usize)], is_match: impl Fn(&Namespace) -> bool) -> usize {
+    let found = list.iter().filter(|(other, _)| is_match(other));
     found.map(|(_, value)| value).sum()
 }
 

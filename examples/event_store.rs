@@ -1,5 +1,8 @@
-//! An application's own event store: a folder with a file for each event, so that history outlives the process.
-//! `cargo run --example event_store`, then `curl -N 'http://127.0.0.1:8001/subscribe?replay=all'`, also after a restart.
+//! An event store of the application's own: a folder with a file for each event, so that history
+//! outlives the process.
+//!
+//! `cargo run --example event_store`, then
+//! `curl -N 'http://127.0.0.1:8001/subscribe?replay=all'`, also after a restart.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -37,7 +40,7 @@ impl Folder {
     fn write(&self, record: &Record) -> io::Result<()> {
         let namespaces: Vec<_> = record.namespaces().iter().map(Namespace::as_str).collect();
         let line = namespaces.join("\t") + "\n";
-        // Renamed when it is complete, in case the process ends meanwhile.
+        // The file gets its name when it is complete, because the process may end before.
         let unfinished = self.0.join("unfinished");
         fs::write(&unfinished, [line.as_bytes(), record.bytes()].concat())?;
         fs::rename(unfinished, self.path(record.seq()))
@@ -75,7 +78,7 @@ impl EventStore for Folder {
     fn append(&mut self, records: &[Record], _at: SystemTime) -> io::Result<()> {
         let written = records.iter().try_for_each(|record| self.write(record));
         if written.is_err() {
-            // None of these events counts, so none may be there after a restart.
+            // None of these events may be restored after a restart.
             let remove = |record: &Record| fs::remove_file(self.path(record.seq()));
             records.iter().map(remove).for_each(drop);
         }

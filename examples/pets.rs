@@ -1,4 +1,4 @@
-//! Publishes the time every second and a new pet now and then: `cargo run --example pets`, then
+//! Publishes the time every second and a pet every 0.7 s: `cargo run --example pets`, then
 //! `curl -N http://127.0.0.1:8001/subscribe/time`, or `/subscribe/pets` for the pets.
 
 use std::thread;

@@ -31,7 +31,7 @@ pub(crate) fn cpu_time() -> Duration {
 
 /// Appends 48 bits as eight printable characters of six bits each.
 fn put(out: &mut Vec<u8>, value: u64) {
-    out.extend((0..FIELD).map(|place| b'0' + (value >> (6 * place) & 63) as u8));
+    out.extend((0..FIELD).map(|digit| b'0' + (value >> (6 * digit) & 63) as u8));
 }
 
 /// Reads all eight characters at once, as the reading process does little else. Neighbours are

@@ -76,7 +76,7 @@ fn measure(workloads: &[String], json: Option<&str>) -> Result<()> {
     )?;
     writeln!(
         out,
-        "{:<36}{:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>6}  ratio per CPU second",
+        "{:<40}{:>8} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>6}  ratio per CPU second",
         "workload / writer",
         "M/s",
         "M/CPU s",
@@ -190,7 +190,7 @@ fn print_row(
     own: &Figures,
     all: &[(&Row, Figures)],
 ) -> Result<()> {
-    write!(out, "{:<36}", row.name)?;
+    write!(out, "{:<40}", row.name)?;
     if row.events() {
         let [millions, per_cpu] = [own.per_second, own.per_cpu_second].map(|figure| figure / 1e6);
         write!(out, "{millions:>8.3} {per_cpu:>8.3} {:>8.4}", 1.0 / per_cpu)?;

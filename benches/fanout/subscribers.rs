@@ -38,16 +38,16 @@ pub(crate) fn run(row: &Row) -> Result<Measurement> {
     let mut core = rustix::thread::CpuSet::new();
     core.set(READER_CORE);
     rustix::thread::sched_setaffinity(None, &core)?;
-    run_beside(row, Some(WRITER_CORE))
+    run_with_writer(row, Some(WRITER_CORE))
 }
 
 /// Runs a row once, shortened.
 pub(crate) fn run_short(row: &Row) -> Result<()> {
-    run_beside(&row.shortened(), None).map(drop)
+    run_with_writer(&row.shortened(), None).map(drop)
 }
 
 /// Runs a row whose writer is on this core, or on any if the row is shortened.
-fn run_beside(row: &Row, writer_core: Option<usize>) -> Result<Measurement> {
+fn run_with_writer(row: &Row, writer_core: Option<usize>) -> Result<Measurement> {
     let index = ROWS
         .iter()
         .position(|other| other.name == row.name)

@@ -59,7 +59,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// The same with few subscribers and for a moment: to see that it runs.
+    /// The same with few subscribers and for a short time, to check that it runs.
     pub(crate) fn shortened(&self) -> Self {
         Self {
             subscribers: self.subscribers.min(20),
@@ -164,7 +164,7 @@ const MANY: Row = Row {
         roots: 10,
     },
     // A subscriber of the root receives all events, a hundred megabytes per second, and the reading
-    // process may fall behind for a moment.
+    // process may lag for a short time.
     max_lag: 64 << 20,
     ..SATURATED
 };
@@ -200,7 +200,7 @@ const IDLE: Row = Row {
 /// All rows. Those of a workload are adjacent.
 pub(crate) const ROWS: &[Row] = &[
     Row {
-        name: "saturated/bare, 1 event a write",
+        name: "saturated/bare, 1 event per write",
         writer: Writer::Bare,
         budget: 108,
         ..SATURATED
@@ -260,7 +260,7 @@ pub(crate) const ROWS: &[Row] = &[
         ..SATURATED
     },
     Row {
-        name: "storm/10000 resume 1000 events",
+        name: "storm/10000 replay 1000 events",
         subscribers: 10_000,
         history: 1_000,
         replay: true,
@@ -290,7 +290,7 @@ pub(crate) const ROWS: &[Row] = &[
         ..SATURATED
     },
     Row {
-        name: "mixed/50 slow ones beside",
+        name: "mixed/50 additional slow readers",
         slow: 50,
         against: &["saturated/fanfare"],
         ..SATURATED
@@ -307,35 +307,35 @@ pub(crate) const ROWS: &[Row] = &[
         ..LARGE
     },
     Row {
-        name: "steady/100 a second, bare",
+        name: "steady/100 per second, bare",
         writer: Writer::Bare,
         budget: 108,
         ..STEADY
     },
     Row {
-        name: "steady/100 a second, axum",
+        name: "steady/100 per second, axum",
         writer: Writer::Axum,
         ..STEADY
     },
     Row {
-        name: "steady/100 a second, fanfare",
-        against: &["steady/100 a second, bare", "steady/100 a second, axum"],
+        name: "steady/100 per second, fanfare",
+        against: &["steady/100 per second, bare", "steady/100 per second, axum"],
         ..STEADY
     },
     Row {
-        name: "steady/1000 a second, axum",
+        name: "steady/1000 per second, axum",
         writer: Writer::Axum,
         ..BUSY
     },
     Row {
-        name: "steady/1000 a second, fanfare",
-        against: &["steady/1000 a second, axum"],
+        name: "steady/1000 per second, fanfare",
+        against: &["steady/1000 per second, axum"],
         ..BUSY
     },
     Row {
-        name: "steady/1000 a second, coalesce 10 ms",
+        name: "steady/1000 per second, coalesce 10 ms",
         coalesce_ms: 10,
-        against: &["steady/1000 a second, fanfare"],
+        against: &["steady/1000 per second, fanfare"],
         ..BUSY
     },
     Row {
@@ -355,7 +355,7 @@ pub(crate) const ROWS: &[Row] = &[
         ..LONE
     },
     Row {
-        name: "own/10000 namespaces of one",
+        name: "separate/10000 namespaces of one",
         layout: Layout::Spread {
             namespaces: 10_000,
             roots: 0,

@@ -29,7 +29,7 @@ pub(crate) fn write_line(line: impl std::fmt::Display) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// What the reading process orders.
+/// An order of the reading process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Report resident memory and CPU time.

@@ -1,9 +1,9 @@
-// The counts: a snapshot, then the stream from exactly that point.
+// The counts: a snapshot, then the stream from exactly that event on.
 //
 // With history, the snapshot carries the ID of the last roll-up in it, and the stream resumes after
 // it, so that no use is missed or counted twice. When the server cannot resume, it sends `gap`, and
-// the page takes a new snapshot. Without history, the page opens the stream first and then takes the
-// snapshot, which is only approximate.
+// the page takes a new snapshot. Without history, the page opens the stream first and then takes
+// the snapshot, which is only approximate.
 
 const FIRST_WAIT_MS = 500;
 const MAX_WAIT_MS = 15_000;

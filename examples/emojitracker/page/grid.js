@@ -1,9 +1,9 @@
 // The grid: all emoji in the order of their counts. An emoji lights up when it is used.
 //
 // Drawing causes no layout: the position of a cell follows from its index and from the width that a
-// ResizeObserver reports. Only cells in or near the visible part are displayed. Cells that move glide
-// by a transform. A light is an animation of the opacity, which the browser runs by itself, on one of
-// 256 elements below the grid that cells borrow.
+// ResizeObserver reports. Only cells in or near the visible part are displayed. Cells that move
+// glide by a transform. A light is an animation of the opacity, which the browser runs by itself,
+// on one of 256 elements below the grid that cells borrow.
 
 const LIGHTS = 256;
 const LIGHT_MS = 900;
