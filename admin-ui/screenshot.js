@@ -1,4 +1,4 @@
-// Runs a server with traffic for as long as the charts are, and then takes a screenshot.
+// Runs a server with generated traffic for the length of the charts, then takes a screenshot.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { get } from "node:http";

@@ -201,7 +201,7 @@ impl<T> Trie<T> {
             .try_fold(&self.root, |node, segment| node.children.get(segment))
     }
 
-    /// The number of nodes that the path to a namespace lacks.
+    /// The number of nodes that are missing on the path to a namespace.
     fn missing(&self, namespace: &Namespace) -> usize {
         let mut segments = namespace.segments();
         let mut node = &self.root;
@@ -355,10 +355,10 @@ mod tests {
         let mut list: Vec<(Namespace, u64)> = Vec::new();
         for step in 0..1000 {
             let name = random.namespace();
-            let held = list.iter().position(|(other, _)| *other == name);
+            let index = list.iter().position(|(other, _)| *other == name);
             if random.below(2) == 0 {
                 let max_nodes = random.below(40);
-                let value = match held {
+                let value = match index {
                     Some(at) => Ok(list[at].1),
                     None => {
                         list.push((name.clone(), step));
@@ -372,7 +372,7 @@ mod tests {
                 let inserted = trie.insert_with(&name, max_nodes, || step).copied();
                 assert_eq!(inserted, value, "seed {seed} step {step} {name}");
             } else {
-                let value = held.map(|at| list.remove(at).1);
+                let value = index.map(|at| list.remove(at).1);
                 assert_eq!(trie.remove(&name), value, "seed {seed} step {step} {name}");
             }
             list.sort_by(|(a, _), (b, _)| a.segments().cmp(b.segments()));
@@ -382,9 +382,9 @@ mod tests {
 
     /// Compares the results of all queries about one namespace.
     fn compare(trie: &mut Trie<u64>, list: &[(Namespace, u64)], name: &Namespace) {
-        let pick = |wanted: &dyn Fn(&Namespace) -> bool| -> Vec<u64> {
-            let wanted = list.iter().filter(|(other, _)| wanted(other));
-            wanted.map(|(_, value)| *value).collect()
+        let pick = |is_match: &dyn Fn(&Namespace) -> bool| -> Vec<u64> {
+            let matching = list.iter().filter(|(other, _)| is_match(other));
+            matching.map(|(_, value)| *value).collect()
         };
         let sorted = |mut values: Vec<u64>| {
             values.sort_unstable();

@@ -1,4 +1,4 @@
-//! What an event store must do to keep events beyond the end of the process.
+//! The interface of event stores, which keep events beyond the end of the process.
 //!
 //! Owns the trait [`EventStore`] and the values that pass between the engine and a store. Knows
 //! neither threads nor, with the exception of the store in `disk`, files: a driver calls a store on
@@ -77,7 +77,7 @@ impl Record {
     }
 }
 
-/// How a store was opened.
+/// The result of opening a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovered {
@@ -86,7 +86,8 @@ pub struct Recovered {
     /// It must exceed the number of every event of this epoch that a subscriber may have received,
     /// including events that are no longer stored and events that could not be stored.
     pub next_seq: u64,
-    /// What could not be read and was left out, as text for the log; `None` if the store is intact.
+    /// A description of the data that could not be read, for the log; `None` if the store is
+    /// intact.
     pub damage: Option<String>,
 }
 
@@ -109,9 +110,9 @@ pub trait Restore {
     /// Sets the epoch of the stored events, and the last events of namespaces before the first
     /// stored event.
     ///
-    /// A store that does not keep `last_events` passes `LastEvents::default()`. Then no stored
-    /// event is lost, but after a restart a client that resumes from an event before the first
-    /// stored one is told of a gap, even if it missed nothing.
+    /// A store that does not keep `last_events` passes `LastEvents::default()`. No stored
+    /// event is lost then, but after a restart a client that resumes from an event before the first
+    /// stored one receives a gap event, even if it missed nothing.
     fn begin(&mut self, epoch: u64, last_events: LastEvents);
 
     /// Restores an event with the time it was appended at.
