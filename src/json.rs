@@ -1,4 +1,4 @@
-//! JSON strings, for the parts that are built without a JSON library.
+//! JSON strings, for the parts that are built without a JSON library, and the JSON of structures.
 
 /// Appends `text` as a JSON string, with its quotes (RFC 8259, section 7).
 ///
@@ -27,6 +27,12 @@ fn push_escape(c: char, out: &mut String) {
         let digit = u32::from(c) >> shift & 0xf;
         out.extend(char::from_digit(digit, 16));
     }
+}
+
+/// The JSON of a structure. Its maps must have text as keys.
+#[cfg(feature = "publish")]
+pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("maps have text as keys, and nothing else fails")
 }
 
 #[cfg(test)]

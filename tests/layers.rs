@@ -62,9 +62,6 @@ const DRIVERS_ONLY: [&str; 13] = [
     ".elapsed()",
 ];
 
-/// Imports that point up or close a circle. An entry that is not needed fails the test.
-const ALLOWED: &[(&str, &str)] = &[("engine/connection", "engine/upload")];
-
 /// A path in a file, and the number of its line.
 #[derive(Debug)]
 struct Reference {
@@ -284,32 +281,17 @@ fn imports_point_down_in_no_circle_and_lower_layers_do_no_io() {
     }
     let imports = tree.imports();
     let is_apart = |(from, to): &&(String, String)| !is_parent(from, to) && !is_parent(to, from);
-    let is_allowed = |(from, to): &(String, String)| ALLOWED.contains(&(from, to));
-    let points_up = |(from, to): &(String, String)| layer(from) < layer(to);
+    let points_up = |(from, to): &&(String, String)| layer(from) < layer(to);
 
     let apart: BTreeSet<_> = imports.keys().filter(is_apart).cloned().collect();
-    let refused: BTreeSet<_> = apart
-        .iter()
-        .filter(|import| !is_allowed(import))
-        .cloned()
-        .collect();
-    let up = imports
-        .keys()
-        .filter(|import| points_up(import) && !is_allowed(import));
+    let up = imports.keys().filter(points_up);
     let up = up.map(|import| (import, "upwards"));
-    let circles = circular(&refused)
+    let circles = circular(&apart)
         .into_iter()
         .map(|import| (import, "in a circle"));
     for (import @ (from, to), how) in up.chain(circles) {
         let line = imports[import];
         wrong.push(format!("src/{from}, line {line}, imports src/{to} {how}"));
-    }
-    let circles = circular(&apart);
-    for (from, to) in ALLOWED {
-        let import = (from.to_string(), to.to_string());
-        if !imports.contains_key(&import) || !(points_up(&import) || circles.contains(&&import)) {
-            wrong.push(format!("{import:?} is not needed: remove it from ALLOWED"));
-        }
     }
     for (module, line, name) in tree.names_outside() {
         let is_below = |path: &&str| {

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::json::to_json;
+
 /// The server's counters: the data of the page's events, and the first part of `status.json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusJson<'a> {
@@ -124,10 +126,5 @@ pub(crate) struct DisconnectedJson {
 
 /// The JSON of a value of this module, to be a part of another value.
 pub(crate) fn raw_json(value: &impl Serialize) -> Box<RawValue> {
-    RawValue::from_string(json(value)).expect("serialization gives valid JSON")
-}
-
-/// The JSON of a value of this module.
-pub(crate) fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("the maps of this module have text as keys")
+    RawValue::from_string(to_json(value)).expect("serialization gives valid JSON")
 }

@@ -1,4 +1,4 @@
-//! What a stream's request says about its client, for the list of connections.
+//! The client of a stream, as its request describes it, for the list of connections.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 use crate::http::request::RequestHead;
 use crate::namespace::Namespace;
 
-/// Bytes of a user agent that are kept.
+/// The limit of bytes of a user agent. The rest is cut off.
 const MAX_AGENT: usize = 256;
-/// Bytes of a path that are kept.
+/// The limit of bytes of a path. The rest is cut off.
 const MAX_PATH: usize = 1_024;
 
 /// The user agent and the path of a stream's request.
 #[derive(Debug, Default)]
 pub(super) struct ClientInfo {
-    /// Clients with the same user agent, as most have, share its memory. `None` for a subscription in this process.
+    /// Shared by all clients that have it. `None` for a subscription in this process.
     agent: Option<Arc<str>>,
-    /// `None` for the usual one: `/subscribe` and the namespace.
+    /// `None` for the usual path: `/subscribe` and the namespace.
     path: Option<Box<str>>,
 }
 
@@ -24,7 +24,8 @@ pub(super) struct ClientInfo {
 pub(super) type Agents = HashSet<Arc<str>>;
 
 impl ClientInfo {
-    /// What a request says about the client of a stream of these namespaces. Its user agent is one of `agents`.
+    /// The client of a request for a stream of these namespaces. Its user agent is one of `agents`,
+    /// to which it is added if necessary.
     pub(super) fn new<'a>(
         head: &RequestHead,
         namespaces: impl Iterator<Item = &'a Namespace>,
@@ -50,7 +51,7 @@ impl ClientInfo {
     /// Removes the user agent from `agents` if this is its last client.
     pub(super) fn forget(&self, agents: &mut Agents) {
         if let Some(agent) = &self.agent
-            // The one in hand, and the one in the set.
+            // This reference, and the one in the set.
             && Arc::strong_count(agent) == 2
         {
             agents.remove(agent);
@@ -61,7 +62,8 @@ impl ClientInfo {
         self.agent.as_deref().unwrap_or_default()
     }
 
-    /// The path of the request, for a stream of these namespaces; empty for a subscription in this process.
+    /// The path of the request for a stream of these namespaces. Empty for a subscription in this
+    /// process.
     pub(super) fn path<'a>(&self, namespaces: impl Iterator<Item = &'a Namespace>) -> String {
         match (&self.path, &self.agent) {
             (Some(path), _) => path.to_string(),
@@ -78,7 +80,7 @@ fn usual_path<'a>(mut namespaces: impl Iterator<Item = &'a Namespace>) -> String
     }
 }
 
-/// The first `max` bytes of a text, or up to three fewer.
+/// The first `max` bytes of a text, or up to three fewer, so that no character is cut.
 fn truncated(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }

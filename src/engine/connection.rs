@@ -1,12 +1,14 @@
-//! One accepted connection and the states it goes through.
+//! One accepted connection and its phases.
 //!
-//! Two rules. A connection is in exactly one [`Phase`], and the phase holds what is valid in it and nothing else. And nothing is
-//! written around [`Outgoing`]: a response, a stream's head or a keepalive waits there and goes out whole before any event.
+//! There are two rules. A connection is in exactly one [`Phase`], which holds only what is valid in
+//! it. A response, the head of a stream or a keepalive waits in [`Outgoing`] and is written in full
+//! before any event.
 //!
 //! ```text
-//! Request -> (Upload ->) Responding -> Request ...      a request, its body, its response, the next request
-//! Request -> Streaming                                  an event stream, until the end
-//! any     -> Closing                                    the last bytes go out, then it ends for the reason given
+//! Request -> (Upload ->) Responding -> Request ...   a request, its body, its response, the next
+//! Request -> Streaming                               an event stream, until its end
+//! Request -> Watching                                the status, each second
+//! any     -> Closing                                 the last bytes, then the end
 //! ```
 
 use core::net::SocketAddr;
@@ -19,30 +21,32 @@ use crate::status::DisconnectReason;
 use super::client_info::ClientInfo;
 use super::groups::Membership;
 #[cfg(feature = "publish")]
-use super::upload::Upload;
+use super::uploads::Upload;
 
+/// An accepted connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// Never used again, unlike its key.
+    /// Its number. Unlike its key, it is never used again.
     pub(super) id: u64,
     pub(super) peer: Option<SocketAddr>,
     pub(super) phase: Phase,
     pub(super) outgoing: Outgoing,
-    /// The socket takes bytes, as far as we know.
+    /// The socket has taken all bytes of the last write.
     pub(super) writable: bool,
-    /// On one of the engine's lists of those with something to write.
+    /// It is on a list of connections with bytes to write.
     pub(super) listed: bool,
-    /// Accepted beyond `max_connections`: it gets an answer that says so, and nothing else.
+    /// It was accepted beyond `max_connections`, and gets a response that says so.
     pub(super) surplus: bool,
-    /// The other side will send no more.
+    /// The client will send no more bytes.
     pub(super) half_closed: bool,
-    /// It came to the listener that serves nothing but the status page and its like.
+    /// It came to the listener that serves the status page and the metrics only.
     #[cfg(feature = "admin")]
     pub(super) for_admin: bool,
     pub(super) ended: Option<DisconnectReason>,
     /// When it was accepted, in milliseconds of the engine's time.
     pub(super) since_ms: u64,
-    /// When it last took bytes other than events, or when its socket last became full of them. For events, see
+    /// When it last took bytes other than events, or when its socket last became full of them, in
+    /// milliseconds of the engine's time. For events, see
     /// [`SubscriberState`](super::fan_out::SubscriberState).
     pub(super) active_ms: u64,
     /// Bytes it took other than events.
@@ -63,11 +67,11 @@ pub(super) enum Phase {
     Responding { reader: Box<RequestReader> },
     /// Receiving an event stream.
     Streaming(Box<Stream>),
-    /// Receiving the status each second; bytes received after the request mean nothing.
+    /// Receiving the status each second. Bytes after the request are ignored.
     #[cfg(feature = "admin")]
     Watching { ignored: u32 },
-    /// Sending the last bytes, then, where the other side may still be sending, waiting until `linger_until_ms` for it to
-    /// close: closing at once would let the system throw the answer away.
+    /// Sending the last bytes. A client that may still be sending then has until
+    /// `linger_until_ms` to close: if the server closed first, the system would drop the response.
     Closing {
         reason: DisconnectReason,
         linger: bool,
@@ -80,26 +84,26 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) membership: Membership,
-    /// Bytes received after the request, which mean nothing.
+    /// Bytes received after the request, which are ignored.
     pub(super) ignored: u32,
     pub(super) closing_notice: ClosingNotice,
     #[cfg(feature = "admin")]
     pub(super) client: ClientInfo,
 }
 
-/// How a stream that the server ends is brought to its end.
+/// The last bytes of a stream that the server ends.
 #[derive(Debug, Default)]
 pub(super) enum ClosingNotice {
-    /// It goes on.
+    /// The stream continues.
     #[default]
     None,
-    /// These bytes go out as soon as no event is in the way.
+    /// These bytes are written once no event is partly written.
     Pending(Box<[u8]>, DisconnectReason),
-    /// They are on their way, no event follows them, and then the stream ends.
+    /// The bytes are being written. No event follows them, and then the stream ends.
     Sent(DisconnectReason),
 }
 
-/// Bytes that go out before any event.
+/// Bytes that are written before any event.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     bytes: Vec<u8>,
@@ -119,12 +123,12 @@ impl Outgoing {
         self.bytes.is_empty()
     }
 
-    /// Counts off what was written, as far as it was of these bytes; returns how much was of what came after them.
+    /// Removes written bytes. Returns how many of the written bytes came after these.
     pub(super) fn advance(&mut self, written: usize) -> usize {
         let own = written.min(self.rest().len());
         self.written += own;
         if self.written == self.bytes.len() {
-            // The memory goes too: a stream needs none for years.
+            // A stream needs no such memory for most of its life, so it is freed.
             *self = Self::default();
         }
         written - own
@@ -154,6 +158,24 @@ impl Connection {
         }
     }
 
+    /// Takes the bytes that were received and not consumed, to put them into the next phase.
+    pub(super) fn take_reader(&mut self) -> Box<RequestReader> {
+        match &mut self.phase {
+            Phase::Request { reader, .. } | Phase::Responding { reader } => std::mem::take(reader),
+            #[cfg(feature = "publish")]
+            Phase::Upload(upload) => std::mem::take(&mut upload.reader),
+            _ => Box::default(),
+        }
+    }
+
+    /// Bytes that were received after the head of the request and not consumed.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Request { reader, .. } => reader.buffered().len(),
+            _ => 0,
+        }
+    }
+
     pub(super) fn stream(&self) -> Option<&Stream> {
         match &self.phase {
             Phase::Streaming(stream) => Some(stream),
@@ -165,13 +187,13 @@ impl Connection {
         self.stream().map(|stream| stream.membership)
     }
 
-    /// Whether it is a stream that may still be given events: none follows a closing notice.
+    /// Whether it is a stream that may receive events. None follows a closing notice.
     pub(super) fn receives_events(&self) -> bool {
         let sent = |stream: &Stream| matches!(stream.closing_notice, ClosingNotice::Sent(_));
         self.stream().is_some_and(|stream| !sent(stream))
     }
 
-    /// The client's address as it may be shown: without its last part and port if `mask`.
+    /// The client's address, without its last part and its port if `mask`.
     pub(super) fn shown_peer(&self, mask: bool) -> Option<SocketAddr> {
         self.peer.map(|peer| match mask {
             true => SocketAddr::new(masked(peer.ip()), 0),

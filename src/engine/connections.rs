@@ -1,23 +1,23 @@
-//! The connections, and the lists of those that something is to be done for.
+//! The connections, their timers, and the lists of connections that have something to do.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use core::net::SocketAddr;
 use slab::Slab;
 
 use crate::status::DisconnectReason;
 
-use super::connection::Connection;
-#[cfg(feature = "publish")]
-use super::connection::Phase;
+use super::connection::{Connection, Phase};
 use super::drain::Drain;
 use super::ids::ConnId;
+#[cfg(feature = "publish")]
+use super::pending_writes::RequestId;
 use super::random::Random;
 #[cfg(feature = "publish")]
-use super::upload::Uploads;
+use super::uploads::{Item, Upload, UploadError, Uploads};
 
-/// Connections accepted beyond `max_connections`, so that each can be told: it gets one answer and is closed.
+/// Connections accepted beyond `max_connections`. Each is told so in one response and closed.
 pub const SURPLUS: usize = 128;
 
 /// The connections of an engine.
@@ -26,16 +26,17 @@ pub(super) struct Connections {
     slab: Slab<Connection>,
     max_connections: usize,
     next_id: u64,
-    /// One entry for each connection: when its timer fires, its id and its key.
+    /// One entry for each connection: the time at which its timer fires, in milliseconds of the
+    /// engine's time, its id and its key.
     timers: BinaryHeap<Reverse<(u64, u64, ConnId)>>,
-    /// Connections whose bytes are wanted again.
+    /// Connections to read from again.
     pub(super) readable_again: Vec<ConnId>,
     /// Streams that began.
     pub(super) opened: Vec<ConnId>,
     /// Connections to be freed at the end of the turn.
     ended: Vec<ConnId>,
     #[cfg(feature = "publish")]
-    pub(super) uploads: Uploads,
+    uploads: Uploads,
     pub(super) drain: Option<Drain>,
     pub(super) random: Random,
 }
@@ -80,7 +81,7 @@ impl Connections {
         self.slab.is_empty()
     }
 
-    /// Whether no connection is accepted any more, not even to be told so.
+    /// Whether connections have to wait to be accepted.
     pub(super) fn is_overflowing(&self) -> bool {
         self.slab.len() >= self.max_connections + SURPLUS
     }
@@ -111,7 +112,8 @@ impl Connections {
             .map(|(key, connection)| (key as ConnId, connection))
     }
 
-    /// The next connection from a key on, and the key after it: a walk over all connections that may stop and go on.
+    /// The next connection from a key on, and the key after it, for a walk that may stop and
+    /// continue.
     #[cfg(feature = "admin")]
     pub(super) fn next_from(&self, key: usize) -> Option<(usize, ConnId)> {
         let keys = key..self.slab.capacity();
@@ -131,7 +133,27 @@ impl Connections {
         self.slab.insert(Connection::new(id, peer, surplus, now_ms)) as ConnId
     }
 
-    /// Marks a connection as ended, for the first reason given; returns whether it had not ended before.
+    /// Puts a connection into another phase.
+    pub(super) fn set_phase(&mut self, key: ConnId, phase: Phase) {
+        let before = std::mem::replace(&mut self[key].phase, phase);
+        self.leave_phase(&before);
+    }
+
+    #[cfg_attr(
+        not(feature = "publish"),
+        expect(clippy::needless_pass_by_ref_mut, reason = "only uploads change")
+    )]
+    fn leave_phase(&mut self, phase: &Phase) {
+        #[cfg(feature = "publish")]
+        if let Phase::Upload(upload) = phase {
+            self.uploads.release(upload);
+        }
+        #[cfg(not(feature = "publish"))]
+        let _ = phase;
+    }
+
+    /// Ends a connection at the end of the turn. Returns false if it has ended already: the first
+    /// reason counts.
     pub(super) fn end(&mut self, key: ConnId, reason: DisconnectReason) -> bool {
         let Some(connection) = self.live_mut(key) else {
             return false;
@@ -154,6 +176,7 @@ impl Connections {
     /// Removes a connection; returns it and the reason of its end.
     pub(super) fn remove(&mut self, key: ConnId) -> (Connection, DisconnectReason) {
         let connection = self.slab.remove(key as usize);
+        self.leave_phase(&connection.phase);
         let reason = connection
             .ended
             .expect("only connections that `end` marked are removed");
@@ -171,7 +194,7 @@ impl Connections {
         self.timers.peek().map(|Reverse((at_ms, ..))| *at_ms)
     }
 
-    /// A connection whose timer has fired, if its key is not another's by now.
+    /// Removes a timer that has fired. Returns its connection, unless that was removed.
     pub(super) fn pop_timer(&mut self, now_ms: u64) -> Option<Option<ConnId>> {
         let Reverse((_, id, key)) = self
             .timers
@@ -182,21 +205,22 @@ impl Connections {
         Some(key)
     }
 
-    /// Asserts that the bytes held for uploads are counted.
-    #[cfg(feature = "publish")]
-    pub(super) fn check_uploads(&self) {
-        let uploads = self
-            .iter()
-            .filter_map(|(_, connection)| match &connection.phase {
-                Phase::Upload(upload) => Some(&**upload),
-                _ => None,
-            });
-        self.uploads.check(uploads);
-    }
-
+    /// Asserts that each ended connection is listed once, that each has a timer, and what the
+    /// uploads promise.
     pub(super) fn check(&self) {
+        let mut ended = self.ended.clone();
+        ended.sort_unstable();
+        assert!(ended.is_sorted_by(|a, b| a < b), "listed once: {ended:?}");
+        let timers = self.timers.iter();
+        let armed: BTreeSet<_> = timers.map(|Reverse((_, id, key))| (*id, *key)).collect();
         for (key, connection) in self.iter() {
-            let listed = self.ended.contains(&key);
+            let listed = ended.binary_search(&key).is_ok();
+            let is_armed = armed.contains(&(connection.id, key));
+            assert!(
+                is_armed || listed,
+                "connection {} has a timer",
+                connection.id
+            );
             assert_eq!(
                 connection.ended.is_some(),
                 listed,
@@ -204,5 +228,137 @@ impl Connections {
                 connection.id
             );
         }
+        #[cfg(feature = "publish")]
+        self.uploads.check(
+            self.iter()
+                .filter_map(|(key, connection)| match &connection.phase {
+                    Phase::Upload(upload) => Some((key, &**upload)),
+                    _ => None,
+                }),
+        );
+    }
+}
+
+#[cfg(feature = "publish")]
+impl Connections {
+    /// Whether no upload has bytes to work on.
+    pub(super) fn has_no_upload(&self) -> bool {
+        self.uploads.is_idle()
+    }
+
+    /// Puts a connection that receives a body into the queue of uploads.
+    pub(super) fn queue_upload(&mut self, key: ConnId) {
+        if let Phase::Upload(upload) = &mut self.slab[key as usize].phase {
+            self.uploads.schedule(key, upload);
+        }
+    }
+
+    /// Removes the connection whose upload has waited longest from the queue. It may have ended.
+    pub(super) fn pop_upload(&mut self) -> Option<ConnId> {
+        let key = self.uploads.pop()?;
+        if let Some(upload) = self.upload_mut(key) {
+            upload.record_popped();
+        }
+        Some(key)
+    }
+
+    /// The body that a connection receives, unless it has ended.
+    pub(super) fn upload_mut(&mut self, key: ConnId) -> Option<&mut Upload> {
+        match &mut self.live_mut(key)?.phase {
+            Phase::Upload(upload) => Some(upload),
+            _ => None,
+        }
+    }
+
+    /// The body of a request, if it is still being received or answered.
+    pub(super) fn upload_of(&mut self, request: RequestId) -> Option<&mut Upload> {
+        self.with_id(request.key, request.id)?;
+        self.upload_mut(request.key)
+    }
+
+    /// Reads the next item of the body that a connection receives; `None` if there is no body, or
+    /// the response to it waits for the store.
+    pub(super) fn read_upload(&mut self, key: ConnId) -> Option<Result<Item, UploadError>> {
+        let connection = self.slab.get_mut(key as usize)?;
+        match &mut connection.phase {
+            Phase::Upload(upload) if connection.ended.is_none() && !upload.is_over() => {
+                Some(self.uploads.read(upload))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_connections(max_connections: usize, count: usize) -> (Connections, Vec<ConnId>) {
+        let mut connections = Connections::new(max_connections, 1);
+        let keys = (0..count).map(|_| connections.insert(None, false, 0));
+        let keys = keys.collect();
+        (connections, keys)
+    }
+
+    #[test]
+    fn connections_beyond_the_limit_are_accepted_until_they_are_too_many() {
+        for (count, full, overflowing) in [
+            (0, false, false),
+            (2, true, false),
+            (1 + SURPLUS, true, false),
+            (2 + SURPLUS, true, true),
+        ] {
+            let (connections, _) = with_connections(2, count);
+            assert_eq!(connections.is_full(), full, "{count}");
+            assert_eq!(connections.is_overflowing(), overflowing, "{count}");
+        }
+    }
+
+    #[test]
+    fn the_first_reason_of_an_end_counts() {
+        let (mut connections, keys) = with_connections(10, 2);
+        assert!(connections.end(keys[1], DisconnectReason::Kicked));
+        assert!(!connections.end(keys[1], DisconnectReason::Client));
+        assert!(connections.live_mut(keys[1]).is_none());
+        assert!(connections.get(keys[1]).is_some(), "it is removed later");
+        assert_eq!(connections.pop_ended(), Some(keys[1]));
+        let (connection, reason) = connections.remove(keys[1]);
+        assert_eq!((connection.id, reason), (2, DisconnectReason::Kicked));
+        assert!(connections.is_reaped());
+        assert_eq!(connections.len(), 1);
+    }
+
+    #[test]
+    fn timers_fire_in_the_order_of_their_times() {
+        let (mut connections, keys) = with_connections(10, 3);
+        for (key, at_ms) in [(keys[0], 30), (keys[1], 10), (keys[2], 20)] {
+            connections.arm_timer(key, at_ms);
+        }
+        connections.check();
+        assert_eq!(connections.next_timer_ms(), Some(10));
+        let mut fired = |now_ms| connections.pop_timer(now_ms);
+        for (now_ms, expected) in [
+            (9, None),
+            (20, Some(Some(keys[1]))),
+            (20, Some(Some(keys[2]))),
+            (20, None),
+            (30, Some(Some(keys[0]))),
+        ] {
+            assert_eq!(fired(now_ms), expected, "at {now_ms}");
+        }
+    }
+
+    #[test]
+    fn a_timer_does_not_fire_for_the_next_connection_with_the_same_key() {
+        let (mut connections, keys) = with_connections(10, 1);
+        connections.arm_timer(keys[0], 5);
+        connections.end(keys[0], DisconnectReason::Client);
+        connections.pop_ended();
+        connections.remove(keys[0]);
+        let key = connections.insert(None, false, 1);
+        assert_eq!(key, keys[0], "a key is used again");
+        assert_eq!(connections.pop_timer(5), Some(None));
+        assert!(connections.with_id(key, 1).is_none());
+        assert!(connections.with_id(key, 2).is_some());
     }
 }

@@ -1,19 +1,21 @@
-//! The drain: the end of all connections, one by one, so that clients come back spread out.
+//! The drain: the end of all connections, spread over a grace period, so that clients do not
+//! reconnect elsewhere at once.
 
 use std::time::{Duration, Instant};
 
 use crate::status::{DisconnectReason, State};
 
-use super::connection::{ClosingNotice, Phase};
+use super::connection::{ClosingNotice, Connection, Phase};
 use super::{ConnId, Engine};
 
-/// Streams that a drain ends in a second at the least: a few are ended at once, whatever the grace.
-const DRAIN_RATE: u64 = 200;
+/// The least number of streams that a drain ends in a second. A few streams therefore end at once,
+/// even within a long grace period.
+const MIN_RATE: u64 = 200;
 
 /// The schedule of a drain.
 #[derive(Debug)]
 pub(super) struct Drain {
-    /// Streams in the order of their end, the last one first: when, id, key.
+    /// Streams in the order of their ends, the last one first: time in milliseconds, id, key.
     schedule: Vec<(u64, u64, ConnId)>,
     until_ms: u64,
     grace_ms: u64,
@@ -29,26 +31,28 @@ impl Drain {
 }
 
 impl Engine {
-    /// Ends all connections within the grace: streams in random order at an even rate, each with a reconnection time drawn
-    /// from the grace. Called again, it shortens the grace.
+    /// Ends all connections within `grace`: streams in random order at an even rate, each with a
+    /// reconnection time drawn from the grace period. A second call replaces the period.
     pub fn drain(&mut self, grace: Duration, now: Instant) {
         self.clock.set(now);
         self.announce_drain();
         let (now_ms, grace_ms) = (self.clock.ms(), grace.as_millis() as u64);
-        let is_open = |phase: &Phase| matches!(phase, Phase::Streaming(stream) if matches!(stream.closing_notice, ClosingNotice::None));
-        let connections = self.connections.iter();
-        let streams = connections
-            .filter(|(_, connection)| connection.ended.is_none() && is_open(&connection.phase));
-        let mut schedule: Vec<_> = streams
+        let is_open = |connection: &Connection| {
+            let notice = connection.stream().map(|stream| &stream.closing_notice);
+            connection.ended.is_none() && matches!(notice, Some(ClosingNotice::None))
+        };
+        let open = self.connections.iter();
+        let open = open.filter(|(_, connection)| is_open(connection));
+        let mut schedule: Vec<_> = open
             .map(|(key, connection)| (0, connection.id, key))
             .collect();
         for index in (1..schedule.len()).rev() {
             let other = self.connections.random.between(0, index as u64);
             schedule.swap(index, other as usize);
         }
-        // A tenth of the grace is left for the last ones to take the events that they lack.
+        // The last streams have a tenth of the period to receive their pending events.
         let count = schedule.len() as u64;
-        let window = (grace_ms / 10 * 9).min(count * 1000 / DRAIN_RATE);
+        let window = (grace_ms / 10 * 9).min(count * 1000 / MIN_RATE);
         for (index, stream) in schedule.iter_mut().rev().enumerate() {
             stream.0 = now_ms + window * index as u64 / count;
         }
@@ -60,7 +64,7 @@ impl Engine {
         self.tick_drain();
     }
 
-    /// Announces a drain: no new streams begin, and connections are not kept for another request.
+    /// Announces a drain: no streams begin, and responses end their connections.
     pub fn announce_drain(&mut self) {
         self.meters.status.state = State::Draining;
     }
@@ -75,7 +79,7 @@ impl Engine {
         self.connections.drain.is_some() && self.connections.is_empty()
     }
 
-    /// Ends the streams whose turn has come, and every connection once the grace is over.
+    /// Ends the streams that are due, and every connection once the grace period is over.
     pub(super) fn tick_drain(&mut self) {
         let now_ms = self.clock.ms();
         while let Some(drain) = &mut self.connections.drain
@@ -101,7 +105,7 @@ impl Engine {
         }
     }
 
-    /// In a drain, ends the connections that could only send another request, once no others are left.
+    /// In a drain, ends the connections that only wait for a request, once there are no others.
     pub(super) fn end_idle(&mut self) {
         let is_idle = |phase: &Phase| match phase {
             Phase::Request { reader, .. } => reader.is_empty(),

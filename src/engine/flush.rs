@@ -54,12 +54,12 @@ impl Engine {
                 .trim(&mut self.topics, &self.groups, &mut self.ids);
         }
         #[cfg(feature = "admin")]
-        if self.work_on_report() {
+        if self.work_on_job() {
             return true;
         }
         // A response that went out may have made way for a publish request that was already there.
         #[cfg(feature = "publish")]
-        if !self.connections.uploads.is_idle() && !self.is_paused() {
+        if !self.connections.has_no_upload() && !self.is_paused() {
             return true;
         }
         !self.schedule.is_idle()
@@ -274,12 +274,11 @@ impl Engine {
         let now_ms = self.clock.ms();
         let connection = &mut self.connections[key];
         match &mut connection.phase {
-            Phase::Responding { reader } => {
-                let reader = std::mem::take(reader);
-                connection.phase = Phase::Request {
-                    reader,
-                    since_ms: now_ms,
-                };
+            Phase::Responding { .. } => {
+                let reader = connection.take_reader();
+                let since_ms = self.clock.ms();
+                let next = Phase::Request { reader, since_ms };
+                self.connections.set_phase(key, next);
                 // A client that has already sent the next request is not read from until that is answered too.
                 if self.process(key) == ReadInterest::More {
                     self.connections.readable_again.push(key);

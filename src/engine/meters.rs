@@ -1,7 +1,5 @@
-//! What the engine counts: the status, and, with the feature `admin`, what the status page and the metrics show.
-//!
-//! With `telemetry`, this is the one place that knows whether the feature is on. Without it, everything but the status is
-//! empty.
+//! The counters of the engine: the status, and with the feature `admin` those of the status page and
+//! the metrics. Without the feature, everything but the status is empty.
 
 #![cfg_attr(
     not(feature = "admin"),
@@ -63,7 +61,8 @@ impl Meters {
         let _ = (pass.flushing_since_us, pass.began_us);
     }
 
-    /// Counts an event that was published to a namespace; `last` is the last topic on the way to it, if there is one.
+    /// Counts an event that was published to a namespace. `last` is the last topic on the path to it,
+    /// if there is one.
     pub(super) fn count_published(
         &mut self,
         namespace: NamespaceRef<'_>,
@@ -79,11 +78,66 @@ impl Meters {
         let _ = (namespace, last, topics);
     }
 
+    /// Asserts the counts of an engine with this many connections and subscribers.
+    pub(super) fn check(&self, connections: usize, subscribers: usize) {
+        let status = &self.status;
+        assert_eq!(status.subscribers, subscribers);
+        assert!(status.connections_peak >= connections);
+        let reasons = DisconnectReason::ALL.iter();
+        let ended: u64 = reasons.map(|&reason| status.disconnects(reason)).sum();
+        assert_eq!(status.connections_total, ended + connections as u64);
+    }
+
     /// When the next status event is due, in milliseconds of the engine's time.
     pub(super) fn next_report_ms(&self) -> Option<u64> {
         #[cfg(feature = "admin")]
         return self.admin.as_ref()?.next_report_ms();
         #[cfg(not(feature = "admin"))]
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meters(total: u64, peak: usize, subscribers: usize, ended: u64) -> Meters {
+        let mut meters = Meters::new();
+        meters.status.connections_total = total;
+        meters.status.connections_peak = peak;
+        meters.status.subscribers = subscribers;
+        for _ in 0..ended {
+            meters.count_disconnect(DisconnectReason::Lagged);
+        }
+        meters
+    }
+
+    #[test]
+    fn a_check_finds_counts_that_disagree() {
+        for (total, peak, subscribers, ended, valid) in [
+            (0, 0, 0, 0, false),
+            (3, 2, 1, 1, true),
+            (3, 1, 1, 1, false),
+            (3, 2, 2, 1, false),
+            (3, 2, 1, 0, false),
+            (4, 2, 1, 1, false),
+        ] {
+            let meters = meters(total, peak, subscribers, ended);
+            let checked = std::panic::catch_unwind(|| meters.check(2, 1));
+            assert_eq!(checked.is_ok(), valid, "{meters:?}");
+        }
+    }
+
+    #[test]
+    fn the_counts_of_a_report_move_into_the_status() {
+        let mut meters = Meters::new();
+        let mut report = Report::default();
+        for (events, bytes, deliveries, total) in [(3, 100, 3, 100), (0, 5, 3, 105)] {
+            (report.events, report.bytes) = (events, bytes);
+            meters.take_counts(&mut report);
+            let status = &meters.status;
+            assert_eq!((status.deliveries, status.bytes), (deliveries, total));
+            assert_eq!((report.events, report.bytes), (0, 0));
+        }
     }
 }

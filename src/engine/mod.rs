@@ -1,19 +1,22 @@
 //! The engine: the one owner of all mutable state except sockets and the clock.
 //!
-//! It does no I/O. A driver reports what happened and the time at which it did, and takes bytes to write: the event loop of
-//! [`Server`](crate::Server) with sockets, the simulator with scripted ones. Its verbs, in the order of a turn:
+//! It does no I/O. A driver reports events of sockets with the time, and takes bytes to write: the
+//! event loop of [`Server`](crate::Server) with real sockets, the simulator with scripted ones. The
+//! verbs, in the order of a turn:
 //!
-//! - [`accept`](Engine::accept), [`receive`](Engine::receive), [`writable`](Engine::writable), [`hang_up`](Engine::hang_up):
-//!   what sockets report;
+//! - [`accept`](Engine::accept), [`receive`](Engine::receive), [`writable`](Engine::writable),
+//!   [`hang_up`](Engine::hang_up): events of sockets;
 //! - [`publish`](Engine::publish) while [`accepting_events`](Engine::accepting_events), then
 //!   [`end_intake`](Engine::end_intake);
-//! - [`tick`](Engine::tick): what falls due;
+//! - [`tick`](Engine::tick): timers;
 //! - [`flush`](Engine::flush): gives bytes to an [`Outlet`];
-//! - [`reap`](Engine::reap): frees what ended in this turn. Nothing is freed before, so a key in hand is never another's.
+//! - [`reap`](Engine::reap): frees what ended in this turn. Nothing is freed earlier, so a key stays
+//!   valid for the whole turn.
 //!
-//! The state has owners with private fields: [`Topics`], [`Groups`], [`Schedule`], [`Retention`], [`EventIds`],
-//! [`PendingWrites`], [`Connections`] and [`Meters`]. They do not know the engine. The verbs are `impl Engine` in `publish`,
-//! `subscribe`, `flush`, `requests`, `upload`, `store`, `timers`, `drain` and `admin`.
+//! The state has owners with private fields: [`Topics`], [`Groups`], [`Schedule`], [`Retention`],
+//! [`EventIds`], [`PendingWrites`], [`Connections`] and [`Meters`]. They do not know the engine. The
+//! verbs are `impl Engine` in `publish`, `subscribe`, `flush`, `requests`, `upload`, `store`,
+//! `timers`, `drain` and `admin`.
 
 #[cfg(feature = "admin")]
 mod admin;
@@ -47,6 +50,8 @@ mod topic_usage;
 mod topics;
 #[cfg(feature = "publish")]
 mod upload;
+#[cfg(feature = "publish")]
+mod uploads;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -78,19 +83,19 @@ use topics::Topics;
 /// Debug builds check an engine with fewer connections and topics than this after each turn.
 const MAX_CHECKED: usize = 1_000;
 
-/// Where the engine's bytes go.
+/// The sockets, as the engine sees them.
 pub trait Outlet {
-    /// Gives bytes to a connection; returns how many it took. Fewer than all means that it takes no more until
-    /// [`Engine::writable`] is called.
+    /// Gives bytes to a connection. Returns how many it took. If they are fewer than all, it takes
+    /// no more until [`Engine::writable`] is called.
     ///
     /// # Errors
     /// The reason for which the connection ends.
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason>;
 
-    /// Announces bytes of a log that `readers` subscribers are about to be given, in one write or several, now or later.
+    /// Announces bytes of a log that `readers` subscribers will receive, in one write or several.
     fn publish_pages(&mut self, slices: &Slices<'_>, readers: usize);
 
-    /// Tells the peer that no more bytes come, while its own are still read.
+    /// Shuts down the sending side of a connection. Bytes from the client are still read.
     fn finish(&mut self, conn: ConnId);
 }
 
@@ -99,7 +104,7 @@ pub trait Outlet {
 pub enum ReadInterest {
     /// Continue reading.
     More,
-    /// Leave the bytes in the socket until [`Engine::take_readable_again`] names the connection.
+    /// Leave the bytes in the socket until [`Engine::take_readable_again`] returns the connection.
     Pause,
 }
 
@@ -118,9 +123,10 @@ pub struct Published {
 pub enum Routing {
     /// The server's own routing.
     Default,
-    /// An event stream of these namespaces. Namespaces below another one of the list are dropped from it.
+    /// An event stream of these namespaces. Namespaces below another one of the list are dropped.
     Subscribe(Vec<Namespace>),
-    /// A response of the application's own. A request body is not read: the connection ends after the response.
+    /// A response of the application. A request body is not read: after a request with a body, the
+    /// connection ends with the response.
     Respond(Response),
     /// An error response with this status, 400 to 599, and message.
     Refuse(u16, String),
@@ -129,7 +135,7 @@ pub enum Routing {
 /// The application's routing of requests.
 pub(crate) type RouteHook = Box<dyn FnMut(&RequestHead) -> Routing + Send>;
 
-/// Who may do what, and the application's say in it.
+/// Who may publish, and the application's routing.
 struct Rules {
     access: Access,
     route: Option<RouteHook>,
@@ -159,8 +165,8 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine for a checked configuration, with a history that begins now. `seed` decides jitter and the order of a drain,
-    /// nothing else; `epoch` names the history.
+    /// An engine for a checked configuration, with a history that begins now. `seed` decides jitter
+    /// and the order of a drain, and nothing else. `epoch` names the history.
     ///
     /// For a history that continues, see [`Recovery`].
     pub fn new(
@@ -173,7 +179,7 @@ impl Engine {
         now: Instant,
     ) -> Self {
         let limits = Limits {
-            // Four times what gathers in one turn, so that a lagging subscriber catches up while events keep coming.
+            // Four times the bytes of one turn, so that a lagging subscriber catches up under load.
             max_write: config.write_budget.saturating_mul(4),
             max_lag: config.lag_limit() as u64,
         };
@@ -192,8 +198,9 @@ impl Engine {
         }
     }
 
-    /// Sets the cost of events in one call of [`flush`](Engine::flush), in bytes that could be copied in that time, 23,000 of
-    /// them for a write; [`SLICE`] by default. With less, passes over a few subscribers are cut like those over thousands.
+    /// Sets the cost of events in one call of [`flush`](Engine::flush), in bytes that could be copied
+    /// in that time, 23,000 of them for a write. Default: [`SLICE`]. With a lower cost, a pass over a
+    /// few subscribers is interrupted as one over thousands would be.
     pub fn set_slice(&mut self, bytes: usize) {
         self.schedule.slice = bytes;
     }
@@ -203,7 +210,8 @@ impl Engine {
         self.rules.access = access;
     }
 
-    /// Whether events have to wait because some subscribers are blocked, until [`Engine::next_deadline`] at the latest.
+    /// Whether events have to wait because some subscribers are blocked, until
+    /// [`Engine::next_deadline`] at the latest.
     pub fn is_paused(&self) -> bool {
         self.schedule.flow.is_paused(self.clock.ms())
     }
@@ -219,12 +227,12 @@ impl Engine {
         std::mem::take(&mut self.connections.opened)
     }
 
-    /// Connections whose bytes are wanted again since the last call.
+    /// Connections to read from again, since the last call.
     pub fn take_readable_again(&mut self) -> Vec<ConnId> {
         std::mem::take(&mut self.connections.readable_again)
     }
 
-    /// What is known of a connection.
+    /// The description of a connection.
     pub fn info(&self, key: ConnId) -> ConnectionInfo {
         let connection = &self.connections[key];
         let membership = connection.membership();
@@ -260,7 +268,7 @@ impl Engine {
         }
     }
 
-    /// Asserts the invariants of every part. For tests: it looks at everything.
+    /// Asserts the invariants of every part. For tests: the time grows with all state.
     ///
     /// # Panics
     /// When an invariant does not hold.
@@ -271,8 +279,6 @@ impl Engine {
         self.retention.check(&self.topics);
         self.ids.check();
         self.connections.check();
-        #[cfg(feature = "publish")]
-        self.connections.check_uploads();
         if let Some(store) = &self.store {
             store.check();
         }
@@ -283,6 +289,6 @@ impl Engine {
                 assert_eq!(self.groups.state(of).conn, key, "a membership leads back");
             }
         }
-        assert_eq!(self.meters.status.subscribers, subscribers);
+        self.meters.check(self.connections.len(), subscribers);
     }
 }

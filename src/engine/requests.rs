@@ -1,11 +1,13 @@
-//! From a connection's bytes to what they ask for, and the answers that are not events.
+//! The verbs of requests: a connection's bytes, the endpoint that they ask for, and the responses
+//! that are not event streams.
 
 use std::time::Instant;
 
 use core::net::SocketAddr;
 
+use crate::event_stream::encode;
 use crate::http::proxy;
-use crate::http::request::{RequestHead, RequestReader};
+use crate::http::request::RequestHead;
 use crate::http::response::{self, CorsHeaders, Response};
 use crate::http::route::{self, Replay, Route};
 use crate::http::{Progress, Reject};
@@ -16,13 +18,14 @@ use super::connection::Phase;
 use super::resume::Resume;
 use super::{ConnId, Engine, ReadInterest, Routing};
 
-/// Bytes after a subscriber's request that are ignored; one more ends the connection.
-const IGNORED_MOST: u32 = 4 << 10;
-/// Bytes that are read and thrown away behind a refused request, so that the answer is not lost with them.
-const DISCARDED_MOST: u32 = 1 << 20;
+/// The limit of bytes that a subscriber may send after its request. They are ignored.
+const MAX_IGNORED: u32 = 4 << 10;
+/// The limit of bytes that are read and discarded after a refused request. Without reading them,
+/// the system would drop the response when the connection is closed.
+const MAX_DISCARDED: u32 = 1 << 20;
 
 impl Engine {
-    /// Bytes came from a connection. Never panics, whatever they are, and what is kept of them is bounded.
+    /// Takes bytes from a connection. Any bytes are allowed, and the memory for them is bounded.
     pub fn receive(&mut self, key: ConnId, bytes: &[u8], now: Instant) -> ReadInterest {
         self.clock.set(now);
         let Some(connection) = self.connections.live_mut(key) else {
@@ -34,26 +37,20 @@ impl Engine {
             Phase::Upload(upload) => {
                 upload.reader.push(bytes);
             }
-            Phase::Streaming(stream) => {
-                stream.ignored += bytes.len() as u32;
-                if stream.ignored > IGNORED_MOST {
-                    self.disconnect(key, DisconnectReason::Protocol);
-                }
+            Phase::Streaming(_) => {
+                self.ignore_bytes(key, bytes.len() as u32);
                 return ReadInterest::More;
             }
             #[cfg(feature = "admin")]
-            Phase::Watching { ignored } => {
-                *ignored += bytes.len() as u32;
-                if *ignored > IGNORED_MOST {
-                    self.disconnect(key, DisconnectReason::Protocol);
-                }
+            Phase::Watching { .. } => {
+                self.ignore_bytes(key, bytes.len() as u32);
                 return ReadInterest::More;
             }
             Phase::Closing {
                 reason, discarded, ..
             } => {
                 *discarded += bytes.len() as u32;
-                if *discarded > DISCARDED_MOST {
+                if *discarded > MAX_DISCARDED {
                     let reason = *reason;
                     self.disconnect(key, reason);
                 }
@@ -63,7 +60,7 @@ impl Engine {
         self.process(key)
     }
 
-    /// The other side will send no more.
+    /// Records that the client will send no more bytes.
     pub fn hang_up(&mut self, key: ConnId, now: Instant) {
         self.clock.set(now);
         if self.connections.get(key).is_none() {
@@ -72,7 +69,7 @@ impl Engine {
         let connection = &mut self.connections[key];
         connection.half_closed = true;
         match &connection.phase {
-            // Somebody who has asked gets the answer, though nothing more will be asked.
+            // The client still receives the response to its request.
             Phase::Responding { .. } => {}
             Phase::Closing { .. } if !connection.outgoing.is_empty() => {}
             Phase::Closing { reason, .. } => {
@@ -80,7 +77,7 @@ impl Engine {
                 self.disconnect(key, reason);
             }
             #[cfg(feature = "publish")]
-            Phase::Upload(_) => self.queue_upload(key),
+            Phase::Upload(_) => self.connections.queue_upload(key),
             #[cfg(feature = "admin")]
             Phase::Watching { .. } => self.disconnect(key, DisconnectReason::Client),
             Phase::Request { .. } | Phase::Streaming(_) => {
@@ -89,16 +86,13 @@ impl Engine {
         }
     }
 
-    /// Goes on with what a connection has sent, as far as that can be done now.
+    /// Works on the bytes that a connection has sent, as far as its phase allows.
     pub(super) fn process(&mut self, key: ConnId) -> ReadInterest {
         loop {
             let connection = &mut self.connections[key];
             match &mut connection.phase {
                 Phase::Request { reader, .. } => match reader.head() {
-                    Ok(Progress::Complete(head)) => {
-                        let reader = std::mem::take(reader);
-                        self.answer(key, reader, &head);
-                    }
+                    Ok(Progress::Complete(head)) => self.answer(key, &head),
                     Ok(Progress::Incomplete) => {
                         if connection.half_closed {
                             self.disconnect(key, DisconnectReason::Client);
@@ -109,7 +103,7 @@ impl Engine {
                 },
                 #[cfg(feature = "publish")]
                 Phase::Upload(_) => {
-                    self.queue_upload(key);
+                    self.connections.queue_upload(key);
                     return ReadInterest::Pause;
                 }
                 Phase::Responding { .. } => return ReadInterest::Pause,
@@ -120,13 +114,14 @@ impl Engine {
         }
     }
 
-    fn answer(&mut self, key: ConnId, reader: Box<RequestReader>, head: &RequestHead) {
+    /// Answers a request, after the application's `route` hook had its say.
+    fn answer(&mut self, key: ConnId, head: &RequestHead) {
         #[cfg(feature = "admin")]
         if head.method() == "OPTIONS" && self.is_for_admin(key, head) {
-            return self.answer_admin(key, reader, head);
+            return self.answer_admin(key, head);
         }
         if head.method() == "OPTIONS" {
-            return self.respond(key, reader, head, &response::preflight());
+            return self.respond(key, head, &response::preflight());
         }
         if self.connections[key].surplus {
             return self.answer_overload(key, head);
@@ -138,7 +133,7 @@ impl Engine {
             .map_or(Routing::Default, |route| route(head));
         #[cfg(feature = "admin")]
         if matches!(routing, Routing::Default) && self.is_for_admin(key, head) {
-            return self.answer_admin(key, reader, head);
+            return self.answer_admin(key, head);
         }
         let routed = match routing {
             Routing::Default => route::route(head, &self.config.namespace_limits()),
@@ -146,43 +141,43 @@ impl Engine {
                 .map(|namespaces| Route::Subscribe { namespaces })
                 .ok_or_else(|| Reject::new(500, "the route hook returned no namespaces")),
             Routing::Respond(response) => {
-                return self.respond(key, reader, head, &response.checked());
+                return self.respond(key, head, &response.checked());
             }
             Routing::Refuse(status, message) => Err(Reject::new(status.clamp(400, 599), message)),
         };
         match routed {
-            Ok(Route::Subscribe { .. }) if self.is_draining() => self.answer_overload(key, head),
-            Ok(Route::Subscribe { namespaces }) => match route::replay(head) {
-                Ok(replay) => self.answer_stream(key, reader, head, &namespaces, replay),
-                Err(reject) => {
-                    self.respond(key, reader, head, &reject.into());
-                }
-            },
-            Ok(Route::Healthz) => self.respond(key, reader, head, &Response::text(200, "ok")),
-            Ok(Route::Readyz) => {
-                let answer = if self.is_draining() {
-                    Response::error(503, "draining")
-                } else {
-                    Response::text(200, "ok")
-                };
-                self.respond(key, reader, head, &answer);
-            }
-            #[cfg(feature = "publish")]
-            Ok(Route::Publish { namespace, query }) => {
-                self.answer_publish(key, reader, head, namespace, query)
-            }
-            #[cfg(not(feature = "publish"))]
-            Ok(Route::Publish { .. }) => {
-                self.respond(key, reader, head, &Reject::not_found().into())
-            }
-            Err(reject) => self.respond(key, reader, head, &reject.into()),
+            Ok(route) => self.serve(key, head, route),
+            Err(reject) => self.respond(key, head, &reject.into()),
         }
     }
 
+    /// Serves a route.
+    fn serve(&mut self, key: ConnId, head: &RequestHead, route: Route) {
+        match route {
+            Route::Subscribe { .. } if self.is_draining() => self.answer_overload(key, head),
+            Route::Subscribe { namespaces } => match route::replay(head) {
+                Ok(replay) => self.answer_stream(key, head, &namespaces, replay),
+                Err(reject) => self.respond(key, head, &reject.into()),
+            },
+            Route::Readyz if self.is_draining() => {
+                self.respond(key, head, &Response::error(503, "draining"));
+            }
+            Route::Healthz | Route::Readyz => {
+                self.respond(key, head, &Response::text(200, "ok"));
+            }
+            #[cfg(feature = "publish")]
+            Route::Publish { namespace, query } => {
+                self.answer_publish(key, head, namespace, query);
+            }
+            #[cfg(not(feature = "publish"))]
+            Route::Publish { .. } => self.respond(key, head, &Reject::not_found().into()),
+        }
+    }
+
+    /// Answers a request for an event stream.
     fn answer_stream(
         &mut self,
         key: ConnId,
-        reader: Box<RequestReader>,
         head: &RequestHead,
         namespaces: &Namespaces,
         replay: Replay,
@@ -194,43 +189,58 @@ impl Engine {
             &self.retention,
             &self.ids,
         );
-        let mut prefix = self.stream_head(head, resume.outcome());
+        let mut bytes = self.stream_head(head, resume.outcome());
         if head.method() == "HEAD" {
-            return self.close_with(key, &prefix, DisconnectReason::Client);
+            return self.close_with(key, &bytes, DisconnectReason::Client);
         }
+        let ignored = self.connections[key].buffered_bytes() as u32;
         let Ok(begin) = self.start_stream(key, namespaces, &resume) else {
-            let answer =
+            let response =
                 Response::error(503, "too many namespaces are in use").header("Retry-After", "5");
-            return self.respond(key, reader, head, &answer);
+            return self.respond(key, head, &response);
         };
-        if resume.gap.is_none() {
-            prefix.extend_from_slice(&begin);
-        }
-        let retry_ms = self.config.retry.as_millis() as u64;
-        if retry_ms > 0 {
-            let jittered = self
-                .connections
-                .random
-                .between(retry_ms.div_ceil(2), retry_ms + retry_ms / 2);
-            prefix.extend_from_slice(format!("retry:{jittered}\n").as_bytes());
-        }
-        prefix.extend_from_slice(&crate::event_stream::encode::comment(
-            &self.config.keepalive_text,
-        ));
-        if resume.gap.is_some() {
-            prefix.extend_from_slice(&begin);
-        }
+        // The blank line after the comment ends the lines before it. They may be the ID of the
+        // stream's cursor, but a gap is an event of its own.
+        let (id_line, gap) = match resume.gap {
+            None => (begin, Vec::new()),
+            Some(_) => (Vec::new(), begin),
+        };
+        bytes.extend(id_line);
+        bytes.extend(self.retry_line());
+        bytes.extend(encode::comment(&self.config.keepalive_text));
+        bytes.extend(gap);
         self.introduce(key, head);
-        self.push_outgoing(key, &prefix);
-        if let Phase::Streaming(stream) = &mut self.connections[key].phase {
-            stream.ignored = reader.buffered().len() as u32;
-            if stream.ignored > IGNORED_MOST {
-                self.disconnect(key, DisconnectReason::Protocol);
-            }
+        self.push_outgoing(key, &bytes);
+        self.ignore_bytes(key, ignored);
+    }
+
+    /// The reconnection time of a stream, drawn around `retry`, so that clients that were
+    /// disconnected together do not come back together. Empty if `retry` is 0.
+    fn retry_line(&mut self) -> Vec<u8> {
+        let retry_ms = self.config.retry.as_millis() as u64;
+        if retry_ms == 0 {
+            return Vec::new();
+        }
+        let (least, most) = (retry_ms.div_ceil(2), retry_ms + retry_ms / 2);
+        let drawn = self.connections.random.between(least, most);
+        format!("retry:{drawn}\n").into_bytes()
+    }
+
+    /// Counts bytes that a client sends after its request for a stream. Too many of them end it.
+    fn ignore_bytes(&mut self, key: ConnId, bytes: u32) {
+        let ignored = match &mut self.connections[key].phase {
+            Phase::Streaming(stream) => &mut stream.ignored,
+            #[cfg(feature = "admin")]
+            Phase::Watching { ignored } => ignored,
+            _ => return,
+        };
+        *ignored += bytes;
+        if *ignored > MAX_IGNORED {
+            self.disconnect(key, DisconnectReason::Protocol);
         }
     }
 
-    /// Notes who a stream's client is, as its request tells.
+    /// Records the address of a stream's client, and what its request says about it.
     fn introduce(&mut self, key: ConnId, head: &RequestHead) {
         let trusted = &self.config.trusted_proxies;
         let connection = &mut self.connections[key];
@@ -246,75 +256,49 @@ impl Engine {
         self.record_client(key, head);
     }
 
-    /// Too many connections: a browser's `EventSource` gives up for good on any status but 200, so a stream is told when to come back.
+    /// Refuses a request because there are too many connections, or because of a drain.
+    ///
+    /// A browser's `EventSource` gives up for good on any status but 200 (WHATWG HTML, section
+    /// 9.2.3). A stream is therefore opened, given a reconnection time, and closed.
     fn answer_overload(&mut self, key: ConnId, head: &RequestHead) {
         if wants_stream(head) {
             let mut bytes = self.stream_head(head, Resume::live().outcome());
             if head.method() == "GET" {
-                bytes.extend_from_slice(
-                    format!(
-                        "retry:{}\n\n",
-                        self.connections.random.between(5_000, 30_000)
-                    )
-                    .as_bytes(),
-                );
+                let retry_ms = self.connections.random.between(5_000, 30_000);
+                bytes.extend(format!("retry:{retry_ms}\n\n").into_bytes());
             }
             return self.close_with(key, &bytes, DisconnectReason::Overload);
         }
         let wait = self.connections.random.between(5, 30).to_string();
-        let answer = Response::error(503, "too many connections").header("Retry-After", wait);
-        let bytes = answer.encode(head, &self.cors(head), false);
+        let response = Response::error(503, "too many connections").header("Retry-After", wait);
+        let bytes = response.encode(head, &self.cors(head), false);
         self.close_with(key, &bytes, DisconnectReason::Overload);
     }
 
-    /// The head of an event stream, which says what became of the wish to go on after an event.
+    /// The head of the response to a request for an event stream. `replay` is its outcome.
     fn stream_head(&self, head: &RequestHead, replay: &'static str) -> Vec<u8> {
         let mut headers = self.cors(head);
         headers.push(("Fanfare-Replay", replay.into()));
         response::stream_head(&self.config.headers, &headers)
     }
 
-    fn cors(&self, head: &RequestHead) -> CorsHeaders {
+    pub(super) fn cors(&self, head: &RequestHead) -> CorsHeaders {
         response::cors_headers(&self.config.cors_origins, head.header("origin"))
     }
 
-    /// Answers a request whose body, if it has one, was read or is not wanted.
-    pub(super) fn respond(
-        &mut self,
-        key: ConnId,
-        reader: Box<RequestReader>,
-        head: &RequestHead,
-        answer: &Response,
-    ) {
-        self.respond_after_body(key, reader, head, answer, self.keeps_alive(head));
+    /// Responds to a request whose body, if it has one, is not read.
+    pub(super) fn respond(&mut self, key: ConnId, head: &RequestHead, response: &Response) {
+        let keep_alive = head.keep_alive() && !head.has_body() && !self.is_draining();
+        let bytes = response.encode(head, &self.cors(head), keep_alive);
+        self.respond_with(key, &bytes, keep_alive);
     }
 
-    /// Whether another request may follow one whose body, if it has one, is not read.
-    fn keeps_alive(&self, head: &RequestHead) -> bool {
-        head.keep_alive() && !head.has_body() && !self.is_draining()
-    }
-
-    pub(super) fn respond_after_body(
-        &mut self,
-        key: ConnId,
-        reader: Box<RequestReader>,
-        head: &RequestHead,
-        answer: &Response,
-        keep_alive: bool,
-    ) {
-        let bytes = answer.encode(head, &self.cors(head), keep_alive);
-        self.respond_with(key, reader, &bytes, keep_alive);
-    }
-
-    fn respond_with(
-        &mut self,
-        key: ConnId,
-        reader: Box<RequestReader>,
-        bytes: &[u8],
-        keep_alive: bool,
-    ) {
+    /// Sends the bytes of a response, after which the connection serves the next request or ends.
+    pub(super) fn respond_with(&mut self, key: ConnId, bytes: &[u8], keep_alive: bool) {
         if keep_alive {
-            self.connections[key].phase = Phase::Responding { reader };
+            let reader = self.connections[key].take_reader();
+            self.connections
+                .set_phase(key, Phase::Responding { reader });
             self.push_outgoing(key, bytes);
         } else {
             let reason = if self.is_draining() {
@@ -326,7 +310,7 @@ impl Engine {
         }
     }
 
-    /// Answers what is no request, and ends the connection.
+    /// Answers bytes that are not a valid request, and ends the connection.
     pub(super) fn reject(&mut self, key: ConnId, reject: Reject) {
         let reason = if reject.status == 408 {
             DisconnectReason::Timeout
@@ -337,10 +321,13 @@ impl Engine {
     }
 
     pub(super) fn refuse_late_request(&mut self, key: ConnId) {
-        self.reject(key, Reject::new(408, "the request did not come in time"));
+        self.reject(
+            key,
+            Reject::new(408, "the request was not complete in time"),
+        );
     }
 
-    /// Gives a connection its last bytes.
+    /// Sends the last bytes of a connection, and ends it for this reason.
     pub(super) fn close_with(&mut self, key: ConnId, bytes: &[u8], reason: DisconnectReason) {
         let closing = Phase::Closing {
             reason,
@@ -348,19 +335,13 @@ impl Engine {
             linger_until_ms: None,
             discarded: 0,
         };
-        let before = std::mem::replace(&mut self.connections[key].phase, closing);
-        #[cfg(feature = "publish")]
-        if let Phase::Upload(upload) = before {
-            self.connections.uploads.release(&upload);
-        }
-        #[cfg(not(feature = "publish"))]
-        drop(before);
+        self.connections.set_phase(key, closing);
         self.push_outgoing(key, bytes);
         self.connections.readable_again.push(key);
     }
 }
 
-/// Whether somebody asks for an event stream, as a browser's `EventSource` does.
+/// Whether a client asks for an event stream, as a browser's `EventSource` does.
 fn wants_stream(head: &RequestHead) -> bool {
     let accepts = head
         .header("accept")

@@ -88,13 +88,15 @@ impl Engine {
             now_ms: self.clock.ms(),
         };
         let membership = self.groups.join(set, new, &mut self.topics);
-        self.connections[key].phase = Phase::Streaming(Box::new(Stream {
+        let stream = Stream {
             membership,
             ignored: 0,
             closing_notice: ClosingNotice::None,
             #[cfg(feature = "admin")]
             client: Default::default(),
-        }));
+        };
+        self.connections
+            .set_phase(key, Phase::Streaming(Box::new(stream)));
         self.meters.status.subscribers += 1;
         self.connections.opened.push(key);
         Ok(begin)
@@ -202,8 +204,6 @@ impl Engine {
                     self.forget_client(&stream.client);
                     self.leave(stream.membership, had_pending);
                 }
-                #[cfg(feature = "publish")]
-                Phase::Upload(upload) => self.connections.uploads.release(&upload),
                 #[cfg(feature = "admin")]
                 Phase::Watching { .. } => self.forget_watcher(key),
                 _ => {}

@@ -1,4 +1,5 @@
-//! Counts that only the status page and the metrics show: empty without the feature `admin`.
+//! Counters of topics and writes for the status page and the metrics. They are empty without the
+//! feature `admin`.
 
 #![cfg_attr(
     not(feature = "admin"),
@@ -11,13 +12,14 @@
 #[cfg(feature = "admin")]
 pub(super) use crate::admin::histogram::Histogram as WriteSizes;
 
-/// What is counted for a topic.
+/// The counters of a topic.
 #[derive(Debug, Default)]
 pub(super) struct TopicMeter {
-    /// When the last event was published, in milliseconds of the engine's time; negative before its start.
+    /// When the last event was published, in milliseconds of the engine's time. Negative before its
+    /// start.
     #[cfg(feature = "admin")]
     pub(super) last_event_ms: Option<i64>,
-    /// The series that counts its events, once there was one.
+    /// The series that counts its events, once it has had one.
     #[cfg(feature = "admin")]
     pub(super) series: Option<u32>,
 }
@@ -34,7 +36,7 @@ impl TopicMeter {
     }
 }
 
-/// How many events each write completed.
+/// The number of events that each write completed.
 #[cfg(not(feature = "admin"))]
 #[derive(Debug, Default)]
 pub(super) struct WriteSizes;

@@ -1,9 +1,9 @@
-//! Timers: timeouts and keepalives, and everything else that falls due.
+//! Timers: timeouts, keepalives and everything else that falls due.
 //!
-//! Each connection has one entry in a heap, which says when its timer fires, not what for. Nothing is done for timers when
-//! bytes go in or out. When an entry fires, the deadline is recomputed from the connection's last activity and the entry is
-//! armed for it again, or for the shortest timeout that applies, whichever is sooner. A heap rather than a queue for each
-//! kind: entries do not come back in order, and one operation per connection in many seconds costs nothing.
+//! Each connection has one entry in a heap: the time at which its timer fires. Reads and writes do
+//! not touch it. When an entry fires, the deadline is recomputed from the connection's last
+//! activity. The entry is armed for it again, or for the shortest timeout that applies, whichever is
+//! sooner. This costs one heap operation per connection in several seconds.
 
 use std::time::Instant;
 
@@ -21,12 +21,12 @@ enum TimerAction {
     Keepalive,
     /// Ends the connection.
     Disconnect(DisconnectReason),
-    /// Answers 408: the request did not come in time.
+    /// Responds 408: the request was not complete in time.
     RequestTimeout,
 }
 
 impl Engine {
-    /// Does what is due.
+    /// Performs everything that is due.
     pub fn tick(&mut self, now: Instant) {
         self.clock.set(now);
         self.tick_drain();
@@ -56,7 +56,7 @@ impl Engine {
             self.schedule.next_due(now_ms),
             self.retention.next_expiry(),
             self.meters.next_report_ms(),
-            // Logs that a leaving subscriber no longer needs are trimmed in the next turn.
+            // Logs that an ended subscriber needed are trimmed in the next turn.
             (!self.retention.is_trimmed()).then_some(now_ms),
         ];
         let next_ms = deadlines.into_iter().flatten().min();
@@ -131,7 +131,7 @@ impl Engine {
         }
         match &connection.phase {
             Phase::Request { reader, since_ms } => {
-                // Between two requests no answer is owed. Before the first and within one, it is.
+                // Between two requests the client expects no response. Within one it does.
                 let action = match reader.is_empty() && connection.bytes > 0 {
                     true => TimerAction::Disconnect(DisconnectReason::Timeout),
                     false => TimerAction::RequestTimeout,
