@@ -48,7 +48,7 @@
 //!
 //! [Server-Sent Events]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
-// Tests may unwrap: what fails there fails the test.
+// Tests may unwrap: a panic fails the test.
 #![warn(clippy::print_stdout, clippy::unwrap_used)]
 
 // Words: values, their syntax and their limits.

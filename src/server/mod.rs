@@ -124,7 +124,7 @@ impl Server {
     /// [`Server::run`] calls it if the application has not.
     ///
     /// # Errors
-    /// [`data_dir`](Config::data_dir) cannot be created, read or written, or another process uses
+    /// The directory `data_dir` cannot be created, read or written, or another process uses
     /// it; or the error of the application's own [`EventStore::open`](crate::EventStore::open).
     pub fn recover(&mut self) -> io::Result<()> {
         if self.startup.is_none() {
@@ -147,7 +147,7 @@ impl Server {
     /// port.
     ///
     /// Each call adds a listener. Connections wait until the server runs. The first call also binds
-    /// the listener of the status page, if it has an [address of its own](Config::admin).
+    /// the listener of the status page, if it has an address of its own (the option `admin`).
     ///
     /// # Errors
     /// The name cannot be resolved or has no address, or the error of `bind(2)` or `listen(2)`: for
