@@ -142,7 +142,7 @@ impl BodyReader {
             (Framing::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 if digits == MAX_SIZE_DIGITS {
                     return Err(Reject::bad(format!(
-                        "chunk size has more than {MAX_SIZE_DIGITS} digits"
+                        "chunk size exceeds the maximum of {MAX_SIZE_DIGITS} digits"
                     )));
                 }
                 Framing::Size {
@@ -165,7 +165,7 @@ impl BodyReader {
             (Framing::Extension { size, line_bytes }, byte) if is_text(byte) => {
                 if line_bytes == MAX_CHUNK_LINE_BYTES {
                     return Err(Reject::bad(format!(
-                        "chunk line is longer than {MAX_CHUNK_LINE_BYTES} bytes"
+                        "chunk line exceeds the maximum of {MAX_CHUNK_LINE_BYTES} bytes"
                     )));
                 }
                 Framing::Extension {
@@ -189,7 +189,7 @@ impl BodyReader {
         if self.trailer_bytes == MAX_TRAILER_BYTES {
             return Err(Reject::new(
                 431,
-                format!("trailers are longer than {MAX_TRAILER_BYTES} bytes"),
+                format!("trailers exceed the maximum of {MAX_TRAILER_BYTES} bytes"),
             ));
         }
         self.trailer_bytes += 1;

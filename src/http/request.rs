@@ -243,7 +243,9 @@ impl RequestHead {
             }
         };
         if self.method().is_empty() || target.contains('#') || !well_formed {
-            return Err(Reject::bad("malformed request target"));
+            return Err(Reject::bad(
+                "request target must be a path, or an http or https URL",
+            ));
         }
         Ok(())
     }
@@ -252,14 +254,16 @@ impl RequestHead {
         let mut hosts = self.values("host");
         let host = hosts.next();
         if hosts.next().is_some() {
-            return Err(Reject::bad("more than one Host header"));
+            return Err(Reject::bad("request must have only one Host header"));
         }
         match host {
             None if self.http_10 => Ok(()),
-            None => Err(Reject::bad("missing Host header")),
+            None => Err(Reject::bad("HTTP/1.1 request must have a Host header")),
             Some(host) => match std::str::from_utf8(host).ok().and_then(split_authority) {
                 Some(_) => Ok(()),
-                None => Err(Reject::bad("malformed Host header")),
+                None => Err(Reject::bad(
+                    "Host header must be a host with an optional port",
+                )),
             },
         }
     }
@@ -273,28 +277,36 @@ impl RequestHead {
         let mut encodings = self.values("transfer-encoding");
         let (length, encoding) = (lengths.next(), encodings.next());
         if lengths.next().is_some() {
-            return Err(Reject::bad("more than one Content-Length header"));
+            return Err(Reject::bad(
+                "request must have only one Content-Length header",
+            ));
         }
         if encodings.next().is_some() {
-            return Err(Reject::bad("more than one Transfer-Encoding header"));
+            return Err(Reject::bad(
+                "request must have only one Transfer-Encoding header",
+            ));
         }
         match (length, encoding) {
             (None, None) => Ok(BodyLength::Empty),
-            (Some(_), Some(_)) => Err(Reject::bad("both Content-Length and Transfer-Encoding")),
+            (Some(_), Some(_)) => Err(Reject::bad(
+                "request must not have both Content-Length and Transfer-Encoding",
+            )),
             (Some(length), None) => match decimal(length) {
                 Some(0) => Ok(BodyLength::Empty),
                 Some(length) => Ok(BodyLength::Fixed(length)),
-                None => Err(Reject::bad("malformed Content-Length header")),
+                None => Err(Reject::bad(
+                    "Content-Length header must be a number of bytes",
+                )),
             },
-            (None, Some(_)) if self.http_10 => {
-                Err(Reject::bad("Transfer-Encoding in an HTTP/1.0 request"))
-            }
+            (None, Some(_)) if self.http_10 => Err(Reject::bad(
+                "HTTP/1.0 request must not have a Transfer-Encoding header",
+            )),
             (None, Some(encoding)) if encoding.eq_ignore_ascii_case(b"chunked") => {
                 Ok(BodyLength::Chunked)
             }
             (None, Some(_)) => Err(Reject::new(
                 501,
-                "unknown Transfer-Encoding; only chunked is supported",
+                "Transfer-Encoding header must be `chunked`",
             )),
         }
     }
@@ -408,7 +420,7 @@ impl RequestReader {
         while self.buffered().starts_with(b"\r\n") {
             if self.empty_lines == MAX_EMPTY_LINES {
                 return Err(Reject::bad(format!(
-                    "more than {MAX_EMPTY_LINES} empty lines before the request"
+                    "request must not follow more than {MAX_EMPTY_LINES} empty lines"
                 )));
             }
             self.empty_lines += 1;
@@ -434,20 +446,20 @@ impl RequestReader {
             .map_or(0, |before| window[before]);
         for (at, &byte) in window.iter().enumerate().skip(self.searched) {
             if (previous == b'\r') != (byte == b'\n') {
-                return Err(Reject::bad("lone CR or LF in the head"));
+                return Err(Reject::bad("lines of a request head must end with CR LF"));
             }
             if byte == b'\n' && window[..=at].ends_with(b"\r\n\r\n") {
                 return Ok(Some(at + 1));
             }
             if !is_text(byte) && !matches!(byte, b'\r' | b'\n') {
-                return Err(Reject::bad("control character in the head"));
+                return Err(Reject::bad("request head must not have control characters"));
             }
             previous = byte;
         }
         if window.len() == MAX_HEAD_BYTES {
             return Err(Reject::new(
                 431,
-                format!("head is longer than {MAX_HEAD_BYTES} bytes"),
+                format!("request head exceeds the maximum of {MAX_HEAD_BYTES} bytes"),
             ));
         }
         self.searched = window.len();
@@ -523,13 +535,13 @@ fn is_name_byte(byte: u8) -> bool {
 
 fn syntax_error(error: httparse::Error, head: &[u8]) -> Reject {
     match error {
-        httparse::Error::TooManyHeaders => {
-            Reject::new(431, format!("more than {MAX_HEADERS} headers"))
-        }
-        httparse::Error::Version if names_http_version(head) => Reject::new(
-            505,
-            "unsupported version; this server supports HTTP/1.1 and HTTP/1.0",
+        httparse::Error::TooManyHeaders => Reject::new(
+            431,
+            format!("request exceeds the maximum of {MAX_HEADERS} headers"),
         ),
+        httparse::Error::Version if names_http_version(head) => {
+            Reject::new(505, "HTTP version must be 1.1 or 1.0")
+        }
         error => Reject::bad(format!("malformed request: {error}")),
     }
 }

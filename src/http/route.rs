@@ -202,7 +202,7 @@ fn stream_namespaces(
         }
         if namespaces.len() == MAX_STREAM_NAMESPACES {
             return Err(Reject::bad(format!(
-                "more than {MAX_STREAM_NAMESPACES} namespaces in one stream"
+                "stream exceeds the maximum of {MAX_STREAM_NAMESPACES} namespaces"
             )));
         }
         namespaces.push(namespace(&decode_form(value)?, limits)?);
