@@ -21,7 +21,7 @@ fn error_of(change: impl FnOnce(&mut Config)) -> String {
 }
 
 #[test]
-fn defaults_are_valid_and_are_what_help_texts_say() {
+fn defaults_are_valid_and_equal_to_those_in_help_texts() {
     let config = Config::default();
     assert_eq!(config.check(), Ok(()));
     assert_eq!(config.namespace_limits(), NamespaceLimits::default());
@@ -111,7 +111,7 @@ fn a_duration_of_less_than_a_millisecond_does_not_turn_an_option_off() {
 }
 
 #[test]
-fn an_error_has_the_value_and_what_is_expected() {
+fn an_error_contains_the_value_and_what_is_expected() {
     for (name, text, expected) in [
         (
             "retry",
@@ -206,7 +206,7 @@ fn an_error_has_the_value_and_what_is_expected() {
 }
 
 #[test]
-fn what_a_program_sets_is_checked_as_what_is_parsed() {
+fn values_set_by_a_program_are_checked_like_parsed_ones() {
     type Change = (&'static str, fn(&mut Config));
     let changes: [Change; 7] = [
         ("keepalive-text", |c| c.keepalive_text = "a\nb".into()),

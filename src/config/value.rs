@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_duration_or_a_size_is_an_error_that_says_what_is_expected() {
+    fn an_invalid_duration_or_size_is_an_error_with_what_is_expected() {
         for (text, expected) in [
             ("", "expected a number and a unit"),
             ("s", "expected a number and a unit"),

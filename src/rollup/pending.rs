@@ -52,7 +52,7 @@ impl<V> PendingCounts<V> {
         Ok(())
     }
 
-    /// The time at which the changes must be published; `None` if there are no changes.
+    /// The time at which the changes must be published; `None` without changes.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.since.map(|since| since + self.interval)
     }

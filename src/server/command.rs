@@ -82,13 +82,13 @@ impl Error for SubscribeError {}
 
 /// Sends commands to the event loop and wakes it.
 ///
-/// The channel has no capacity limit, so that neither a thread that handles signals nor `Drop`
-/// blocks on it. The number of commands in it is bounded all the same:
+/// The channel is unbounded, so that neither a thread that handles signals nor `Drop` blocks on it.
+/// The number of commands in it has other bounds:
 ///
 /// - a caller that expects a reply waits for it, so each thread has at most one such command;
 /// - each subscription sends one [`Command::Unsubscribe`], and one [`Command::PipeEmptied`] each
 ///   time the event loop has filled its pipe;
-/// - [`Command::Shutdown`] is unbounded only if an application calls `shutdown` in a loop.
+/// - only an application that calls `shutdown` in a loop sends many [`Command::Shutdown`].
 #[derive(Clone)]
 pub(crate) struct Control {
     sender: Sender<Command>,

@@ -150,7 +150,7 @@ impl Server {
     /// the listener of the status page, if it has an address of its own (the option `admin`).
     ///
     /// # Errors
-    /// The name cannot be resolved or has no address, or the error of `bind(2)` or `listen(2)`: for
+    /// The name cannot be resolved, or the error of `bind(2)` or `listen(2)`: for
     /// example, the port is in use, or the address does not belong to this machine.
     pub fn bind(&mut self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
         let no_address = "the host name must have an address";

@@ -81,7 +81,7 @@ impl StoreThread {
         })
     }
 
-    /// Whether a batch has no reply yet, so that the next one must wait.
+    /// Whether a batch waits for its reply, so that the next one cannot be sent.
     pub(crate) fn is_busy(&self) -> bool {
         self.in_flight
     }
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_answered_and_the_end_syncs_it() {
+    fn a_batch_gets_a_reply_and_is_synced_at_the_end() {
         let (never_answers, syncs) = unbounded();
         drop(never_answers);
         let mut script = start(syncs);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_told_once_and_so_is_its_end() {
+    fn a_failed_sync_is_reported_once_and_so_is_its_recovery() {
         let (answers, syncs) = unbounded();
         answers.send(Err(io::Error::other("bad"))).unwrap();
         answers.send(Err(io::Error::other("worse"))).unwrap();

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn try_recv_returns_what_has_arrived() {
+    fn try_recv_returns_events_that_have_arrived() {
         let (mut subscription, _commands) = subscription(100);
         assert_eq!(subscription.try_recv(), Err(TryRecvError::Empty));
         write(&subscription, ":\n\ndata:1\n\ndata:2\n\ndata:");

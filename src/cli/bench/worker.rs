@@ -167,7 +167,7 @@ pub(super) fn run(
     worker.connect_all(&poll)?;
     worker.read_until_stopped(&mut poll)?;
     if config.is_slow {
-        worker.read_what_is_buffered(&mut poll)?;
+        worker.read_remaining_bytes(&mut poll)?;
     }
     Ok(worker.connections.into_iter().flatten().collect())
 }
@@ -243,7 +243,7 @@ impl StreamReader<'_> {
 
     /// Reads the rest of what the sockets of slow readers hold. The end of a stream that the server
     /// has closed follows after that.
-    fn read_what_is_buffered(&mut self, poll: &mut Poll) -> io::Result<()> {
+    fn read_remaining_bytes(&mut self, poll: &mut Poll) -> io::Result<()> {
         let mut events = Events::with_capacity(1);
         for _ in 0..FINAL_READS {
             let bytes_before = self.interval.bytes;
