@@ -85,8 +85,8 @@ mod http;
 // A value for each namespace, found together with those of its ancestors.
 mod trie;
 
-// The recent events of one topic, which are the outbox of its subscribers.
-mod event_log;
+// The recent frames of one topic, which are the outbox of its subscribers.
+mod log;
 
 // The interface of a store of events; with the feature `disk`, a store in files.
 mod store;
@@ -166,9 +166,9 @@ pub mod internals {
         ConnId, Engine, Outlet, Published, ReadInterest, Recovery, SLICE, SURPLUS,
     };
     pub use crate::event::{EventLimits, max_frame_bytes};
-    pub use crate::event_log::{EventLog, Extent, Slices};
     pub use crate::event_stream::frame::{BytesRef, Frame, FrameRef, Target, TargetRef};
     pub use crate::http::{Progress, Reject, body, request, response, route};
+    pub use crate::log::{EventLog, Extent, LogId, Slices};
     pub use crate::namespace::Namespaces;
     #[cfg(feature = "disk")]
     pub use crate::store::disk::{Disk, Files, Folder, SKIP};

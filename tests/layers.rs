@@ -35,7 +35,7 @@ fn layer(module: &str) -> Option<Layer> {
             "cidr" | "config" | "event" | "json" | "loopback" | "namespace" | "status" => {
                 Layer::Words
             }
-            "admin" | "event_log" | "event_stream" | "http" | "log" | "trie" => Layer::Parts,
+            "admin" | "event_stream" | "http" | "log" | "trie" => Layer::Parts,
             "engine" => Layer::Engine,
             "publisher" | "queue" | "rollup" | "server" | "store" => Layer::Drivers,
             "" | "cli" | "client" | "main" => Layer::Edges,

@@ -8,7 +8,7 @@
 //! A run over one group is a pass. It has a budget and may continue over several turns. This file knows nothing of requests
 //! or timers.
 
-use crate::event_log::{EventLog, Slices};
+use crate::log::{EventLog, Slices};
 use crate::status::DisconnectReason;
 
 use super::Outlet;
@@ -488,7 +488,7 @@ impl Source for LogReader<'_> {
     }
 
     fn events_before(&self, cursor: u64) -> u64 {
-        self.log.passed_at(cursor)
+        self.log.ordinal_at(cursor)
     }
 
     fn gather(&mut self, from: u64, limits: &Limits) -> Result<(), Gone> {
@@ -511,7 +511,7 @@ impl Source for LogReader<'_> {
 
     fn advance(&self, from: u64, bytes: usize) -> (u64, u64) {
         let cursor = from + bytes as u64;
-        let events = self.log.passed_at(cursor) - self.log.passed_at(from);
+        let events = self.log.ordinal_at(cursor) - self.log.ordinal_at(from);
         (cursor, events)
     }
 }

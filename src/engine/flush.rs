@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::event_log::Slices;
+use crate::log::Slices;
 use crate::status::DisconnectReason;
 
 use super::connection::{ClosingNotice, Phase};

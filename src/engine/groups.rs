@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use slab::Slab;
 
-use crate::event_log::{EventLog, Slices};
+use crate::log::{EventLog, Slices};
 use crate::status::DisconnectReason;
 
 use super::Outlet;

@@ -6,7 +6,7 @@
 
 use std::collections::BinaryHeap;
 
-use crate::event_log::{Position, Slices};
+use crate::log::{Position, Slices};
 
 use super::fan_out::{Gone, Limits, Source};
 use super::ids::TopicId;
@@ -95,11 +95,10 @@ impl<'a, L: Copy + Into<TopicId>> Merge<'a, L> {
         for &topic in self.set {
             let topic = topic.into();
             let log = &self.topics[topic].log;
-            let (dropped, at) = log.dropped();
-            if dropped > from.passed && at >= from.known_until {
+            if log.dropped_seq() > from.passed && log.dropped_tick() >= from.known_until {
                 return Err(Gone);
             }
-            let ordinal = log.after_or_first(from.passed);
+            let ordinal = log.ordinal_after(from.passed);
             if let Some(position) = log.position(ordinal) {
                 bytes += log.end() - position.start;
                 self.buffers.heads.push(LogHead {
@@ -115,17 +114,9 @@ impl<'a, L: Copy + Into<TopicId>> Merge<'a, L> {
     /// Appends the bytes of one event, from `skip` on, until there are `max` in all.
     fn copy(&mut self, topic: TopicId, event: Position, skip: u64, max: usize) {
         let bytes = &mut self.buffers.bytes;
-        let mut from = event.start + skip;
-        let until = event.end.min(from + (max - bytes.len()) as u64);
-        while from < until {
-            let mut slices = Slices::new();
-            let log = &self.topics[topic].log;
-            log.gather(from, (until - from) as usize, &mut slices);
-            for slice in slices.as_slice() {
-                bytes.extend_from_slice(slice);
-            }
-            from += slices.bytes() as u64;
-        }
+        let from = event.start + skip;
+        let end = event.end.min(from + (max - bytes.len()) as u64);
+        self.topics[topic].log.copy_to(bytes, from, end);
     }
 }
 
@@ -214,7 +205,7 @@ pub(super) fn seq_before_last(set: &[TopicId], topics: &Topics, count: u64) -> u
         let position = topics[topic].log.position(ordinal)?;
         Some((position.seq, topic, ordinal))
     };
-    let last = |&topic: &TopicId| seq_at(topic, topics[topic].log.appended().checked_sub(1)?);
+    let last = |&topic: &TopicId| seq_at(topic, topics[topic].log.next_ordinal().checked_sub(1)?);
     let mut heads: BinaryHeap<_> = set.iter().filter_map(last).collect();
     let (mut found, mut first) = (0, u64::MAX);
     while let Some((seq, topic, ordinal)) = heads.pop() {

@@ -57,9 +57,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::config::{Access, Config};
-use crate::event_log::Slices;
 use crate::http::request::RequestHead;
 use crate::http::response::Response;
+use crate::log::Slices;
 use crate::namespace::Namespace;
 use crate::status::{ConnectionInfo, DisconnectReason, Status};
 

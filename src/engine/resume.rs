@@ -91,19 +91,15 @@ impl Resume {
 
 /// The number of the first retained event of these topics after an event.
 pub(super) fn first_after(after: u64, set: &[TopicId], topics: &Topics) -> Option<u64> {
-    let first = |&topic: &TopicId| {
-        let log = &topics[topic].log;
-        log.position(log.after_or_first(after)).map(|next| next.seq)
-    };
-    set.iter().filter_map(first).min()
+    let first = |&topic: &TopicId| topics[topic].log.first_after(after);
+    set.iter().filter_map(first).map(|event| event.seq).min()
 }
 
 /// The ID that the event with this number has in one of these logs.
 pub(super) fn id_in(seq: u64, set: &[TopicId], topics: &Topics, ids: &EventIds) -> String {
     let bytes = set.iter().find_map(|&topic| {
         let log = &topics[topic].log;
-        let position = log.position(log.after_or_first(seq - 1))?;
-        (position.seq == seq).then(|| log.copy_of(position))
+        Some(log.bytes_of(log.find(seq)?))
     });
     let custom = bytes.as_deref().and_then(own_id).map(str::to_owned);
     custom.unwrap_or_else(|| ids.id(seq))

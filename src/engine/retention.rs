@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::config::Config;
-use crate::event_log::EventLog;
+use crate::log::{EventLog, LogId};
 use crate::namespace::Namespace;
 use crate::status::Status;
 use crate::store::LastEvents;
@@ -107,7 +107,7 @@ impl Retention {
     /// A log for a namespace that comes into use.
     pub(super) fn new_log(&mut self, namespace: &Namespace) -> EventLog {
         self.logs += 1;
-        EventLog::new(self.logs, self.last_gone(namespace))
+        EventLog::new(LogId(self.logs), self.last_gone(namespace))
     }
 
     /// The last event of a namespace not in use; it is gone. Where that is not known, it is a later one.
@@ -127,8 +127,8 @@ impl Retention {
     }
 
     fn misses_in(&self, topic: &Topic, after: u64, set: &[&Topic]) -> bool {
-        let gone = topic.log.dropped().0;
-        let retained = |seq: u64| set.iter().any(|topic| topic.log.retains(seq));
+        let gone = topic.log.dropped_seq();
+        let retained = |seq: u64| set.iter().any(|topic| topic.log.find(seq).is_some());
         let multi_target = topic.usage.multi_target.iter();
         let mut later = multi_target.skip_while(|seq| **seq <= after);
         topic.usage.single_target.max(self.lost) > after
@@ -237,7 +237,7 @@ impl Retention {
     /// The offset in a log from which on history retains it.
     fn kept_from(&self, log: &EventLog) -> u64 {
         if self.history {
-            log.newest(self.max_events, self.max_bytes, self.expired)
+            log.start_of_newest(self.max_events, self.max_bytes, self.expired)
         } else {
             log.end()
         }
@@ -335,9 +335,7 @@ impl Retention {
     fn drop_some(&mut self, offset: u64, topic: &mut Topic, ids: &mut EventIds) {
         let Topic { log, usage, .. } = topic;
         if !usage.multi_target.is_empty() {
-            let first = log.appended() - log.len() as u64;
-            (first..)
-                .map_while(|ordinal| log.position(ordinal))
+            log.positions()
                 .take_while(|position| position.end <= offset)
                 .for_each(|position| usage.record_dropped(position.seq));
         }
@@ -345,7 +343,7 @@ impl Retention {
             return;
         }
         self.dropped = true;
-        let gone = log.dropped().0;
+        let gone = log.dropped_seq();
         if usage.multi_target.is_empty() {
             usage.single_target = gone;
         }
@@ -411,7 +409,12 @@ impl Retention {
             if usage.size > 0 {
                 assert_eq!(self.by_size[usage.size][usage.index as usize], id);
             }
-            assert!(usage.custom_ids.iter().all(|&seq| topic.log.retains(seq)));
+            assert!(
+                usage
+                    .custom_ids
+                    .iter()
+                    .all(|&seq| topic.log.find(seq).is_some())
+            );
             assert!(!usage.untrimmed || self.untrimmed.contains(&id));
         }
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::event_log::EventLog;
+use crate::log::EventLog;
 
 /// Dropped events of several namespaces that a topic remembers.
 const MAX_MULTI_TARGET: usize = 64;
@@ -33,7 +33,7 @@ impl TopicUsage {
     /// The usage of a new log.
     pub(super) fn of(log: &EventLog) -> Self {
         Self {
-            single_target: log.dropped().0,
+            single_target: log.dropped_seq(),
             ..Self::default()
         }
     }

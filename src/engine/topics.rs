@@ -2,7 +2,7 @@
 
 use slab::Slab;
 
-use crate::event_log::EventLog;
+use crate::log::EventLog;
 use crate::namespace::{Namespace, NamespaceRef};
 use crate::trie::Trie;
 
@@ -209,6 +209,7 @@ impl Topics {
                 "{}",
                 topic.namespace.as_str()
             );
+            topic.log.check();
         }
     }
 }

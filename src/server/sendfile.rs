@@ -1,8 +1,14 @@
-//! What many sockets are about to be sent, once in the kernel, which hands each of them references in place of a copy.
+//! Copies of log bytes in the kernel, which many sockets are sent by reference.
 //!
-//! A `write` copies its bytes for every socket anew, and from some kilobytes on that is most of what it costs. `sendfile(2)` takes the pages
-//! of a file as they are, and an anonymous file (`memfd_create(2)`) is memory. Pages that are on their way must not change, so
-//! bytes are only ever appended; a file that is full is let go, and its pages are freed when the last socket has sent them.
+//! `write` copies its bytes again for each socket. From some kilobytes on, that is most of its cost.
+//! `sendfile(2)` gives a socket references to the pages of a file instead, and an anonymous file
+//! (`memfd_create(2)`) is memory. This file keeps recent bytes of busy logs in such files, under
+//! their [`Extent`], and sends from there what it has.
+//!
+//! Pages that a socket has not sent yet must not change, so files are only appended to. A full file
+//! is dropped; the kernel frees its pages when the last socket has sent them.
+//!
+//! A failure here is not an error: the bytes are then copied as without this file.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,102 +20,108 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use crate::event_log::{Extent, Slices};
+use crate::log::{Extent, Slices};
 
-/// Fewer bytes are copied as cheaply as their pages are handed over.
-const LEAST_BYTES: usize = 12 << 10;
-/// For fewer readers it is not worth the copy into the file.
-const LEAST_READERS: usize = 16;
-/// Bytes of one file, and of all that is kept for those who are behind.
+/// The least bytes that are sent by reference. Copying fewer costs no more.
+const MIN_BYTES: usize = 12 << 10;
+/// The least readers for which bytes are copied to a file.
+const MIN_READERS: usize = 16;
+/// The size of a file, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
-const KEPT_BYTES: u64 = 2 << 20;
+/// The most bytes that are kept for lagging subscribers, in all files together.
+const MAX_KEPT_BYTES: u64 = 2 << 20;
 
-/// Recent bytes of busy logs.
+/// Recent bytes of busy logs, in files.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
+    /// Oldest first.
     pieces: VecDeque<Piece>,
 }
 
-/// Bytes of one log, and where they are.
+/// Bytes of one log in a file.
 #[derive(Debug)]
 struct Piece {
     extent: Extent,
     file: Arc<OwnedFd>,
-    offset: u64,
+    /// Where they begin in the file.
+    file_start: u64,
 }
 
 impl Piece {
     fn file_end(&self) -> u64 {
-        self.offset + self.extent.bytes()
+        self.file_start + self.extent.bytes()
     }
 }
 
 impl Pages {
-    /// Takes in bytes of a log, if so many readers make that worth it and the first is not there yet. Where it cannot, they are copied as ever.
+    /// Copies bytes of a log to a file, if that is worth it for this number of readers and their
+    /// first byte is not in one already.
     pub(super) fn publish(&mut self, slices: &Slices<'_>, readers: usize) {
         let Some(extent) = slices.extent() else {
             return;
         };
-        let worth_it = slices.bytes() >= LEAST_BYTES && readers >= LEAST_READERS;
-        if !worth_it || extent.bytes() > KEPT_BYTES || self.find(extent).is_some() {
+        let worth_it = slices.bytes() >= MIN_BYTES && readers >= MIN_READERS;
+        if !worth_it || extent.bytes() > MAX_KEPT_BYTES || self.find(extent).is_some() {
             return;
         }
-        let last = self.pieces.back();
-        let room = last.filter(|last| last.file_end() + extent.bytes() <= FILE_BYTES);
-        let (file, offset) = match room {
-            Some(last) => (Arc::clone(&last.file), last.file_end()),
-            None => match new_file(extent.bytes()) {
-                Some(file) => (Arc::new(file), 0),
-                None => return,
-            },
+        let Some((file, file_start)) = self.file_for(extent.bytes()) else {
+            return;
         };
-        if rustix::io::pwritev(&*file, slices.as_slice(), offset) != Ok(slices.bytes()) {
+        if rustix::io::pwritev(&*file, slices.as_slice(), file_start) != Ok(slices.bytes()) {
             return;
         }
         match self.pieces.back_mut() {
-            Some(last) if offset > 0 && last.extent.is_before(extent) => {
-                last.extent.end = extent.end
+            Some(last) if file_start > 0 && last.extent.is_before(extent) => {
+                last.extent = last.extent.joined(extent);
             }
             _ => self.pieces.push_back(Piece {
                 extent,
                 file,
-                offset,
+                file_start,
             }),
         }
         let mut kept: u64 = self.pieces.iter().map(|piece| piece.extent.bytes()).sum();
-        while kept > KEPT_BYTES
+        while kept > MAX_KEPT_BYTES
             && let Some(first) = self.pieces.pop_front()
         {
             kept -= first.extent.bytes();
         }
     }
 
-    /// Gives a socket what is here of these bytes, from the first one on. Fewer than there are here means that it takes no more.
+    /// A file with room for `bytes` bytes, and where they go in it: the last file or a new one.
+    fn file_for(&self, bytes: u64) -> Option<(Arc<OwnedFd>, u64)> {
+        let last = self.pieces.back();
+        match last.filter(|last| last.file_end() + bytes <= FILE_BYTES) {
+            Some(last) => Some((Arc::clone(&last.file), last.file_end())),
+            None => Some((Arc::new(new_file(bytes)?), 0)),
+        }
+    }
+
+    /// Sends a socket as many of these bytes, from the first one on, as are in files.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Those of the socket, if it was sent nothing. A later error is left to the next write.
     pub(super) fn send(&self, stream: &TcpStream, slices: &Slices<'_>) -> io::Result<PagesSent> {
         let mut sent = PagesSent::default();
         let Some(mut wanted) = slices.extent() else {
             return Ok(sent);
         };
-        while wanted.bytes() >= LEAST_BYTES as u64
-            && let Some(piece) = self.find(wanted)
+        while wanted.bytes() >= MIN_BYTES as u64
+            && let Some((piece, before)) = self.find(wanted)
         {
-            let mut offset = piece.offset + wanted.start - piece.extent.start;
-            let here = wanted.end.min(piece.extent.end) - wanted.start;
-            match rustix::fs::sendfile(stream, &*piece.file, Some(&mut offset), here as usize) {
-                // There is no more in the file, which cannot be.
+            let mut file_offset = piece.file_start + before;
+            let found = wanted.bytes().min(piece.extent.bytes() - before) as usize;
+            match rustix::fs::sendfile(stream, &*piece.file, Some(&mut file_offset), found) {
+                // The file is shorter than it was written. Nothing truncates it.
                 Ok(0) => break,
                 Ok(bytes) => {
                     sent.bytes += bytes;
-                    wanted.start += bytes as u64;
-                    sent.full = (bytes as u64) < here;
+                    wanted = wanted.skip(bytes as u64);
+                    sent.full = bytes < found;
                 }
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => sent.full = true,
                 Err(error) if sent.bytes == 0 => return Err(error.into()),
-                // The next write will tell.
                 Err(_) => sent.full = true,
             }
             if sent.full {
@@ -119,16 +131,26 @@ impl Pages {
         Ok(sent)
     }
 
-    fn find(&self, wanted: Extent) -> Option<&Piece> {
-        let begins_in = |piece: &&Piece| piece.extent.contains(wanted.log, wanted.start);
-        self.pieces.iter().rev().find(begins_in)
+    /// The piece with the first byte of an extent, and how many bytes it has before that.
+    fn find(&self, wanted: Extent) -> Option<(&Piece, u64)> {
+        let mut newest_first = self.pieces.iter().rev();
+        newest_first.find_map(|piece| Some((piece, piece.extent.bytes_before(wanted)?)))
     }
 }
 
-/// A file that can take so many bytes, unless that could end the process: by `SIGXFSZ`, if it may have no file so large, or by `SIGPIPE`.
+/// What a socket was sent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PagesSent {
+    pub(super) bytes: usize,
+    /// It takes no more bytes.
+    pub(super) full: bool,
+}
+
+/// Makes a file that can take `bytes` bytes. `None` if that fails, or if using it could end the
+/// process: by `SIGXFSZ`, where the size of files is limited, or by `SIGPIPE`.
 fn new_file(bytes: u64) -> Option<OwnedFd> {
-    let most = getrlimit(Resource::Fsize).current;
-    if most.is_some_and(|most| most < bytes.max(FILE_BYTES)) {
+    let max = getrlimit(Resource::Fsize).current;
+    if max.is_some_and(|max| max < bytes.max(FILE_BYTES)) {
         return None;
     }
     let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
@@ -138,8 +160,11 @@ fn new_file(bytes: u64) -> Option<OwnedFd> {
     rustix::fs::memfd_create("fanfare", MemfdFlags::CLOEXEC).ok()
 }
 
-/// Whether a thread blocks, ignores or catches the signal that `sendfile`, unlike `write` as Rust does it, raises when the other end is gone.
-/// Rust programs ignore it from the start, unless they or whatever they are embedded in say otherwise. See proc_pid_status(5).
+/// Whether a thread with this status, in the format of proc_pid_status(5), blocks, ignores or
+/// catches `SIGPIPE`.
+///
+/// `sendfile` raises it when the peer is gone; Rust's `write` to a socket does not. Rust programs
+/// ignore the signal from the start, but a program in another language that embeds one may not.
 fn survives_sigpipe(status: &str) -> bool {
     const SIGPIPE: u64 = 1 << (13 - 1);
     let masks = ["SigBlk:", "SigIgn:", "SigCgt:"].map(|name| {
@@ -149,26 +174,18 @@ fn survives_sigpipe(status: &str) -> bool {
     masks.iter().flatten().any(|mask| mask & SIGPIPE > 0)
 }
 
-/// What a socket was sent.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct PagesSent {
-    pub(super) bytes: usize,
-    /// It takes no more.
-    pub(super) full: bool,
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
     use std::time::Duration;
 
     use super::*;
-    use crate::event_log::EventLog;
     use crate::event_stream::frame::BytesRef;
+    use crate::log::{EventLog, LogId};
 
-    const READERS: usize = LEAST_READERS;
+    const READERS: usize = MIN_READERS;
 
-    /// A log whose bytes tell where they are.
+    /// A log whose bytes are their offsets in hexadecimal digits.
     struct Numbered {
         log: EventLog,
         seq: u64,
@@ -177,27 +194,27 @@ mod tests {
     fn numbers(start: u64, end: u64) -> Vec<u8> {
         let from = start / 16;
         let all =
-            (from..end.div_ceil(16)).flat_map(|place| format!("{:016x}", 16 * place).into_bytes());
+            (from..end.div_ceil(16)).flat_map(|word| format!("{:016x}", 16 * word).into_bytes());
         let skip = (start - 16 * from) as usize;
         all.skip(skip).take((end - start) as usize).collect()
     }
 
     impl Numbered {
         fn new(id: u64) -> Self {
-            let log = EventLog::new(id, 0);
+            let log = EventLog::new(LogId(id), 0);
             Self { log, seq: 0 }
         }
 
-        /// Appends so many bytes in one piece, and shares them.
+        /// Appends a frame of `bytes` bytes, and publishes it.
         fn publish(&mut self, bytes: u64, pages: &mut Pages, readers: usize) {
             self.seq += 1;
             let start = self.log.end();
             let frame = numbers(start, start + bytes).into();
             self.log.append(self.seq, b"", BytesRef::Bytes(&frame));
-            let mut news = Slices::new();
-            self.log.gather_last(bytes, &mut news);
-            assert_eq!(news.bytes() as u64, bytes);
-            pages.publish(&news, readers);
+            let mut slices = Slices::new();
+            self.log.gather_last(bytes, &mut slices);
+            assert_eq!(slices.bytes() as u64, bytes);
+            pages.publish(&slices, readers);
         }
 
         fn from(&self, start: u64, most: usize) -> Slices<'_> {
@@ -220,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shared_arrives_byte_for_byte_wherever_it_begins() {
+    fn published_bytes_arrive_wherever_they_begin() {
         let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
         for bytes in [16 << 10, 40_000, 12 << 10, 30_000] {
             numbered.publish(bytes, &mut pages, READERS);
@@ -237,40 +254,40 @@ mod tests {
     }
 
     #[test]
-    fn what_is_little_or_for_few_or_of_another_log_or_older_or_newer_is_left_to_be_copied() {
+    fn other_bytes_are_left_to_be_copied() {
         let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
         let (server, _client) = pair();
         let is_left = |pages: &Pages, slices: &Slices<'_>| {
             assert_eq!(pages.send(&server, slices).unwrap(), sent(0));
         };
-        numbered.publish(LEAST_BYTES as u64 - 16, &mut pages, READERS);
-        numbered.publish(LEAST_BYTES as u64, &mut pages, READERS - 1);
-        // More than is kept would only be written.
-        numbered.publish(KEPT_BYTES + 16, &mut pages, READERS);
+        numbered.publish(MIN_BYTES as u64 - 16, &mut pages, READERS);
+        numbered.publish(MIN_BYTES as u64, &mut pages, READERS - 1);
+        // More than is kept.
+        numbered.publish(MAX_KEPT_BYTES + 16, &mut pages, READERS);
         assert!(pages.pieces.is_empty());
         let before = numbered.log.end();
-        numbered.publish(2 * LEAST_BYTES as u64, &mut pages, READERS);
+        numbered.publish(2 * MIN_BYTES as u64, &mut pages, READERS);
         assert_eq!(pages.pieces.len(), 1);
         is_left(&pages, &numbered.from(before - 1, 1 << 20));
-        is_left(&pages, &numbered.from(before, LEAST_BYTES - 1));
+        is_left(&pages, &numbered.from(before, MIN_BYTES - 1));
         let end = numbered.log.end();
-        numbered.publish(LEAST_BYTES as u64 + 16, &mut pages, 1);
+        numbered.publish(MIN_BYTES as u64 + 16, &mut pages, 1);
         is_left(&pages, &numbered.from(end, 1 << 20));
         let mut other = Numbered::new(2);
         other.publish(end, &mut pages, 1);
         is_left(&pages, &other.from(before, 1 << 20));
-        // The bytes of something else come first.
+        // Bytes that are not of a log come first.
         let mut mixed = Slices::new();
         mixed.push(b"HTTP/1.1 200 OK");
         numbered.log.gather(before, 1 << 20, &mut mixed);
         is_left(&pages, &mixed);
-        // Of what goes beyond what is here, this much is.
+        // Bytes in files, then bytes that are not.
         let slices = numbered.from(before, 1 << 20);
-        assert_eq!(pages.send(&server, &slices).unwrap(), sent(2 * LEAST_BYTES));
+        assert_eq!(pages.send(&server, &slices).unwrap(), sent(2 * MIN_BYTES));
     }
 
     #[test]
-    fn what_is_on_its_way_stays_as_it_is_while_files_come_and_go() {
+    fn bytes_in_a_socket_stay_the_same_while_files_come_and_go() {
         let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
         let (server, mut client) = pair();
         let bytes = 48 << 10;
@@ -284,7 +301,7 @@ mod tests {
         for _ in 0..200 {
             numbered.publish(bytes, &mut pages, READERS);
             let kept: u64 = pages.pieces.iter().map(|piece| piece.extent.bytes()).sum();
-            assert!(kept <= KEPT_BYTES);
+            assert!(kept <= MAX_KEPT_BYTES);
             assert!(
                 pages
                     .pieces
@@ -332,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_shared_where_sigpipe_would_end_the_process() {
+    fn no_file_is_made_where_sigpipe_would_end_the_process() {
         for (status, survives) in [
             (
                 "SigPnd:\t1000\nSigBlk:\t0000\nSigIgn:\t0000000000001000\nSigCgt:\t0",
@@ -352,13 +369,13 @@ mod tests {
     }
 
     #[test]
-    fn the_other_end_may_be_gone() {
+    fn a_peer_that_is_gone_is_an_error() {
         let (mut pages, mut numbered) = (Pages::default(), Numbered::new(1));
         numbered.publish(64 << 10, &mut pages, READERS);
         let (mut server, client) = pair();
         let slices = numbered.from(0, 1 << 20);
         assert_eq!(pages.send(&server, &slices).unwrap(), sent(64 << 10));
-        // With bytes that it has not read, it resets the connection.
+        // A peer that closes with unread bytes resets the connection.
         drop(client);
         let (mut poll, mut events) = (mio::Poll::new().unwrap(), mio::Events::with_capacity(1));
         let registry = poll.registry();

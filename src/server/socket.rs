@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::Config;
 use crate::engine::{ConnId, Outlet};
-use crate::event_log::Slices;
+use crate::log::Slices;
 use crate::status::DisconnectReason;
 
 use super::pipe::Pipe;

@@ -149,11 +149,14 @@ impl Net {
     /// Whether bytes of a log differ from the shared pages.
     fn differs(&self, extent: Extent, bytes: &[u8]) -> bool {
         self.shared.iter().any(|(shared, known)| {
-            let (start, end) = (extent.start.max(shared.start), extent.end.min(shared.end));
-            let part = |of: Extent, bytes: &[u8]| {
-                bytes[(start - of.start) as usize..(end - of.start) as usize].to_vec()
+            let Some(common) = shared.overlap(extent) else {
+                return false;
             };
-            shared.log == extent.log && start < end && part(extent, bytes) != part(*shared, known)
+            let part = |of: &Extent, bytes: &[u8]| {
+                let before = of.bytes_before(common).expect("a part of both") as usize;
+                bytes[before..before + common.bytes() as usize].to_vec()
+            };
+            part(&extent, bytes) != part(shared, known)
         })
     }
 
