@@ -10,7 +10,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fanfare::internals::{BytesRef, EventLog, Slices};
+use fanfare::internals::{BytesRef, EventLog, Offset, Slices};
 
 /// Bytes of a small event on the wire.
 const FRAME: usize = 108;
@@ -25,31 +25,29 @@ fn frame(bytes: usize) -> Bytes {
     (0..bytes).map(|at| b'a' + (at % 26) as u8).collect()
 }
 
-/// A log and the number of its next event.
 #[derive(Default)]
 struct Log {
     log: EventLog,
-    seq: u64,
 }
 
 impl Log {
     fn append(&mut self, frame: &Bytes) {
-        self.seq += 1;
-        self.log.append(self.seq, &[], BytesRef::Bytes(frame));
+        let seq = self.log.last_seq().next();
+        self.log.append(seq, &[], BytesRef::Bytes(frame));
     }
 
     /// The slices of one write from an offset on.
-    fn slices(&self, from: u64, max_bytes: usize) -> Slices<'_> {
+    fn slices(&self, from: Offset, max_bytes: usize) -> Slices<'_> {
         let mut slices = Slices::new();
         self.log.gather(from, max_bytes, &mut slices);
         slices
     }
 
     /// Calls `each` with the slices of each write that is needed from an offset to the end.
-    fn for_each_write(&self, mut from: u64, mut each: impl FnMut(&Slices<'_>)) {
+    fn for_each_write(&self, mut from: Offset, mut each: impl FnMut(&Slices<'_>)) {
         while from < self.log.end() {
             let slices = self.slices(from, usize::MAX);
-            from += slices.bytes() as u64;
+            from += slices.bytes();
             each(&slices);
         }
     }
@@ -131,7 +129,7 @@ fn turn(criterion: &mut Criterion) {
             };
             let (mut log, mut list) = filled(events, bytes);
             let mut written = Vec::new();
-            log.for_each_write(0, |slices| written.extend(concat(slices)));
+            log.for_each_write(Offset::ZERO, |slices| written.extend(concat(slices)));
             assert!(
                 written == list.concat(0, usize::MAX),
                 "both return the same bytes"
@@ -154,13 +152,17 @@ fn lagging(criterion: &mut Criterion) {
     for retained in RETAINED {
         let (log, list) = filled(retained, FRAME);
         // In the middle of a frame.
-        let from = log.log.end() - WRITE as u64 - 50;
-        assert_eq!(concat(&log.slices(from, WRITE)), list.concat(from, WRITE));
+        let from = log.log.end().saturating_sub(WRITE as u64 + 50);
+        let offset = from - Offset::ZERO;
+        assert_eq!(
+            concat(&log.slices(from, WRITE)),
+            list.concat(offset, WRITE)
+        );
         group.bench_function(BenchmarkId::new("fanfare", retained), |b| {
             b.iter(|| black_box(log.slices(black_box(from), WRITE)).bytes());
         });
         group.bench_function(BenchmarkId::new("naive", retained), |b| {
-            b.iter(|| list.concat(black_box(from), WRITE));
+            b.iter(|| list.concat(black_box(offset), WRITE));
         });
     }
     group.finish();
@@ -174,8 +176,8 @@ fn retained(criterion: &mut Criterion) {
         let max_bytes = (retained * FRAME) as u64;
         let append = |log: &mut Log| {
             log.append(black_box(&frame));
-            log.log.drop_before(log.log.end() - max_bytes, 0);
-            log.log.start()
+            log.log.drop_before(log.log.end().saturating_sub(max_bytes), 0);
+            log.log.start() - Offset::ZERO
         };
         let naive_append = |list: &mut List| {
             list.frames.push_back(black_box(&frame).clone());

@@ -168,7 +168,7 @@ pub mod internals {
     pub use crate::event::{EventLimits, max_frame_bytes};
     pub use crate::event_stream::frame::{BytesRef, Frame, FrameRef, Target, TargetRef};
     pub use crate::http::{Progress, Reject, body, request, response, route};
-    pub use crate::log::{EventLog, Extent, LogId, Slices};
+    pub use crate::log::{EventLog, Extent, LogId, Offset, Ordinal, Position, Seq, Slices};
     pub use crate::namespace::Namespaces;
     #[cfg(feature = "disk")]
     pub use crate::store::disk::{Disk, Files, Folder, SKIP};

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::log::Seq;
+
 /// Memory that a custom ID takes besides its text, about.
 const CUSTOM_ID_MEMORY: usize = 128;
 
@@ -12,15 +14,15 @@ const CUSTOM_ID_MEMORY: usize = 128;
 pub(super) struct EventIds {
     epoch: String,
     /// The number of the last event, 0 before the first.
-    seq: u64,
+    seq: Seq,
     /// The line with the ID of an event, `id:<epoch>-<seq>\n`.
     line: Vec<u8>,
     /// The number in the line.
-    line_seq: Option<u64>,
+    line_seq: Option<Seq>,
     /// The number of the last event with a custom ID.
-    seq_of: HashMap<Arc<str>, u64>,
+    seq_of: HashMap<Arc<str>, Seq>,
     /// The custom IDs of retained events.
-    custom_ids: HashMap<u64, CustomId>,
+    custom_ids: HashMap<Seq, CustomId>,
     /// Memory that the custom IDs take, about.
     memory: usize,
 }
@@ -57,7 +59,7 @@ impl EventIds {
     pub(super) fn new(epoch: u64) -> Self {
         Self {
             epoch: base_36(epoch),
-            seq: 0,
+            seq: Seq::ZERO,
             line: Vec::new(),
             line_seq: None,
             seq_of: HashMap::new(),
@@ -67,30 +69,30 @@ impl EventIds {
     }
 
     /// The number of the last event.
-    pub(super) fn seq(&self) -> u64 {
+    pub(super) fn seq(&self) -> Seq {
         self.seq
     }
 
     /// Counts one more event; returns its number.
-    pub(super) fn next(&mut self) -> u64 {
-        self.seq += 1;
+    pub(super) fn next(&mut self) -> Seq {
+        self.seq = self.seq.next();
         self.seq
     }
 
     /// Continues after an event with this number.
-    pub(super) fn continue_after(&mut self, seq: u64) {
+    pub(super) fn continue_after(&mut self, seq: Seq) {
         self.seq = seq;
     }
 
     /// The ID of the event with this number, if it has no custom ID.
-    pub(super) fn id(&self, seq: u64) -> String {
+    pub(super) fn id(&self, seq: Seq) -> String {
         format!("{}-{seq}", self.epoch)
     }
 
     /// The line that gives the last event its ID.
     pub(super) fn line(&mut self) -> &[u8] {
         if self.line_seq != Some(self.seq) {
-            let is_next = self.line_seq.is_some_and(|seq| seq + 1 == self.seq);
+            let is_next = self.line_seq.is_some_and(|seq| seq.next() == self.seq);
             if !(is_next && self.count_up()) {
                 self.line = format!("id:{}-{}\n", self.epoch, self.seq).into_bytes();
             }
@@ -121,14 +123,14 @@ impl EventIds {
     }
 
     /// Records that one more log retains an event with a custom ID.
-    pub(super) fn hold(&mut self, seq: u64) {
+    pub(super) fn hold(&mut self, seq: Seq) {
         if let Some(custom) = self.custom_ids.get_mut(&seq) {
             custom.refs += 1;
         }
     }
 
     /// Records that one log less retains it, or that it has been appended everywhere.
-    pub(super) fn release(&mut self, seq: u64) {
+    pub(super) fn release(&mut self, seq: Seq) {
         let Some(custom) = self.custom_ids.get_mut(&seq) else {
             return;
         };
@@ -149,7 +151,7 @@ impl EventIds {
     }
 
     /// The number of the event with this ID.
-    pub(super) fn find(&self, id: &str) -> Result<u64, GapReason> {
+    pub(super) fn find(&self, id: &str) -> Result<Seq, GapReason> {
         if let Some(&seq) = self.seq_of.get(id) {
             return Ok(seq);
         }
@@ -162,7 +164,11 @@ impl EventIds {
         if epoch != self.epoch {
             return Err(GapReason::Epoch);
         }
-        let seq = seq.parse().ok().filter(|&seq| seq <= self.seq);
+        let seq = seq
+            .parse()
+            .ok()
+            .map(Seq::new)
+            .filter(|&seq| seq <= self.seq);
         seq.ok_or(GapReason::Unknown)
     }
 
@@ -196,14 +202,14 @@ mod tests {
 
     fn ids_up_to(seq: u64) -> EventIds {
         let mut ids = EventIds::new(36 * 36 + 10);
-        ids.continue_after(seq);
+        ids.continue_after(Seq::new(seq));
         ids
     }
 
     #[test]
     fn an_id_is_the_epoch_in_base_36_and_the_number() {
         for (epoch, name) in [(0, "0"), (35, "z"), (36, "10"), (u64::MAX, "3w5e11264sgsf")] {
-            assert_eq!(EventIds::new(epoch).id(7), format!("{name}-7"));
+            assert_eq!(EventIds::new(epoch).id(Seq::new(7)), format!("{name}-7"));
         }
     }
 
@@ -211,9 +217,9 @@ mod tests {
     fn the_line_follows_the_number_through_every_carry_and_jump() {
         let mut ids = ids_up_to(0);
         for jump in [1, 7, 9, 10, 99, 100, 1_999, 12_345_678, u64::MAX - 30] {
-            ids.continue_after(jump - 1);
+            ids.continue_after(Seq::new(jump - 1));
             for seq in jump..jump + 25 {
-                assert_eq!(ids.next(), seq);
+                assert_eq!(ids.next(), Seq::new(seq));
                 let line = format!("id:10a-{seq}\n");
                 assert_eq!(ids.line(), line.as_bytes());
                 assert_eq!(ids.line(), line.as_bytes(), "asked twice");
@@ -241,7 +247,7 @@ mod tests {
             ("12345678901234-1", Err(GapReason::Unknown)),
             ("", Err(GapReason::Unknown)),
         ] {
-            assert_eq!(ids.find(id), found, "{id}");
+            assert_eq!(ids.find(id), found.map(Seq::new), "{id}");
         }
         ids.check();
     }
@@ -249,19 +255,18 @@ mod tests {
     #[test]
     fn a_custom_id_is_known_while_a_log_retains_its_event() {
         let mut ids = ids_up_to(0);
-        ids.next();
-        ids.record("a");
-        ids.hold(1);
-        ids.release(1);
-        ids.next();
-        ids.record("a");
-        ids.hold(2);
-        ids.release(2);
-        assert_eq!(ids.find("a"), Ok(2), "the last one with the ID counts");
+        let [first, second] = [(); 2].map(|()| {
+            let seq = ids.next();
+            ids.record("a");
+            ids.hold(seq);
+            ids.release(seq);
+            seq
+        });
+        assert_eq!(ids.find("a"), Ok(second), "the last one with the ID counts");
         ids.check();
-        ids.release(1);
-        assert_eq!(ids.find("a"), Ok(2));
-        ids.release(2);
+        ids.release(first);
+        assert_eq!(ids.find("a"), Ok(second));
+        ids.release(second);
         assert_eq!((ids.find("a"), ids.memory()), (Err(GapReason::Unknown), 0));
         ids.check();
     }

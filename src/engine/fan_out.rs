@@ -8,7 +8,7 @@
 //! A run over one group is a pass. It has a budget and may continue over several turns. This file knows nothing of requests
 //! or timers.
 
-use crate::log::{EventLog, Slices};
+use crate::log::{EventLog, Offset, Slices};
 use crate::status::DisconnectReason;
 
 use super::Outlet;
@@ -27,8 +27,8 @@ pub(super) trait Source {
     /// The cursor of a subscriber that lacks nothing.
     fn end(&self) -> Self::Cursor;
 
-    /// A count that grows with each whole event before a cursor.
-    fn events_before(&self, cursor: Self::Cursor) -> u64;
+    /// Whether a cursor is in or before a later event than another one.
+    fn is_in_later_event(&self, cursor: Self::Cursor, other: Self::Cursor) -> bool;
 
     /// Gathers the bytes after a cursor, as many as one write may carry.
     fn gather(&mut self, from: Self::Cursor, limits: &Limits) -> Result<(), Gone>;
@@ -217,7 +217,7 @@ impl<C: Copy + Ord> Cursors<C> {
     }
 
     /// Asserts that no subscriber stands before the least cursor, by `position`.
-    pub(super) fn check(&self, pass: &Pass, position: impl Fn(C) -> u64) {
+    pub(super) fn check<P: Ord>(&self, pass: &Pass, position: impl Fn(C) -> P) {
         if !matches!(pass.state, PassState::Running { .. })
             && let (Some(least), Some(first)) = (
                 self.least,
@@ -453,7 +453,7 @@ pub(super) fn write_one<S: Source>(
         writer.report.unblocked += usize::from(members.set_blocked(index, false));
     }
     // Cursors are often within an event: a subscriber in the same event as the last one moves on once that is complete.
-    let was_least = |least| source.events_before(cursor) <= source.events_before(least);
+    let was_least = |least| !source.is_in_later_event(cursor, least);
     let written = Written {
         all,
         events: wanted > first.len(),
@@ -466,7 +466,7 @@ pub(super) fn write_one<S: Source>(
 #[derive(Debug)]
 pub(super) struct LogReader<'a> {
     log: &'a EventLog,
-    from: u64,
+    from: Offset,
     max_write: usize,
 }
 
@@ -481,17 +481,17 @@ impl<'a> LogReader<'a> {
 }
 
 impl Source for LogReader<'_> {
-    type Cursor = u64;
+    type Cursor = Offset;
 
-    fn end(&self) -> u64 {
+    fn end(&self) -> Offset {
         self.log.end()
     }
 
-    fn events_before(&self, cursor: u64) -> u64 {
-        self.log.ordinal_at(cursor)
+    fn is_in_later_event(&self, cursor: Offset, other: Offset) -> bool {
+        self.log.ordinal_at(cursor) > self.log.ordinal_at(other)
     }
 
-    fn gather(&mut self, from: u64, limits: &Limits) -> Result<(), Gone> {
+    fn gather(&mut self, from: Offset, limits: &Limits) -> Result<(), Gone> {
         self.from = from;
         self.max_write = limits.max_write;
         if from < self.log.start() {
@@ -509,8 +509,8 @@ impl Source for LogReader<'_> {
         self.log.end() - self.from
     }
 
-    fn advance(&self, from: u64, bytes: usize) -> (u64, u64) {
-        let cursor = from + bytes as u64;
+    fn advance(&self, from: Offset, bytes: usize) -> (Offset, u64) {
+        let cursor = from + bytes;
         let events = self.log.ordinal_at(cursor) - self.log.ordinal_at(from);
         (cursor, events)
     }

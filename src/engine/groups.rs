@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use slab::Slab;
 
-use crate::log::{EventLog, Slices};
+use crate::log::{EventLog, Offset, Seq, Slices};
 use crate::status::DisconnectReason;
 
 use super::Outlet;
@@ -36,7 +36,7 @@ struct Group {
 #[derive(Debug)]
 enum Feed {
     /// The log of one topic. A cursor is the offset in it of the first byte not given.
-    One(TopicId, Cursors<u64>),
+    One(TopicId, Cursors<Offset>),
     /// The logs of several.
     Merged(TopicSet, Cursors<MergeCursor>),
 }
@@ -73,9 +73,9 @@ impl Feed {
 pub(super) struct NewSubscriber {
     pub(super) conn: ConnId,
     /// The number of the event that it continues after.
-    pub(super) after: u64,
+    pub(super) after: Seq,
     /// Events dropped before this tick of [`Retention`](super::retention::Retention) were reported to it.
-    pub(super) known_until: u64,
+    pub(super) known_tick: u64,
     /// A pass may write to it.
     pub(super) writable: bool,
     pub(super) now_ms: u64,
@@ -143,7 +143,7 @@ impl Groups {
         match feed {
             Feed::One(topic, cursors) => cursors.push(topics[*topic].log.offset_after(new.after)),
             Feed::Merged(_, cursors) => {
-                cursors.push(MergeCursor::after(new.after, new.known_until));
+                cursors.push(MergeCursor::after(new.after, new.known_tick));
             }
         }
         members.states.push(state);
@@ -293,10 +293,7 @@ impl Groups {
     pub(super) fn lag(&self, of: Membership, topics: &Topics) -> u64 {
         let index = of.index as usize;
         match &self.slab[of.group.0 as usize].feed {
-            Feed::One(topic, cursors) => {
-                let end = topics[*topic].log.end();
-                end.saturating_sub(cursors.list[index])
-            }
+            Feed::One(topic, cursors) => topics[*topic].log.end() - cursors.list[index],
             Feed::Merged(set, cursors) => {
                 let passed = cursors.list[index].passed;
                 let missing = |of: &SetTopic| {
@@ -309,7 +306,7 @@ impl Groups {
     }
 
     /// The offset in a log before which a group needs nothing; `None` if it needs nothing at all.
-    pub(super) fn needed_from(&self, GroupId(key): GroupId, log: &EventLog) -> Option<u64> {
+    pub(super) fn needed_from(&self, GroupId(key): GroupId, log: &EventLog) -> Option<Offset> {
         match &self.slab[key as usize].feed {
             Feed::One(_, cursors) => cursors.least(),
             Feed::Merged(_, cursors) => Some(log.offset_after(cursors.least()?.passed)),
@@ -385,6 +382,8 @@ impl Groups {
                 Feed::One(topic, cursors) => {
                     assert_eq!(topics[*topic].own_group, Some(id));
                     cursors.check(&members.pass, |offset| offset);
+                    let end = topics[*topic].log.end();
+                    assert!(cursors.list.iter().all(|&cursor| cursor <= end));
                     cursors.list.len()
                 }
                 Feed::Merged(set, cursors) => {

@@ -6,7 +6,7 @@
 
 use std::collections::BinaryHeap;
 
-use crate::log::{Position, Slices};
+use crate::log::{Ordinal, Position, Seq, Slices};
 
 use super::fan_out::{Gone, Limits, Source};
 use super::ids::TopicId;
@@ -16,21 +16,21 @@ use super::topics::Topics;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MergeCursor {
     /// Number of the last event given in full.
-    pub(super) passed: u64,
+    pub(super) passed: Seq,
     /// Bytes given of the next one.
-    partial: u64,
+    partial: usize,
     /// Events dropped before this tick of [`Retention`](super::retention::Retention) were already reported to the subscriber
     /// as a gap, or are in another log; 0 if nothing was missing.
-    known_until: u64,
+    known_tick: u64,
 }
 
 impl MergeCursor {
     /// The cursor after an event that was given in full.
-    pub(super) fn after(passed: u64, known_until: u64) -> Self {
+    pub(super) fn after(passed: Seq, known_tick: u64) -> Self {
         Self {
             passed,
             partial: 0,
-            known_until,
+            known_tick,
         }
     }
 }
@@ -42,21 +42,21 @@ pub(super) struct MergeBuffers {
     /// The gathered bytes, contiguous.
     bytes: Vec<u8>,
     /// The events that end in them: number, and offset of the end.
-    ends: Vec<(u64, usize)>,
+    ends: Vec<(Seq, usize)>,
 }
 
 /// The next event of one of the logs.
 #[derive(Debug)]
 struct LogHead {
     topic: TopicId,
-    ordinal: u64,
+    ordinal: Ordinal,
     position: Position,
 }
 
 impl LogHead {
     /// Moves to the log's next event; returns whether there is one.
     fn advance(&mut self, topics: &Topics) -> bool {
-        self.ordinal += 1;
+        self.ordinal = self.ordinal.next();
         let next = topics[self.topic].log.position(self.ordinal);
         next.inspect(|&position| self.position = position).is_some()
     }
@@ -75,7 +75,7 @@ pub(super) struct Merge<'a, L> {
 /// The cursor after all events of some topics.
 pub(super) fn end_of<L: Copy + Into<TopicId>>(set: &[L], topics: &Topics) -> MergeCursor {
     let last = |&topic: &L| topics[topic.into()].log.last_seq();
-    MergeCursor::after(set.iter().map(last).max().unwrap_or(0), 0)
+    MergeCursor::after(set.iter().map(last).max().unwrap_or_default(), 0)
 }
 
 impl<'a, L: Copy + Into<TopicId>> Merge<'a, L> {
@@ -95,7 +95,7 @@ impl<'a, L: Copy + Into<TopicId>> Merge<'a, L> {
         for &topic in self.set {
             let topic = topic.into();
             let log = &self.topics[topic].log;
-            if log.dropped_seq() > from.passed && log.dropped_tick() >= from.known_until {
+            if log.dropped_seq() > from.passed && log.dropped_tick() >= from.known_tick {
                 return Err(Gone);
             }
             let ordinal = log.ordinal_after(from.passed);
@@ -112,10 +112,10 @@ impl<'a, L: Copy + Into<TopicId>> Merge<'a, L> {
     }
 
     /// Appends the bytes of one event, from `skip` on, until there are `max` in all.
-    fn copy(&mut self, topic: TopicId, event: Position, skip: u64, max: usize) {
+    fn copy(&mut self, topic: TopicId, event: Position, skip: usize, max: usize) {
         let bytes = &mut self.buffers.bytes;
         let from = event.start + skip;
-        let end = event.end.min(from + (max - bytes.len()) as u64);
+        let end = event.end.min(from + (max - bytes.len()));
         self.topics[topic].log.copy_to(bytes, from, end);
     }
 }
@@ -127,13 +127,13 @@ impl<L: Copy + Into<TopicId>> Source for Merge<'_, L> {
         end_of(self.set, self.topics)
     }
 
-    fn events_before(&self, cursor: MergeCursor) -> u64 {
-        cursor.passed
+    fn is_in_later_event(&self, cursor: MergeCursor, other: MergeCursor) -> bool {
+        cursor.passed > other.passed
     }
 
     fn gather(&mut self, from: MergeCursor, limits: &Limits) -> Result<(), Gone> {
         // An event in several logs counts in each of them. Only if that sum is too much are events counted one by one.
-        let at_most = self.find_heads(from)? - from.partial;
+        let at_most = self.find_heads(from)? - from.partial as u64;
         let count_to = match at_most > limits.max_lag {
             true => limits.max_lag + limits.max_write as u64,
             false => 0,
@@ -149,7 +149,7 @@ impl<L: Copy + Into<TopicId>> Source for Merge<'_, L> {
                 .min_by_key(|head| head.position.seq)
         {
             let (topic, event) = (next.topic, next.position);
-            counted += event.end - event.start - skip;
+            counted += event.end - event.start - skip as u64;
             if self.buffers.bytes.len() < limits.max_write {
                 self.copy(topic, event, skip, limits.max_write);
                 if self.buffers.bytes.len() as u64 == counted {
@@ -179,45 +179,45 @@ impl<L: Copy + Into<TopicId>> Source for Merge<'_, L> {
         let events = ends.partition_point(|&(_, end)| end <= bytes);
         let mut cursor = match ends[..events].last() {
             None => MergeCursor {
-                partial: from.partial + bytes as u64,
+                partial: from.partial + bytes,
                 ..from
             },
             Some(&(passed, end)) => MergeCursor {
                 passed,
-                partial: (bytes - end) as u64,
+                partial: bytes - end,
                 ..from
             },
         };
-        if cursor.known_until > 0 && cursor.passed == self.end().passed {
-            cursor.known_until = 0;
+        if cursor.known_tick > 0 && cursor.passed == self.end().passed {
+            cursor.known_tick = 0;
         }
         (cursor, events as u64)
     }
 }
 
 /// The number of the event before the last `count` events of some logs, each event counted once; 0 if there are no more.
-pub(super) fn seq_before_last(set: &[TopicId], topics: &Topics, count: u64) -> u64 {
+pub(super) fn seq_before_last(set: &[TopicId], topics: &Topics, count: u64) -> Seq {
     let retained = |&topic: &TopicId| topics[topic].log.len() as u64;
     if set.iter().map(retained).sum::<u64>() <= count {
-        return 0;
+        return Seq::ZERO;
     }
-    let seq_at = |topic: TopicId, ordinal: u64| {
+    let seq_at = |topic: TopicId, ordinal: Ordinal| {
         let position = topics[topic].log.position(ordinal)?;
         Some((position.seq, topic, ordinal))
     };
-    let last = |&topic: &TopicId| seq_at(topic, topics[topic].log.next_ordinal().checked_sub(1)?);
+    let last = |&topic: &TopicId| seq_at(topic, topics[topic].log.next_ordinal().previous()?);
     let mut heads: BinaryHeap<_> = set.iter().filter_map(last).collect();
-    let (mut found, mut first) = (0, u64::MAX);
+    let (mut found, mut last_found) = (0, None);
     while let Some((seq, topic, ordinal)) = heads.pop() {
-        if seq < first {
+        if last_found != Some(seq) {
             if found == count {
                 return seq;
             }
             found += 1;
-            first = seq;
+            last_found = Some(seq);
         }
-        let before = ordinal.checked_sub(1);
+        let before = ordinal.previous();
         heads.extend(before.and_then(|before| seq_at(topic, before)));
     }
-    0
+    Seq::ZERO
 }

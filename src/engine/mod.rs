@@ -59,7 +59,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Access, Config};
 use crate::http::request::RequestHead;
 use crate::http::response::Response;
-use crate::log::Slices;
+use crate::log::{Seq, Slices};
 use crate::namespace::Namespace;
 use crate::status::{ConnectionInfo, DisconnectReason, Status};
 
@@ -112,7 +112,7 @@ pub enum ReadInterest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
     /// Its number in the total order.
-    pub seq: u64,
+    pub seq: Seq,
     /// How many subscribers receive it.
     pub subscribers: usize,
 }

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::event_stream::frame::{Frame, FrameRef};
+use crate::log::Seq;
 use crate::status::StoreState;
 use crate::store::Record;
 
@@ -44,7 +45,7 @@ pub(super) struct PendingWrites {
     /// Stored events have expired since the last batch.
     expired: bool,
     /// The first event that is still needed, as the store was last told.
-    first_needed: u64,
+    first_needed: Seq,
 }
 
 /// The request that brought an event.
@@ -95,10 +96,10 @@ impl PendingWrites {
     }
 
     /// Numbers the waiting events from `next_seq` on and hands them out as a batch.
-    pub(super) fn take_batch(&mut self, next_seq: u64) -> Arc<Vec<Record>> {
+    pub(super) fn take_batch(&mut self, next_seq: Seq) -> Arc<Vec<Record>> {
         self.waiting_bytes = 0;
         let mut records: Vec<Record> = self.waiting.drain(..).collect();
-        for (seq, record) in (next_seq..).zip(&mut records) {
+        for (seq, record) in (next_seq.get()..).zip(&mut records) {
             record.seq = seq;
         }
         let records = Arc::new(records);
@@ -107,13 +108,13 @@ impl PendingWrites {
     }
 
     /// Sets the first event that is still needed.
-    pub(super) fn set_first_needed(&mut self, seq: u64) {
+    pub(super) fn set_first_needed(&mut self, seq: Seq) {
         self.expired = false;
         self.first_needed = seq;
     }
 
     /// The first event that is still needed.
-    pub(super) fn first_needed(&self) -> u64 {
+    pub(super) fn first_needed(&self) -> Seq {
         self.first_needed
     }
 
@@ -234,7 +235,7 @@ mod tests {
             push(&mut pending, data, request);
         }
         assert!(pending.has_batch(false));
-        assert_eq!(pending.take_batch(7).len(), 3);
+        assert_eq!(pending.take_batch(Seq::new(7)).len(), 3);
         push(&mut pending, "d", None);
         assert!(!pending.has_batch(true), "one batch at a time");
         assert_eq!(pending.finish_batch(None), []);
@@ -244,7 +245,7 @@ mod tests {
             [(7, None), (8, Some(1)), (9, Some(1))]
         );
         assert!(!pending.is_empty() && pending.has_batch(false));
-        pending.take_batch(10);
+        pending.take_batch(Seq::new(10));
         pending.finish_batch(None);
         assert_eq!(stored(&mut pending), [(10, None)]);
         assert!(pending.is_empty());
@@ -256,7 +257,7 @@ mod tests {
         for request in [None, Some(1), Some(2), None] {
             push(&mut pending, "x", request);
         }
-        pending.take_batch(1);
+        pending.take_batch(Seq::new(1));
         for request in [Some(1), Some(3), None] {
             push(&mut pending, "y", request);
         }
@@ -268,7 +269,11 @@ mod tests {
         assert_eq!(refused, [1, 2]);
         assert_eq!(pending.state(), StoreState::Failing);
         assert_eq!(stored(&mut pending), [(1, None), (4, None)]);
-        assert_eq!(pending.take_batch(5).len(), 2, "request 1 was withdrawn");
+        assert_eq!(
+            pending.take_batch(Seq::new(5)).len(),
+            2,
+            "request 1 was withdrawn"
+        );
         pending.finish_batch(None);
         assert_eq!(stored(&mut pending), [(5, Some(3)), (6, None)]);
         assert_eq!(pending.state(), StoreState::Working);
@@ -298,7 +303,7 @@ mod tests {
             events += 1;
         }
         assert_eq!(events, 16);
-        pending.take_batch(1);
+        pending.take_batch(Seq::new(1));
         assert!(pending.has_room());
     }
 }

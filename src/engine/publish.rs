@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::event_stream::frame::{BytesRef, Frame, FrameRef, TargetRef, own_id};
+use crate::log::{Offset, Seq};
 use crate::namespace::{Namespace, NamespaceRef};
 
 use super::groups::Groups;
@@ -167,7 +168,7 @@ impl Engine {
         topic.meter.record_event(append.published_ms);
         append.reached.add(topic, &self.groups, append.multi_target);
         if !topic.has_subscribers() {
-            self.drop_unneeded(id, u64::MAX);
+            self.drop_unneeded(id, Offset::MAX);
             if self.topics[id].log.is_empty() {
                 // The event was too large to be retained at all, and so the topic may be free.
                 self.retention.list_unused(id, &mut self.topics);
@@ -175,14 +176,14 @@ impl Engine {
             return;
         }
         // A subscriber that still lacks what is dropped here lacks more than it may, and is cut in its next pass.
-        self.drop_unneeded(id, 0);
+        self.drop_unneeded(id, Offset::ZERO);
         for group in self.topics[id].groups() {
             self.schedule
                 .schedule(group, &mut self.groups, bytes, &self.clock);
         }
     }
 
-    fn drop_unneeded(&mut self, id: TopicId, needed: u64) {
+    fn drop_unneeded(&mut self, id: TopicId, needed: Offset) {
         self.retention
             .drop_unneeded(id, needed, &mut self.topics, &mut self.ids);
     }
@@ -202,7 +203,7 @@ impl Engine {
 
 /// An event on its way into the logs.
 struct Append<'a> {
-    seq: u64,
+    seq: Seq,
     event: BytesRef<'a>,
     published_ms: i64,
     /// The line with its ID goes before it.

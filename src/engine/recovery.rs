@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::event_stream::frame::{FrameRef, Target};
+use crate::log::Seq;
 use crate::store::{LastEvents, Record};
 
 use super::Engine;
@@ -28,18 +29,19 @@ impl Recovery {
     pub fn begin(&mut self, epoch: u64, last_events: LastEvents) {
         let engine = &mut self.engine;
         engine.ids = EventIds::new(epoch);
-        engine.ids.continue_after(last_events.last_seq());
+        engine.ids.continue_after(Seq::new(last_events.last_seq()));
         engine.retention.set_last_events(last_events);
     }
 
     /// Restores an event that was published `age` ago.
     pub fn restore(&mut self, record: &Record, age: Duration) {
-        self.skip_to(record.seq);
+        let seq = Seq::new(record.seq);
+        self.skip_to(seq);
         let engine = &mut self.engine;
-        engine.ids.continue_after(record.seq - 1);
+        engine.ids.continue_after(seq.previous());
         if matches!(record.frame.target, Target::Everyone) {
             // The namespaces that were in use then are not known.
-            engine.retention.raise_watermark(record.seq);
+            engine.retention.raise_watermark(seq);
         }
         let frame = FrameRef {
             encoded: true,
@@ -51,7 +53,7 @@ impl Recovery {
 
     /// The engine, which continues with the number `next` and has every event stored before it is delivered.
     pub fn finish(mut self, next: u64, now: Instant) -> Engine {
-        self.skip_to(next);
+        self.skip_to(Seq::new(next));
         let mut engine = self.engine;
         engine.tick(now);
         engine.store = Some(PendingWrites::default());
@@ -62,11 +64,11 @@ impl Recovery {
     }
 
     /// The events before this number that were not restored are gone.
-    fn skip_to(&mut self, seq: u64) {
+    fn skip_to(&mut self, seq: Seq) {
         let engine = &mut self.engine;
-        if seq > engine.ids.seq() + 1 {
-            engine.ids.continue_after(seq - 1);
-            engine.retention.lose(seq - 1);
+        if seq > engine.ids.seq().next() {
+            engine.ids.continue_after(seq.previous());
+            engine.retention.lose(seq.previous());
         }
     }
 }

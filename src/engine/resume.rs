@@ -4,6 +4,7 @@
 
 use crate::event_stream::frame::own_id;
 use crate::http::route::Replay;
+use crate::log::Seq;
 use crate::namespace::Namespace;
 
 use super::event_ids::{EventIds, GapReason};
@@ -26,7 +27,7 @@ pub(super) enum Start {
     /// After the last event.
     End,
     /// After the event with this number.
-    After(u64),
+    After(Seq),
     /// With this many events before the end.
     Last(u64),
 }
@@ -51,7 +52,7 @@ impl Resume {
         let id = match replay {
             _ if !retention.keeps_history() => return Self::live(),
             Replay::Live => return Self::live(),
-            Replay::All => return Self::from(Start::After(0)),
+            Replay::All => return Self::from(Start::After(Seq::ZERO)),
             Replay::Last(count) => return Self::from(Start::Last(count)),
             Replay::After(id) => id,
         };
@@ -64,7 +65,7 @@ impl Resume {
                 }
             }
             Err(reason) => Self {
-                start: Start::After(0),
+                start: Start::After(Seq::ZERO),
                 gap: Some((reason, id)),
             },
         }
@@ -80,7 +81,7 @@ impl Resume {
     }
 
     /// The number of the event after which a stream of these topics begins.
-    pub(super) fn after(&self, set: &[TopicId], topics: &Topics, ids: &EventIds) -> u64 {
+    pub(super) fn after(&self, set: &[TopicId], topics: &Topics, ids: &EventIds) -> Seq {
         match self.start {
             Start::End => ids.seq(),
             Start::After(seq) => seq,
@@ -90,13 +91,13 @@ impl Resume {
 }
 
 /// The number of the first retained event of these topics after an event.
-pub(super) fn first_after(after: u64, set: &[TopicId], topics: &Topics) -> Option<u64> {
+pub(super) fn first_after(after: Seq, set: &[TopicId], topics: &Topics) -> Option<Seq> {
     let first = |&topic: &TopicId| topics[topic].log.first_after(after);
     set.iter().filter_map(first).map(|event| event.seq).min()
 }
 
 /// The ID that the event with this number has in one of these logs.
-pub(super) fn id_in(seq: u64, set: &[TopicId], topics: &Topics, ids: &EventIds) -> String {
+pub(super) fn id_in(seq: Seq, set: &[TopicId], topics: &Topics, ids: &EventIds) -> String {
     let bytes = set.iter().find_map(|&topic| {
         let log = &topics[topic].log;
         Some(log.bytes_of(log.find(seq)?))

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::config::Config;
-use crate::log::{EventLog, LogId};
+use crate::log::{EventLog, LogId, Offset, Seq};
 use crate::namespace::Namespace;
 use crate::status::Status;
 use crate::store::LastEvents;
@@ -43,9 +43,9 @@ pub(super) struct Retention {
     /// When events were published that have not expired, oldest first.
     ages: VecDeque<Age>,
     /// Events up to this number have expired.
-    expired: u64,
+    expired: Seq,
     /// The first retained event of each log. An entry is stale unless it equals its topic's `usage.oldest`.
-    oldest: BinaryHeap<Reverse<(u64, TopicId)>>,
+    oldest: BinaryHeap<Reverse<(Seq, TopicId)>>,
     /// Topics by the binary logarithm of the memory that they take.
     by_size: Vec<Vec<TopicId>>,
     /// The last events of namespaces that are not in use.
@@ -53,7 +53,7 @@ pub(super) struct Retention {
     /// How many logs there ever were.
     logs: u64,
     /// Events up to this number may be missing in any namespace.
-    lost: u64,
+    lost: Seq,
     /// Counts replays that start with a gap, so that events dropped before one can be told from events dropped later.
     tick: u64,
     /// Events were dropped since the last tick.
@@ -70,7 +70,7 @@ struct Age {
     /// When the last one was.
     until_ms: i64,
     /// The last one's number.
-    seq: u64,
+    seq: Seq,
 }
 
 impl Retention {
@@ -87,12 +87,12 @@ impl Retention {
             memory: 0,
             evicted: 0,
             ages: VecDeque::new(),
-            expired: 0,
+            expired: Seq::ZERO,
             oldest: BinaryHeap::new(),
             by_size: vec![Vec::new(); usize::BITS as usize + 1],
             last_events: LastEvents::default(),
             logs: 0,
-            lost: 0,
+            lost: Seq::ZERO,
             tick: 0,
             dropped: false,
             untrimmed: Vec::new(),
@@ -111,13 +111,13 @@ impl Retention {
     }
 
     /// The last event of a namespace not in use; it is gone. Where that is not known, it is a later one.
-    fn last_gone(&self, namespace: &Namespace) -> u64 {
-        self.last_events.last_seq_of(namespace).max(self.lost)
+    fn last_gone(&self, namespace: &Namespace) -> Seq {
+        Seq::new(self.last_events.last_seq_of(namespace)).max(self.lost)
     }
 
     /// Whether a stream of these namespaces that continues after an event would miss one: an event that a log dropped and no
     /// other log retains. What is not known counts as missing.
-    pub(super) fn is_missing(&self, after: u64, namespaces: &[Namespace], topics: &Topics) -> bool {
+    pub(super) fn is_missing(&self, after: Seq, namespaces: &[Namespace], topics: &Topics) -> bool {
         let in_use = |namespace| Some(&topics[topics.find(namespace)?]);
         let set: Vec<&Topic> = namespaces.iter().filter_map(in_use).collect();
         namespaces.iter().any(|namespace| match in_use(namespace) {
@@ -126,9 +126,9 @@ impl Retention {
         })
     }
 
-    fn misses_in(&self, topic: &Topic, after: u64, set: &[&Topic]) -> bool {
+    fn misses_in(&self, topic: &Topic, after: Seq, set: &[&Topic]) -> bool {
         let gone = topic.log.dropped_seq();
-        let retained = |seq: u64| set.iter().any(|topic| topic.log.find(seq).is_some());
+        let retained = |seq: Seq| set.iter().any(|topic| topic.log.find(seq).is_some());
         let multi_target = topic.usage.multi_target.iter();
         let mut later = multi_target.skip_while(|seq| **seq <= after);
         topic.usage.single_target.max(self.lost) > after
@@ -145,20 +145,20 @@ impl Retention {
     }
 
     /// Records an event of a namespace that is not in use.
-    pub(super) fn record_last(&mut self, namespace: &Namespace, seq: u64) {
+    pub(super) fn record_last(&mut self, namespace: &Namespace, seq: Seq) {
         if self.history {
-            self.last_events.record_at(namespace, seq);
+            self.last_events.record_at(namespace, seq.get());
         }
     }
 
     /// Records that events up to this number may be missing in any namespace.
-    pub(super) fn lose(&mut self, seq: u64) {
+    pub(super) fn lose(&mut self, seq: Seq) {
         self.lost = self.lost.max(seq);
     }
 
     /// Records that events up to this number may be missing in any namespace that is not in use now.
-    pub(super) fn raise_watermark(&mut self, seq: u64) {
-        self.last_events.raise_watermark(seq);
+    pub(super) fn raise_watermark(&mut self, seq: Seq) {
+        self.last_events.raise_watermark(seq.get());
     }
 
     /// Continues from the last events that a store knows.
@@ -167,7 +167,7 @@ impl Retention {
     }
 
     /// Records when an event was published, in milliseconds of the engine's time.
-    pub(super) fn record_age(&mut self, seq: u64, published_ms: i64) {
+    pub(super) fn record_age(&mut self, seq: Seq, published_ms: i64) {
         if !self.history {
             return;
         }
@@ -204,7 +204,7 @@ impl Retention {
         {
             self.oldest.pop();
             if let Some(topic) = topics.get_mut(id).filter(|topic| topic.usage.oldest == seq) {
-                topic.usage.oldest = 0;
+                topic.usage.oldest = Seq::ZERO;
                 any = true;
                 if !std::mem::replace(&mut topic.usage.untrimmed, true) {
                     self.untrimmed.push(id);
@@ -215,7 +215,7 @@ impl Retention {
     }
 
     /// The first event that any log retains.
-    pub(super) fn first_retained(&mut self, topics: &mut Topics) -> Option<u64> {
+    pub(super) fn first_retained(&mut self, topics: &mut Topics) -> Option<Seq> {
         while let Some(&Reverse((seq, id))) = self.oldest.peek() {
             let topic = topics.get_mut(id);
             let Some(Topic { log, usage, .. }) = topic.filter(|topic| topic.usage.oldest == seq)
@@ -228,14 +228,14 @@ impl Retention {
                 return first;
             }
             self.oldest.pop();
-            usage.oldest = first.unwrap_or(0);
+            usage.oldest = first.unwrap_or_default();
             self.oldest.extend(first.map(|first| Reverse((first, id))));
         }
         None
     }
 
     /// The offset in a log from which on history retains it.
-    fn kept_from(&self, log: &EventLog) -> u64 {
+    fn kept_from(&self, log: &EventLog) -> Offset {
         if self.history {
             log.start_of_newest(self.max_events, self.max_bytes, self.expired)
         } else {
@@ -270,7 +270,11 @@ impl Retention {
             };
             topic.usage.untrimmed = false;
             let needed = |group| groups.needed_from(group, &topic.log);
-            let needed = topic.groups().filter_map(needed).min().unwrap_or(u64::MAX);
+            let needed = topic
+                .groups()
+                .filter_map(needed)
+                .min()
+                .unwrap_or(Offset::MAX);
             // Counted even if nothing may be dropped: it may have to be asked again when more has expired.
             self.drop_unneeded(id, needed, topics, ids);
             self.free_if_unused(id, topics, ids);
@@ -282,7 +286,7 @@ impl Retention {
     pub(super) fn drop_unneeded(
         &mut self,
         id: TopicId,
-        needed: u64,
+        needed: Offset,
         topics: &mut Topics,
         ids: &mut EventIds,
     ) {
@@ -315,7 +319,7 @@ impl Retention {
             return;
         }
         if !self.history {
-            self.drop_before(u64::MAX, id, topics, ids);
+            self.drop_before(Offset::MAX, id, topics, ids);
         }
         if topics[id].log.is_empty() {
             let topic = topics.remove(id);
@@ -324,7 +328,13 @@ impl Retention {
     }
 
     /// Drops the events of a log before an offset, and counts what it holds then.
-    fn drop_before(&mut self, offset: u64, id: TopicId, topics: &mut Topics, ids: &mut EventIds) {
+    fn drop_before(
+        &mut self,
+        offset: Offset,
+        id: TopicId,
+        topics: &mut Topics,
+        ids: &mut EventIds,
+    ) {
         let topic = &mut topics[id];
         if offset > topic.log.start() {
             self.drop_some(offset, topic, ids);
@@ -332,7 +342,7 @@ impl Retention {
         self.count(id, topics);
     }
 
-    fn drop_some(&mut self, offset: u64, topic: &mut Topic, ids: &mut EventIds) {
+    fn drop_some(&mut self, offset: Offset, topic: &mut Topic, ids: &mut EventIds) {
         let Topic { log, usage, .. } = topic;
         if !usage.multi_target.is_empty() {
             log.positions()
@@ -361,7 +371,7 @@ impl Retention {
         self.memory = self.memory + memory - usage.memory;
         (usage.events, usage.bytes, usage.memory) = (events, bytes, memory);
         if self.history
-            && usage.oldest == 0
+            && usage.oldest == Seq::ZERO
             && let Some(first) = log.first_seq()
         {
             usage.oldest = first;

@@ -22,13 +22,13 @@ impl Engine {
         if !store.has_batch(trimmed) {
             return None;
         }
-        let next_seq = self.ids.seq() + 1;
+        let next_seq = self.ids.seq().next();
         let records = store.take_batch(next_seq);
         if trimmed {
             let first = self.retention.first_retained(&mut self.topics);
             store.set_first_needed(first.unwrap_or(next_seq));
         }
-        Some((records, store.first_needed()))
+        Some((records, store.first_needed().get()))
     }
 
     /// Reports that the store appended a batch, or why it could not. In that case requests are refused, and other events

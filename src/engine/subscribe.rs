@@ -5,6 +5,7 @@ use std::time::Instant;
 use core::net::SocketAddr;
 
 use crate::json::json_string;
+use crate::log::Seq;
 use crate::namespace::{Namespace, Namespaces};
 use crate::status::{ConnectionInfo, DisconnectReason};
 
@@ -74,7 +75,7 @@ impl Engine {
             None => Vec::new(),
         };
         // Events that one of several logs has dropped were reported as missing, or are in another.
-        let known_until = match resume.start {
+        let known_tick = match resume.start {
             _ if set.len() == 1 => 0,
             Start::End => 0,
             Start::After(_) | Start::Last(_) => self.retention.tick_of_replay(),
@@ -83,7 +84,7 @@ impl Engine {
         let new = NewSubscriber {
             conn: key,
             after,
-            known_until,
+            known_tick,
             writable: connection.writable && connection.outgoing.is_empty(),
             now_ms: self.clock.ms(),
         };
@@ -121,7 +122,7 @@ impl Engine {
     }
 
     /// The event that reports a gap, before the event with the number `first`.
-    fn gap_event(&self, resume: &Resume, set: &[TopicId], first: Option<u64>) -> Vec<u8> {
+    fn gap_event(&self, resume: &Resume, set: &[TopicId], first: Option<Seq>) -> Vec<u8> {
         let Some((reason, asked)) = &resume.gap else {
             return Vec::new();
         };

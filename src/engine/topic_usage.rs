@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::log::EventLog;
+use crate::log::{EventLog, Seq};
 
 /// Dropped events of several namespaces that a topic remembers.
 const MAX_MULTI_TARGET: usize = 64;
@@ -18,13 +18,13 @@ pub(super) struct TopicUsage {
     /// Its index in that list.
     pub(super) index: u32,
     /// The first retained event as it is in the heap; 0 when it is not.
-    pub(super) oldest: u64,
+    pub(super) oldest: Seq,
     /// Retained events with custom IDs, in order.
-    pub(super) custom_ids: VecDeque<u64>,
+    pub(super) custom_ids: VecDeque<Seq>,
     /// The last dropped event that went to this namespace and those above it only.
-    pub(super) single_target: u64,
+    pub(super) single_target: Seq,
     /// Events after that one that went to other namespaces as well, dropped or not, in order.
-    pub(super) multi_target: VecDeque<u64>,
+    pub(super) multi_target: VecDeque<Seq>,
     /// The topic is in `untrimmed`.
     pub(super) untrimmed: bool,
 }
@@ -40,11 +40,11 @@ impl TopicUsage {
 
     /// Memory that it takes besides itself.
     pub(super) fn memory(&self) -> usize {
-        self.multi_target.capacity() * size_of::<u64>()
+        self.multi_target.capacity() * size_of::<Seq>()
     }
 
     /// Records an event that was appended.
-    pub(super) fn record(&mut self, seq: u64, custom_id: bool, multi_target: bool) {
+    pub(super) fn record(&mut self, seq: Seq, custom_id: bool, multi_target: bool) {
         if custom_id {
             self.custom_ids.push_back(seq);
         }
@@ -54,7 +54,7 @@ impl TopicUsage {
     }
 
     /// Records that the log is about to drop an event.
-    pub(super) fn record_dropped(&mut self, seq: u64) {
+    pub(super) fn record_dropped(&mut self, seq: Seq) {
         let until = match self.multi_target.binary_search(&seq) {
             Ok(at) if at < MAX_MULTI_TARGET => return,
             Ok(at) => at + 1,
@@ -76,7 +76,7 @@ mod tests {
      {
         let mut usage = TopicUsage::default();
         for (seq, multi_target) in [(1, true), (2, false), (3, true), (4, true)] {
-            usage.record(seq, false, multi_target);
+            usage.record(Seq::new(seq), false, multi_target);
         }
         for (dropped, single_target, multi_target) in [
             (1, 0, &[1, 3, 4][..]),
@@ -84,9 +84,10 @@ mod tests {
             (3, 2, &[3, 4]),
             (4, 2, &[3, 4]),
         ] {
-            usage.record_dropped(dropped);
-            assert_eq!(usage.single_target, single_target);
-            assert_eq!(usage.multi_target, multi_target);
+            usage.record_dropped(Seq::new(dropped));
+            assert_eq!(usage.single_target, Seq::new(single_target));
+            let remembered: Vec<u64> = usage.multi_target.iter().map(|seq| seq.get()).collect();
+            assert_eq!(remembered, multi_target);
         }
     }
 
@@ -94,18 +95,15 @@ mod tests {
     fn a_topic_remembers_a_bounded_number_of_dropped_events() {
         let mut usage = TopicUsage::default();
         let last = 10 * MAX_MULTI_TARGET as u64;
-        for seq in 1..=last {
+        for seq in (1..=last).map(Seq::new) {
             usage.record(seq, false, true);
         }
-        for seq in 1..=last {
+        for seq in (1..=last).map(Seq::new) {
             usage.record_dropped(seq);
         }
         assert!(usage.multi_target.len() <= MAX_MULTI_TARGET);
-        let first = usage.multi_target.front().copied().unwrap_or(last + 1);
-        assert_eq!(
-            usage.single_target,
-            first - 1,
-            "earlier ones count as missing"
-        );
+        let first = usage.multi_target.front().copied();
+        let before = first.map_or(Seq::new(last), Seq::previous);
+        assert_eq!(usage.single_target, before, "earlier ones count as missing");
     }
 }

@@ -17,6 +17,7 @@ use crate::http::event_json::max_json_bytes;
 use crate::http::request::RequestHead;
 use crate::http::response::Response;
 use crate::http::route::{self, PublishQuery};
+use crate::log::Seq;
 use crate::namespace::Namespace;
 use crate::status::DisconnectReason;
 
@@ -242,7 +243,7 @@ impl Engine {
     }
 
     /// The ID that subscribers receive with an event; `None` without history.
-    fn published_id(&self, custom_id: Option<&str>, seq: u64) -> Option<String> {
+    fn published_id(&self, custom_id: Option<&str>, seq: Seq) -> Option<String> {
         let id = || custom_id.map_or_else(|| self.ids.id(seq), str::to_owned);
         self.retention.keeps_history().then(id)
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::event_stream::frame::{BytesRef, SHARE_FROM};
 
+use super::position::Offset;
 use super::slices::Slices;
 
 /// The largest chunk of small frames, in bytes.
@@ -22,7 +23,7 @@ pub(super) struct Chunks {
     /// Memory that the bytes of the chunks take.
     memory: usize,
     /// The log's end when it was last empty.
-    empty_at: u64,
+    empty_at: Offset,
     /// Bytes appended between the last two times that the log was empty: what the next chunk should
     /// have room for.
     expected_bytes: usize,
@@ -32,7 +33,7 @@ pub(super) struct Chunks {
 #[derive(Debug)]
 struct Chunk {
     /// Offset of the first byte.
-    start: u64,
+    start: Offset,
     bytes: ChunkBytes,
 }
 
@@ -53,8 +54,8 @@ impl Chunk {
     }
 
     /// Offset after the last byte.
-    fn end(&self) -> u64 {
-        self.start + self.bytes().len() as u64
+    fn end(&self) -> Offset {
+        self.start + self.bytes().len()
     }
 
     /// Memory that the bytes take.
@@ -71,7 +72,7 @@ impl Chunks {
     /// byte so far, `retained` the number of bytes that the log retains.
     pub(super) fn append(
         &mut self,
-        start: u64,
+        start: Offset,
         prefix: &[u8],
         frame: BytesRef<'_>,
         retained: usize,
@@ -84,13 +85,13 @@ impl Chunks {
             self.copy(start, prefix, &[], retained);
         }
         self.push(Chunk {
-            start: start + prefix.len() as u64,
+            start: start + prefix.len(),
             bytes: ChunkBytes::Shared(frame.clone()),
         });
     }
 
     /// Copies bytes to the end of the last chunk, or to a new one if they do not fit.
-    fn copy(&mut self, start: u64, prefix: &[u8], frame: &[u8], retained: usize) {
+    fn copy(&mut self, start: Offset, prefix: &[u8], frame: &[u8], retained: usize) {
         let bytes = prefix.len() + frame.len();
         if let Some(Chunk {
             bytes: ChunkBytes::Copied(chunk),
@@ -122,7 +123,12 @@ impl Chunks {
 
     /// Appends at most `max` bytes from an offset on to `slices`, while those have room. Returns the
     /// offset after them.
-    pub(super) fn gather<'a>(&'a self, mut from: u64, max: usize, slices: &mut Slices<'a>) -> u64 {
+    pub(super) fn gather<'a>(
+        &'a self,
+        mut from: Offset,
+        max: usize,
+        slices: &mut Slices<'a>,
+    ) -> Offset {
         let first = self.list.partition_point(|chunk| chunk.end() <= from);
         let mut left = max;
         for chunk in self.list.range(first..) {
@@ -134,7 +140,7 @@ impl Chunks {
             if !slices.push(&rest[..taken]) {
                 break;
             }
-            from += taken as u64;
+            from += taken;
             left -= taken;
         }
         from
@@ -146,19 +152,19 @@ impl Chunks {
     }
 
     /// Offset after the last byte of the first chunk.
-    pub(super) fn first_end(&self) -> Option<u64> {
+    pub(super) fn first_end(&self) -> Option<Offset> {
         self.list.front().map(Chunk::end)
     }
 
     /// Frees the chunks that end at or before an offset.
-    pub(super) fn drop_before(&mut self, offset: u64) {
+    pub(super) fn drop_before(&mut self, offset: Offset) {
         while let Some(chunk) = self.list.pop_front_if(|chunk| chunk.end() <= offset) {
             self.memory -= chunk.memory();
         }
     }
 
     /// Frees all chunks of a log that ends at an offset.
-    pub(super) fn clear(&mut self, end: u64) {
+    pub(super) fn clear(&mut self, end: Offset) {
         self.expected_bytes = (end - self.empty_at).min(MAX_CHUNK as u64) as usize;
         self.empty_at = end;
         self.list.clear();
@@ -168,7 +174,7 @@ impl Chunks {
 
     /// Asserts that the chunks are adjacent and cover the bytes from `start` to `end`, and that
     /// their memory is what is counted.
-    pub(super) fn check(&self, start: u64, end: u64) {
+    pub(super) fn check(&self, start: Offset, end: Offset) {
         let mut next = self.list.front().map_or(end, |chunk| chunk.start);
         assert!(next <= start, "the first retained byte is in a chunk");
         for chunk in &self.list {

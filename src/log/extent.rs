@@ -13,14 +13,16 @@
 //!
 //! An extent is a hint. A driver that ignores it writes the same bytes.
 
+use super::position::Offset;
+
 /// Adjacent bytes of one log. They are the same at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     log: LogId,
     /// Offset of the first byte.
-    start: u64,
+    start: Offset,
     /// Offset after the last byte.
-    end: u64,
+    end: Offset,
 }
 
 /// The identity of a log. No two logs of an engine ever have the same.
@@ -29,7 +31,7 @@ pub struct LogId(pub(crate) u64);
 
 impl Extent {
     /// The bytes of a log from `start` up to `end`.
-    pub(super) fn new(log: LogId, start: u64, end: u64) -> Self {
+    pub(super) fn new(log: LogId, start: Offset, end: Offset) -> Self {
         Self { log, start, end }
     }
 
@@ -60,7 +62,7 @@ impl Extent {
     }
 
     /// This extent without its first `bytes` bytes.
-    pub fn skip(self, bytes: u64) -> Self {
+    pub fn skip(self, bytes: usize) -> Self {
         Self {
             start: self.end.min(self.start + bytes),
             ..self
@@ -78,8 +80,8 @@ impl Extent {
 mod tests {
     use super::*;
 
-    fn extent(log: u64, start: u64, end: u64) -> Extent {
-        Extent::new(LogId(log), start, end)
+    fn extent(log: u64, start: usize, end: usize) -> Extent {
+        Extent::new(LogId(log), Offset::ZERO + start, Offset::ZERO + end)
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod chunks;
 pub(crate) mod extent;
+pub(crate) mod position;
 pub(crate) mod slices;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use crate::event_stream::frame::BytesRef;
 
 use chunks::Chunks;
 pub use extent::{Extent, LogId};
+pub use position::{Offset, Ordinal, Position, Seq};
 pub use slices::Slices;
 
 /// Capacity of the index that an empty log keeps: what it used, within these limits.
@@ -28,15 +30,15 @@ pub struct EventLog {
     /// One entry for each retained frame.
     entries: VecDeque<Entry>,
     /// Ordinal of `entries[0]`: the number of frames that were dropped.
-    first_ordinal: u64,
+    first_ordinal: Ordinal,
     /// Offset of the first retained byte, which is the start of a frame.
-    start: u64,
+    start: Offset,
     /// Offset after the last byte.
-    end: u64,
+    end: Offset,
     /// Sequence number of the last frame that was appended.
-    last_seq: u64,
+    last_seq: Seq,
     /// Sequence number of the last frame that was dropped.
-    dropped_seq: u64,
+    dropped_seq: Seq,
     /// The owner's tick when a frame was last dropped.
     dropped_tick: u64,
 }
@@ -44,24 +46,13 @@ pub struct EventLog {
 /// The index entry of a frame. The frame starts where the one before it ends.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    seq: u64,
-    end: u64,
-}
-
-/// Where a retained frame is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// Sequence number of the event in the total order.
-    pub seq: u64,
-    /// Offset of the first byte.
-    pub start: u64,
-    /// Offset after the last byte.
-    pub end: u64,
+    seq: Seq,
+    end: Offset,
 }
 
 impl EventLog {
     /// Makes an empty log. Frames up to the sequence number `seq` count as dropped.
-    pub fn new(id: LogId, seq: u64) -> Self {
+    pub fn new(id: LogId, seq: Seq) -> Self {
         Self {
             id,
             dropped_seq: seq,
@@ -72,11 +63,11 @@ impl EventLog {
 
     /// Appends a frame, and before it a prefix that goes out with it. `seq` exceeds every earlier
     /// sequence number.
-    pub fn append(&mut self, seq: u64, prefix: &[u8], frame: BytesRef<'_>) {
+    pub fn append(&mut self, seq: Seq, prefix: &[u8], frame: BytesRef<'_>) {
         debug_assert!(seq > self.last_seq, "the engine counts upwards");
         let retained = self.retained() as usize;
         self.chunks.append(self.end, prefix, frame, retained);
-        self.end += (prefix.len() + frame.len()) as u64;
+        self.end += prefix.len() + frame.len();
         self.last_seq = seq;
         self.entries.push_back(Entry { seq, end: self.end });
     }
@@ -97,12 +88,12 @@ impl EventLog {
     }
 
     /// Offset of the first retained byte.
-    pub fn start(&self) -> u64 {
+    pub fn start(&self) -> Offset {
         self.start
     }
 
     /// Offset after the last byte: the position of a subscriber that lacks nothing.
-    pub fn end(&self) -> u64 {
+    pub fn end(&self) -> Offset {
         self.end
     }
 
@@ -112,17 +103,17 @@ impl EventLog {
     }
 
     /// Sequence number of the first retained frame.
-    pub fn first_seq(&self) -> Option<u64> {
+    pub fn first_seq(&self) -> Option<Seq> {
         self.entries.front().map(|entry| entry.seq)
     }
 
-    /// Sequence number of the last frame that was appended; 0 before the first.
-    pub fn last_seq(&self) -> u64 {
+    /// Sequence number of the last frame that was appended; [`Seq::ZERO`] before the first.
+    pub fn last_seq(&self) -> Seq {
         self.last_seq
     }
 
     /// Sequence number of the last frame that was dropped. Every later frame is retained.
-    pub fn dropped_seq(&self) -> u64 {
+    pub fn dropped_seq(&self) -> Seq {
         self.dropped_seq
     }
 
@@ -131,34 +122,41 @@ impl EventLog {
         self.dropped_tick
     }
 
-    /// Ordinal of the next frame to be appended: the number of frames that ever were.
-    pub fn next_ordinal(&self) -> u64 {
-        self.first_ordinal + self.entries.len() as u64
+    /// Number of frames that were ever appended.
+    pub fn appended(&self) -> u64 {
+        self.next_ordinal() - Ordinal::default()
+    }
+
+    /// Ordinal of the next frame to be appended.
+    pub fn next_ordinal(&self) -> Ordinal {
+        self.first_ordinal + self.entries.len()
     }
 
     /// Ordinal of the first retained frame after a sequence number, or of the next one to be
     /// appended. Frames in between may have been dropped.
-    pub fn ordinal_after(&self, seq: u64) -> u64 {
+    pub fn ordinal_after(&self, seq: Seq) -> Ordinal {
         if seq >= self.last_seq {
             return self.next_ordinal();
         }
         let passed = self.entries.partition_point(|entry| entry.seq <= seq);
-        self.first_ordinal + passed as u64
+        self.first_ordinal + passed
     }
 
     /// Ordinal of the first frame that ends after an offset, which is retained or the end.
-    pub fn ordinal_at(&self, offset: u64) -> u64 {
+    pub fn ordinal_at(&self, offset: Offset) -> Ordinal {
         if offset == self.end {
             return self.next_ordinal();
         }
         let passed = self.entries.partition_point(|entry| entry.end <= offset);
-        self.first_ordinal + passed as u64
+        self.first_ordinal + passed
     }
 
     /// The frame with an ordinal; `None` if it was dropped or not appended yet.
-    pub fn position(&self, ordinal: u64) -> Option<Position> {
-        let index = ordinal.checked_sub(self.first_ordinal)?;
-        self.position_of_entry(usize::try_from(index).ok()?)
+    pub fn position(&self, ordinal: Ordinal) -> Option<Position> {
+        if ordinal < self.first_ordinal {
+            return None;
+        }
+        self.position_of_entry((ordinal - self.first_ordinal) as usize)
     }
 
     fn position_of_entry(&self, index: usize) -> Option<Position> {
@@ -180,30 +178,30 @@ impl EventLog {
     }
 
     /// The frame with a sequence number, if it is retained.
-    pub fn find(&self, seq: u64) -> Option<Position> {
+    pub fn find(&self, seq: Seq) -> Option<Position> {
         let index = self.entries.binary_search_by_key(&seq, |entry| entry.seq);
         self.position_of_entry(index.ok()?)
     }
 
     /// The first retained frame after a sequence number.
-    pub fn first_after(&self, seq: u64) -> Option<Position> {
+    pub fn first_after(&self, seq: Seq) -> Option<Position> {
         self.position(self.ordinal_after(seq))
     }
 
     /// Offset of the first retained frame after a sequence number, or the end.
-    pub fn offset_after(&self, seq: u64) -> u64 {
+    pub fn offset_after(&self, seq: Seq) -> Offset {
         self.first_after(seq).map_or(self.end, |next| next.start)
     }
 
     /// Offset from which on there are at most `frames` frames and `bytes` bytes, all of them after
     /// the sequence number `after`.
-    pub fn start_of_newest(&self, frames: usize, bytes: u64, after: u64) -> u64 {
+    pub fn start_of_newest(&self, frames: usize, bytes: u64, after: Seq) -> Offset {
         let mut first = self.entries.len().saturating_sub(frames);
         if self.dropped_seq < after {
             first = first.max(self.entries.partition_point(|entry| entry.seq <= after));
         }
         if self.retained() > bytes {
-            let from = self.end - bytes;
+            let from = self.end.saturating_sub(bytes);
             let before = self.entries.partition_point(|entry| entry.end < from);
             first = first.max((before + 1).min(self.entries.len()));
         }
@@ -217,7 +215,7 @@ impl EventLog {
     /// empty, they get the [`Extent`] of the bytes.
     ///
     /// The offset is retained or the end.
-    pub fn gather<'a>(&'a self, from: u64, max: usize, slices: &mut Slices<'a>) {
+    pub fn gather<'a>(&'a self, from: Offset, max: usize, slices: &mut Slices<'a>) {
         debug_assert!(
             (self.start..=self.end).contains(&from),
             "the caller checked for lag"
@@ -236,14 +234,14 @@ impl EventLog {
     }
 
     /// Appends a copy of the retained bytes from `from` up to `end` to `bytes`.
-    pub fn copy_to(&self, bytes: &mut Vec<u8>, mut from: u64, end: u64) {
+    pub fn copy_to(&self, bytes: &mut Vec<u8>, mut from: Offset, end: Offset) {
         while from < end {
             let mut slices = Slices::new();
             self.gather(from, (end - from) as usize, &mut slices);
             for slice in slices.as_slice() {
                 bytes.extend_from_slice(slice);
             }
-            from += slices.bytes() as u64;
+            from += slices.bytes();
         }
     }
 
@@ -256,7 +254,7 @@ impl EventLog {
 
     /// End of the last frame with bytes in the first piece of memory: dropping the frames before
     /// this offset frees it.
-    pub fn first_chunk_end(&self) -> u64 {
+    pub fn first_chunk_end(&self) -> Offset {
         let Some(chunk_end) = self.chunks.first_end() else {
             return self.end;
         };
@@ -266,7 +264,7 @@ impl EventLog {
 
     /// Drops every frame that ends at or before an offset; returns how many. `tick` is recorded as
     /// [`dropped_tick`](Self::dropped_tick).
-    pub fn drop_before(&mut self, offset: u64, tick: u64) -> usize {
+    pub fn drop_before(&mut self, offset: Offset, tick: u64) -> usize {
         let before = self.entries.len();
         if offset >= self.end {
             self.drop_all();
@@ -274,7 +272,7 @@ impl EventLog {
             while let Some(entry) = self.entries.pop_front_if(|entry| entry.end <= offset) {
                 self.start = entry.end;
                 self.dropped_seq = entry.seq;
-                self.first_ordinal += 1;
+                self.first_ordinal = self.first_ordinal.next();
             }
             self.chunks.drop_before(self.start);
         }
@@ -324,11 +322,19 @@ mod tests {
 
     use super::*;
 
+    fn offset(bytes: usize) -> Offset {
+        Offset::ZERO + bytes
+    }
+
     fn frame(seq: u64, bytes: usize) -> Bytes {
         vec![b'a' + (seq % 26) as u8; bytes].into()
     }
 
-    fn gathered(log: &EventLog, from: u64, max: usize) -> Vec<u8> {
+    fn append(log: &mut EventLog, seq: u64, frame: &Bytes) {
+        log.append(Seq::new(seq), &[], BytesRef::Bytes(frame));
+    }
+
+    fn gathered(log: &EventLog, from: Offset, max: usize) -> Vec<u8> {
         let mut slices = Slices::new();
         log.gather(from, max, &mut slices);
         slices
@@ -352,72 +358,70 @@ mod tests {
         let sizes = [1, 100, 4095, 4096, 9000, 108, 60_000, 3, 2000];
         let mut log = EventLog::default();
         let mut all: Vec<u8> = Vec::new();
-        let mut ends = vec![0u64];
-        for seq in 1..=2000u64 {
-            let bytes = frame(seq, sizes[(seq * seq % 9) as usize]);
-            log.append(seq, &[], BytesRef::Bytes(&bytes));
+        let mut ends = vec![0];
+        for count in 1..=2000 {
+            let bytes = frame(count, sizes[(count * count % 9) as usize]);
+            append(&mut log, count, &bytes);
             all.extend_from_slice(&bytes);
-            ends.push(all.len() as u64);
+            ends.push(all.len());
             log.check();
-            if seq % 7 == 0 {
-                let keep = (seq % 49) as usize / 5;
+            let count = count as usize;
+            if count.is_multiple_of(7) {
+                let keep = count % 49 / 5;
                 let before = log.len();
-                let dropped = log.drop_before(ends[seq as usize - keep], seq);
+                let dropped = log.drop_before(offset(ends[count - keep]), 0);
                 assert_eq!(log.len(), before - dropped);
-                assert!(log.start() >= ends[seq as usize - keep]);
+                assert!(log.start() >= offset(ends[count - keep]));
+                log.check();
             }
-            assert_eq!(
-                (log.end(), log.next_ordinal(), log.last_seq()),
-                (all.len() as u64, seq, seq)
-            );
-            for back in 0..4u64.min(seq) {
-                let ordinal = seq - back - 1;
-                let (start, end) = (ends[ordinal as usize], ends[ordinal as usize + 1]);
-                if start >= log.start() {
-                    assert_eq!(log.ordinal_after(ordinal), ordinal);
-                    assert_eq!(log.offset_after(ordinal), start);
-                    assert_eq!(
-                        log.position(ordinal),
-                        Some(Position {
-                            seq: ordinal + 1,
-                            start,
-                            end
-                        })
-                    );
-                    assert_eq!(
-                        (log.ordinal_at(start), log.ordinal_at(end - 1)),
-                        (ordinal, ordinal)
-                    );
-                    let got = gathered(&log, start, 10_000);
-                    assert!(!got.is_empty() && all[start as usize..].starts_with(&got));
-                    assert_eq!(
-                        gathered(&log, end - 1, 1),
-                        all[end as usize - 1..end as usize]
-                    );
-                } else {
-                    assert_eq!(log.position(ordinal), None);
-                    assert_eq!(log.ordinal_after(ordinal), log.first_ordinal);
-                    assert_eq!(log.offset_after(ordinal), log.start());
-                }
+            assert_eq!(log.end(), offset(all.len()));
+            assert_eq!(log.appended(), count as u64);
+            assert_eq!(log.last_seq(), Seq::new(count as u64));
+            for index in count.saturating_sub(4)..count {
+                check_frame(&log, &all, index, (ends[index], ends[index + 1]));
             }
         }
+    }
+
+    /// Compares a frame of the log with its bytes among all.
+    fn check_frame(log: &EventLog, all: &[u8], index: usize, (start, end): (usize, usize)) {
+        let (ordinal, before) = (Ordinal::default() + index, Seq::new(index as u64));
+        if offset(start) < log.start() {
+            assert_eq!(log.position(ordinal), None);
+            assert_eq!(log.ordinal_after(before), log.first_ordinal);
+            assert_eq!(log.offset_after(before), log.start());
+            return;
+        }
+        let position = Position {
+            seq: before.next(),
+            start: offset(start),
+            end: offset(end),
+        };
+        assert_eq!(log.position(ordinal), Some(position));
+        assert_eq!(log.ordinal_after(before), ordinal);
+        assert_eq!(log.offset_after(before), position.start);
+        assert_eq!(log.ordinal_at(offset(start)), ordinal);
+        assert_eq!(log.ordinal_at(offset(end - 1)), ordinal);
+        let got = gathered(log, position.start, 10_000);
+        assert!(!got.is_empty() && all[start..].starts_with(&got));
+        assert_eq!(gathered(log, offset(end - 1), 1), all[end - 1..end]);
     }
 
     #[test]
     fn an_empty_log_gives_its_memory_back() {
         let mut log = EventLog::default();
         for seq in 1..=10_000 {
-            log.append(seq, &[], BytesRef::Bytes(&frame(seq, 100)));
+            append(&mut log, seq, &frame(seq, 100));
         }
         assert!(log.memory() >= 1_000_000 && log.memory() < 1_400_000);
         assert_eq!(log.drop_before(log.end(), 0), 10_000);
         assert_eq!((log.retained(), log.memory()), (0, 0));
         assert!(log.entries.capacity() <= *KEEP_ENTRIES.end());
-        log.append(10_001, &[], BytesRef::Bytes(&frame(1, 100)));
+        append(&mut log, 10_001, &frame(1, 100));
         log.drop_before(log.end(), 0);
         assert!(log.entries.capacity() <= *KEEP_ENTRIES.start());
-        assert_eq!(log.ordinal_after(10_001), 10_001);
-        assert_eq!(log.offset_after(10_001), 1_000_100);
+        assert_eq!(log.appended(), 10_001);
+        assert_eq!(log.offset_after(Seq::new(10_001)), offset(1_000_100));
     }
 
     #[test]
@@ -425,7 +429,7 @@ mod tests {
         let mut log = EventLog::default();
         let (frame, frames) = (frame(0, 1000), 10_000);
         for seq in 1..=frames {
-            log.append(seq, &[], BytesRef::Bytes(&frame));
+            append(&mut log, seq, &frame);
             log.drop_before(log.end().saturating_sub(200_000), 0);
         }
         let slices = slices(&log);
@@ -437,7 +441,7 @@ mod tests {
         let mut log = EventLog::default();
         for round in 0..3 {
             for seq in 1..=150 {
-                log.append(round * 150 + seq, &[], BytesRef::Bytes(&frame(seq, 108)));
+                append(&mut log, round * 150 + seq, &frame(seq, 108));
             }
             let slices = slices(&log);
             log.drop_before(log.end(), 0);
@@ -452,7 +456,7 @@ mod tests {
     fn the_newest_frames_are_bounded_by_count_bytes_and_number() {
         let mut log = EventLog::default();
         for seq in 1..=5 {
-            log.append(seq, &[], BytesRef::Bytes(&frame(seq, 10)));
+            append(&mut log, seq, &frame(seq, 10));
         }
         for (frames, bytes, after, start) in [
             (5, 50, 0, 0),
@@ -466,23 +470,23 @@ mod tests {
             (9, 99, 5, 50),
             (2, 10, 1, 40),
         ] {
-            let found = log.start_of_newest(frames, bytes, after);
-            assert_eq!(found, start, "{frames} {bytes} {after}");
+            let found = log.start_of_newest(frames, bytes, Seq::new(after));
+            assert_eq!(found, offset(start), "{frames} {bytes} {after}");
         }
-        log.drop_before(25, 0);
-        assert_eq!(log.start_of_newest(9, 99, 1), 20);
-        assert_eq!(log.start_of_newest(9, 25, 0), 30);
+        log.drop_before(offset(25), 0);
+        assert_eq!(log.start_of_newest(9, 99, Seq::new(1)), offset(20));
+        assert_eq!(log.start_of_newest(9, 25, Seq::ZERO), offset(30));
     }
 
     #[test]
     fn a_frame_is_found_by_its_number_or_the_one_before() {
-        let mut log = EventLog::new(LogId(1), 3);
-        for seq in [4, 6, 9] {
+        let mut log = EventLog::new(LogId(1), Seq::new(3));
+        for seq in [4, 6, 9].map(Seq::new) {
             log.append(seq, b"id\n", BytesRef::Slice(b"1234567"));
         }
-        log.drop_before(10, 7);
-        assert_eq!((log.dropped_seq(), log.dropped_tick()), (4, 7));
-        let seq = |position: Option<Position>| position.map(|position| position.seq);
+        log.drop_before(offset(10), 7);
+        assert_eq!((log.dropped_seq(), log.dropped_tick()), (Seq::new(4), 7));
+        let seq = |position: Option<Position>| position.map(|position| position.seq.get());
         for (after, found, next) in [
             (0, None, Some(6)),
             (4, None, Some(6)),
@@ -492,11 +496,11 @@ mod tests {
             (9, Some(9), None),
             (10, None, None),
         ] {
-            assert_eq!(seq(log.find(after)), found, "{after}");
-            assert_eq!(seq(log.first_after(after)), next, "{after}");
+            assert_eq!(seq(log.find(Seq::new(after))), found, "{after}");
+            assert_eq!(seq(log.first_after(Seq::new(after))), next, "{after}");
         }
-        let position = log.find(9).unwrap();
+        let position = log.find(Seq::new(9)).unwrap();
         assert_eq!(log.bytes_of(position), b"id\n1234567");
-        assert!(log.positions().map(|frame| frame.seq).eq([6, 9]));
+        assert!(log.positions().map(|frame| frame.seq.get()).eq([6, 9]));
     }
 }

@@ -91,6 +91,7 @@ impl Default for Slices<'_> {
 mod tests {
     use super::*;
     use crate::log::extent::LogId;
+    use crate::log::position::Offset;
 
     fn text(slices: &Slices<'_>) -> String {
         let slices = slices.as_slice().iter();
@@ -133,7 +134,7 @@ mod tests {
     fn other_bytes_take_the_extent_away() {
         let mut slices = Slices::new();
         slices.push(b"abc");
-        let extent = Extent::new(LogId(1), 7, 10);
+        let extent = Extent::new(LogId(1), Offset::ZERO + 7, Offset::ZERO + 10);
         slices.set_extent(extent);
         assert_eq!(slices.extent(), Some(extent));
         assert_eq!(slices.after(1).extent(), None);

@@ -116,7 +116,7 @@ impl Pages {
                 Ok(0) => break,
                 Ok(bytes) => {
                     sent.bytes += bytes;
-                    wanted = wanted.skip(bytes as u64);
+                    wanted = wanted.skip(bytes);
                     sent.full = bytes < found;
                 }
                 Err(Errno::INTR) => continue,
@@ -181,45 +181,47 @@ mod tests {
 
     use super::*;
     use crate::event_stream::frame::BytesRef;
-    use crate::log::{EventLog, LogId};
+    use crate::log::{EventLog, LogId, Offset, Seq};
 
     const READERS: usize = MIN_READERS;
 
     /// A log whose bytes are their offsets in hexadecimal digits.
     struct Numbered {
         log: EventLog,
-        seq: u64,
     }
 
-    fn numbers(start: u64, end: u64) -> Vec<u8> {
+    fn numbers(start: usize, end: usize) -> Vec<u8> {
         let from = start / 16;
         let all =
             (from..end.div_ceil(16)).flat_map(|word| format!("{:016x}", 16 * word).into_bytes());
-        let skip = (start - 16 * from) as usize;
-        all.skip(skip).take((end - start) as usize).collect()
+        all.skip(start - 16 * from).take(end - start).collect()
     }
 
     impl Numbered {
         fn new(id: u64) -> Self {
-            let log = EventLog::new(LogId(id), 0);
-            Self { log, seq: 0 }
+            let log = EventLog::new(LogId(id), Seq::ZERO);
+            Self { log }
+        }
+
+        fn end(&self) -> usize {
+            (self.log.end() - Offset::ZERO) as usize
         }
 
         /// Appends a frame of `bytes` bytes, and publishes it.
-        fn publish(&mut self, bytes: u64, pages: &mut Pages, readers: usize) {
-            self.seq += 1;
-            let start = self.log.end();
+        fn publish(&mut self, bytes: usize, pages: &mut Pages, readers: usize) {
+            let start = self.end();
             let frame = numbers(start, start + bytes).into();
-            self.log.append(self.seq, b"", BytesRef::Bytes(&frame));
+            let seq = self.log.last_seq().next();
+            self.log.append(seq, b"", BytesRef::Bytes(&frame));
             let mut slices = Slices::new();
-            self.log.gather_last(bytes, &mut slices);
-            assert_eq!(slices.bytes() as u64, bytes);
+            self.log.gather_last(bytes as u64, &mut slices);
+            assert_eq!(slices.bytes(), bytes);
             pages.publish(&slices, readers);
         }
 
-        fn from(&self, start: u64, most: usize) -> Slices<'_> {
+        fn from(&self, start: usize, max: usize) -> Slices<'_> {
             let mut slices = Slices::new();
-            self.log.gather(start, most, &mut slices);
+            self.log.gather(Offset::ZERO + start, max, &mut slices);
             slices
         }
     }
@@ -260,18 +262,18 @@ mod tests {
         let is_left = |pages: &Pages, slices: &Slices<'_>| {
             assert_eq!(pages.send(&server, slices).unwrap(), sent(0));
         };
-        numbered.publish(MIN_BYTES as u64 - 16, &mut pages, READERS);
-        numbered.publish(MIN_BYTES as u64, &mut pages, READERS - 1);
+        numbered.publish(MIN_BYTES - 16, &mut pages, READERS);
+        numbered.publish(MIN_BYTES, &mut pages, READERS - 1);
         // More than is kept.
-        numbered.publish(MAX_KEPT_BYTES + 16, &mut pages, READERS);
+        numbered.publish(MAX_KEPT_BYTES as usize + 16, &mut pages, READERS);
         assert!(pages.pieces.is_empty());
-        let before = numbered.log.end();
-        numbered.publish(2 * MIN_BYTES as u64, &mut pages, READERS);
+        let before = numbered.end();
+        numbered.publish(2 * MIN_BYTES, &mut pages, READERS);
         assert_eq!(pages.pieces.len(), 1);
         is_left(&pages, &numbered.from(before - 1, 1 << 20));
         is_left(&pages, &numbered.from(before, MIN_BYTES - 1));
-        let end = numbered.log.end();
-        numbered.publish(MIN_BYTES as u64 + 16, &mut pages, 1);
+        let end = numbered.end();
+        numbered.publish(MIN_BYTES + 16, &mut pages, 1);
         is_left(&pages, &numbered.from(end, 1 << 20));
         let mut other = Numbered::new(2);
         other.publish(end, &mut pages, 1);
@@ -279,7 +281,9 @@ mod tests {
         // Bytes that are not of a log come first.
         let mut mixed = Slices::new();
         mixed.push(b"HTTP/1.1 200 OK");
-        numbered.log.gather(before, 1 << 20, &mut mixed);
+        numbered
+            .log
+            .gather(Offset::ZERO + before, 1 << 20, &mut mixed);
         is_left(&pages, &mixed);
         // Bytes in files, then bytes that are not.
         let slices = numbered.from(before, 1 << 20);
@@ -293,10 +297,8 @@ mod tests {
         let bytes = 48 << 10;
         numbered.publish(bytes, &mut pages, READERS);
         assert_eq!(
-            pages
-                .send(&server, &numbered.from(0, bytes as usize))
-                .unwrap(),
-            sent(bytes as usize)
+            pages.send(&server, &numbered.from(0, bytes)).unwrap(),
+            sent(bytes)
         );
         for _ in 0..200 {
             numbered.publish(bytes, &mut pages, READERS);
@@ -311,12 +313,10 @@ mod tests {
         }
         assert!(pages.pieces.len() <= 3);
         assert_eq!(
-            pages
-                .send(&server, &numbered.from(0, bytes as usize))
-                .unwrap(),
+            pages.send(&server, &numbered.from(0, bytes)).unwrap(),
             sent(0)
         );
-        let mut read = vec![0; bytes as usize];
+        let mut read = vec![0; bytes];
         client.read_exact(&mut read).unwrap();
         assert!(read == numbers(0, bytes));
     }
@@ -331,10 +331,10 @@ mod tests {
             numbered.publish(64 << 10, &mut pages, READERS);
         }
         let (mut at, mut read) = (0, Vec::new());
-        while at < numbered.log.end() {
+        while at < numbered.end() {
             let slices = numbered.from(at, 1 << 20);
             let sent = pages.send(&server, &slices).unwrap();
-            at += sent.bytes as u64;
+            at += sent.bytes;
             if sent.full {
                 let mut some = vec![0; 100_000];
                 let count = client.read(&mut some).unwrap();
@@ -342,7 +342,7 @@ mod tests {
             }
         }
         assert!(!read.is_empty(), "the socket was never full");
-        let mut rest = vec![0; at as usize - read.len()];
+        let mut rest = vec![0; at - read.len()];
         client.read_exact(&mut rest).unwrap();
         read.extend(rest);
         assert!(read == numbers(0, at));

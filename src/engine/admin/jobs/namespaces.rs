@@ -73,7 +73,7 @@ impl Row {
         Self {
             subscribers,
             subscribers_below: subscribers,
-            events: topic.log.next_ordinal(),
+            events: topic.log.appended(),
             retained_events: topic.log.len(),
             retained_bytes: topic.log.retained(),
             last_event_ms: topic.meter.last_event_ms,

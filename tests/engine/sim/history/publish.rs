@@ -87,7 +87,8 @@ impl World {
         }
         let count = self.events.len() as u64;
         assert_eq!(
-            published.seq, count,
+            published.seq.get(),
+            count,
             "events are counted from 1 without gaps"
         );
         self.note_eviction(before);
