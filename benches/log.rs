@@ -92,11 +92,6 @@ impl List {
     }
 }
 
-fn concat(slices: &Slices<'_>) -> Vec<u8> {
-    let slices = slices.as_slice().iter();
-    slices.flat_map(|slice| slice.iter().copied()).collect()
-}
-
 /// A log and a list with `frames` frames of this size.
 fn filled(frames: usize, bytes: usize) -> (Log, List) {
     let (mut log, mut list) = (Log::default(), List::default());
@@ -129,7 +124,7 @@ fn turn(criterion: &mut Criterion) {
             };
             let (mut log, mut list) = filled(events, bytes);
             let mut written = Vec::new();
-            log.for_each_write(Offset::ZERO, |slices| written.extend(concat(slices)));
+            log.for_each_write(Offset::ZERO, |slices| written.extend(slices.to_vec()));
             assert!(
                 written == list.concat(0, usize::MAX),
                 "both return the same bytes"
@@ -154,10 +149,7 @@ fn lagging(criterion: &mut Criterion) {
         // In the middle of a frame.
         let from = log.log.end().saturating_sub(WRITE as u64 + 50);
         let offset = from - Offset::ZERO;
-        assert_eq!(
-            concat(&log.slices(from, WRITE)),
-            list.concat(offset, WRITE)
-        );
+        assert_eq!(log.slices(from, WRITE).to_vec(), list.concat(offset, WRITE));
         group.bench_function(BenchmarkId::new("fanfare", retained), |b| {
             b.iter(|| black_box(log.slices(black_box(from), WRITE)).bytes());
         });
@@ -176,7 +168,8 @@ fn retained(criterion: &mut Criterion) {
         let max_bytes = (retained * FRAME) as u64;
         let append = |log: &mut Log| {
             log.append(black_box(&frame));
-            log.log.drop_before(log.log.end().saturating_sub(max_bytes), 0);
+            log.log
+                .drop_before(log.log.end().saturating_sub(max_bytes), 0);
             log.log.start() - Offset::ZERO
         };
         let naive_append = |list: &mut List| {

@@ -48,14 +48,24 @@ impl Clock {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an Instant can be had only from the clock"
+)]
 mod tests {
     use super::*;
 
+    impl Clock {
+        /// A clock that shows this time.
+        pub(in crate::engine) fn at_ms(ms: u64) -> Self {
+            let started = Instant::now();
+            let mut clock = Self::new(started);
+            clock.set(started + Duration::from_millis(ms));
+            clock
+        }
+    }
+
     #[test]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "an Instant can be had only from the clock"
-    )]
     fn time_counts_from_the_start_and_never_goes_back() {
         let started = Instant::now();
         let mut clock = Clock::new(started);

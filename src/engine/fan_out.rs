@@ -529,3 +529,200 @@ pub(super) fn publish_pages(
         writer.outlet.publish_pages(&slices, members.states.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests::Sockets;
+    use crate::event_stream::frame::BytesRef;
+    use crate::log::Seq;
+
+    const LIMITS: Limits = Limits {
+        max_write: 10,
+        max_lag: 12,
+    };
+
+    /// A log with the bytes `one.two.three.`: events that end at 4, 8 and 14.
+    fn log() -> EventLog {
+        let mut log = EventLog::default();
+        for (seq, text) in (1..).zip(["one.", "two.", "three."]) {
+            log.append(Seq::new(seq), &[], BytesRef::Slice(text.as_bytes()));
+        }
+        log
+    }
+
+    /// A group whose pass is due, with a subscriber at each of these offsets.
+    fn group(offsets: &[usize]) -> (Members, Cursors<Offset>) {
+        let (mut members, mut cursors) = (Members::default(), Cursors::default());
+        for (conn, &offset) in (0..).zip(offsets) {
+            cursors.push(Offset::ZERO + offset);
+            members.states.push(SubscriberState {
+                active_ms: 0,
+                lag_limit: LIMITS.max_lag,
+                events: 0,
+                bytes: 0,
+                conn,
+                writable: true,
+                blocked: false,
+            });
+        }
+        members.pass.state = PassState::Due;
+        (members, cursors)
+    }
+
+    fn writer<'a>(
+        outlet: &'a mut Sockets,
+        report: &'a mut Report,
+        budget: usize,
+    ) -> Writer<'a, Sockets> {
+        Writer {
+            outlet,
+            clock: Clock::at_ms(5),
+            limits: LIMITS,
+            budget,
+            report,
+        }
+    }
+
+    /// What a pass did to a subscriber.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Outcome {
+        /// It lacks nothing.
+        Served,
+        /// It took everything and lacks more.
+        Lagging,
+        /// Its socket is full.
+        Full,
+        /// Its socket is full and it lacks much.
+        Blocked,
+        /// It lacks too much and ends.
+        Cut,
+    }
+
+    #[test]
+    fn a_pass_gives_a_subscriber_one_write_and_judges_it_by_what_it_still_lacks() {
+        use Outcome::{Blocked, Cut, Full, Lagging, Served};
+        for (offset, room, lag_limit, taken, events, outcome) in [
+            (14, 99, 12, "", 0, Served),
+            (8, 99, 12, "three.", 1, Served),
+            (8, 6, 12, "three.", 1, Served),
+            (6, 99, 12, "o.three.", 2, Served),
+            (4, 99, 12, "two.three.", 2, Served),
+            (4, 9, 12, "two.three", 1, Full),
+            (4, 4, 12, "two.", 1, Full),
+            (4, 3, 12, "two", 0, Blocked),
+            (4, 0, 12, "", 0, Blocked),
+            (3, 99, 12, ".two.three", 2, Lagging),
+            (0, 99, 12, "one.two.th", 2, Lagging),
+            (0, 2, 12, "on", 0, Blocked),
+            (0, 1, 12, "o", 0, Cut),
+            (0, 0, 12, "", 0, Cut),
+            // It receives a replay, so it may lack more and holds back no publisher.
+            (0, 1, 26, "o", 0, Full),
+            (0, 0, 26, "", 0, Full),
+        ] {
+            let row = format!("{offset} {room} {lag_limit}");
+            let (log, (mut members, mut cursors)) = (log(), group(&[offset]));
+            members.states[0].lag_limit = lag_limit;
+            let (mut sockets, mut report) = (Sockets::new(&[room]), Report::default());
+            let mut writer = writer(&mut sockets, &mut report, usize::MAX);
+            fan_out(
+                &mut members,
+                &mut cursors,
+                LogReader::new(&log),
+                &mut writer,
+            );
+            assert_eq!(sockets.taken[0], taken, "{row}");
+            let state = &members.states[0];
+            assert_eq!((state.events, state.bytes), (events, taken.len() as u64));
+            assert_eq!(cursors.list[0], Offset::ZERO + offset + taken.len());
+            let found = match (state.writable, state.blocked) {
+                _ if report.ended == [(0, DisconnectReason::Lagged)] => Cut,
+                (false, true) => Blocked,
+                (false, false) => Full,
+                _ if report.lagging == [0] => Lagging,
+                _ => Served,
+            };
+            assert_eq!(found, outcome, "{row}");
+            assert!(members.pass.is_complete());
+            assert_eq!(cursors.least(), Some(cursors.list[0]));
+            members.check();
+        }
+    }
+
+    #[test]
+    fn a_subscriber_before_the_first_retained_byte_is_cut() {
+        let (mut log, (mut members, mut cursors)) = (log(), group(&[0, 4]));
+        log.drop_before(Offset::ZERO + 4, 0);
+        let (mut sockets, mut report) = (Sockets::new(&[99, 99]), Report::default());
+        let mut writer = writer(&mut sockets, &mut report, usize::MAX);
+        fan_out(
+            &mut members,
+            &mut cursors,
+            LogReader::new(&log),
+            &mut writer,
+        );
+        assert_eq!(report.ended, [(0, DisconnectReason::Lagged)]);
+        assert_eq!(sockets.taken, ["", "two.three."]);
+    }
+
+    #[test]
+    fn a_pass_in_slices_serves_each_subscriber_once_though_others_leave() {
+        let log = log();
+        for leaving in 0..5 {
+            for slices_before in 0..5 {
+                let (mut members, mut cursors) = group(&[8; 5]);
+                let (mut sockets, mut report) = (Sockets::new(&[99; 5]), Report::default());
+                for slice in 0..5 {
+                    if slice == slices_before {
+                        members.remove(leaving);
+                        cursors.list.swap_remove(leaving);
+                    }
+                    // A budget that one write exhausts.
+                    let mut writer = writer(&mut sockets, &mut report, 1);
+                    fan_out(
+                        &mut members,
+                        &mut cursors,
+                        LogReader::new(&log),
+                        &mut writer,
+                    );
+                }
+                assert!(members.pass.is_complete());
+                for (conn, taken) in sockets.taken.iter().enumerate() {
+                    let was_served = conn != leaving || conn >= 5 - slices_before;
+                    let expected = if was_served { "three." } else { "" };
+                    assert_eq!(taken, expected, "{conn} {leaving} {slices_before}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_write_begins_with_the_bytes_that_go_out_first() {
+        for (offset, first, room, taken, cursor, all, least_moved) in [
+            (8, "head:", 99, "head:three.", 14, true, true),
+            (8, "head:", 7, "head:th", 10, false, false),
+            (8, "head:", 3, "hea", 8, false, false),
+            (14, "head:", 99, "head:", 14, true, false),
+            (0, "", 99, "one.two.th", 10, true, true),
+        ] {
+            let row = format!("{offset} {first} {room}");
+            let (log, (mut members, mut cursors)) = (log(), group(&[offset]));
+            let (mut sockets, mut report) = (Sockets::new(&[room]), Report::default());
+            let mut writer = writer(&mut sockets, &mut report, usize::MAX);
+            let reader = LogReader::new(&log);
+            let first = first.as_bytes();
+            let written = write_one(&mut members, &mut cursors, 0, reader, first, &mut writer);
+            let (written, count) = written.unwrap();
+            assert_eq!((&*sockets.taken[0], count), (taken, taken.len()), "{row}");
+            assert_eq!(cursors.list[0], Offset::ZERO + cursor, "{row}");
+            assert_eq!(
+                (written.all, written.least_moved),
+                (all, least_moved),
+                "{row}"
+            );
+            assert_eq!(members.states[0].writable, all, "{row}");
+            assert_eq!(report.bytes, taken.len() as u64, "{row}");
+        }
+    }
+}

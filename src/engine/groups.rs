@@ -408,3 +408,115 @@ impl Groups {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::tests::Parts;
+
+    fn parts() -> Parts {
+        Parts::new(&Config::default())
+    }
+
+    #[test]
+    fn subscribers_of_the_same_namespaces_are_one_group() {
+        let mut parts = parts();
+        let sets: [&[&str]; 6] = [
+            &["/a"],
+            &["/a"],
+            &["/a", "/b"],
+            &["/a", "/b"],
+            &["/b"],
+            &["/a", "/b", "/c"],
+        ];
+        let joined = (0..).zip(sets).map(|(conn, set)| parts.join(conn, set));
+        let members: Vec<_> = joined.collect();
+        for (of, set) in members.iter().zip(sets) {
+            for (other, other_set) in members.iter().zip(sets) {
+                assert_eq!(of.group == other.group, set == other_set);
+            }
+            let names = parts.groups.topics_of(of.group);
+            let names: Vec<_> = names
+                .map(|id| parts.topics[id].namespace.as_str())
+                .collect();
+            assert_eq!(names, set);
+        }
+        assert_eq!(parts.groups.len(members[0].group), 2);
+        parts.check();
+    }
+
+    #[test]
+    fn the_last_subscriber_takes_the_index_of_one_that_leaves() {
+        for (leaving, moved, left) in [
+            (0, Some(2), [2, 1]),
+            (1, Some(2), [0, 2]),
+            (2, None, [0, 1]),
+        ] {
+            for set in [&["/a"][..], &["/a", "/b"]] {
+                let mut parts = parts();
+                let members = [0, 1, 2].map(|conn| parts.join(conn, set));
+                let gone = parts.groups.leave(members[leaving], &mut parts.topics);
+                assert_eq!((gone.moved, gone.freed.len()), (moved, 0));
+                assert!(parts.groups.conns(members[0].group).eq(left));
+                parts.check();
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_is_freed_with_its_last_subscriber() {
+        let sets = [&["/a"][..], &["/a", "/b"], &["/b", "/c"], &["/a", "/c"]];
+        for first in 0..sets.len() {
+            let mut parts = parts();
+            let mut members: Vec<_> = (0..)
+                .zip(sets)
+                .map(|(conn, set)| parts.join(conn, set))
+                .collect();
+            members.rotate_left(first);
+            for of in members {
+                let topics: Vec<_> = parts.groups.topics_of(of.group).collect();
+                let gone = parts.groups.leave(of, &mut parts.topics);
+                assert_eq!((gone.moved, gone.freed), (None, topics));
+                assert!(parts.groups.pass_mut(of.group).is_none());
+                parts.check();
+            }
+            assert!(
+                parts
+                    .topics
+                    .iter()
+                    .all(|(_, topic)| !topic.has_subscribers())
+            );
+        }
+    }
+
+    #[test]
+    fn a_subscriber_lacks_the_events_of_its_namespaces_since_it_joined() {
+        for (set, has_pending, lag) in [
+            (&["/a"][..], true, 7),
+            (&["/b"], true, 8),
+            (&["/c"], false, 0),
+            (&["/a", "/b"], true, 15),
+            (&["/c", "/d"], false, 0),
+        ] {
+            let mut parts = parts();
+            parts.publish(&["/a", "/b", "/c"], "before", 0);
+            let of = parts.join(0, set);
+            assert!(!parts.groups.has_pending(of, &parts.topics));
+            parts.publish(&["/a", "/b"], "ab", 0);
+            parts.publish(&["/a"], "alone", 0);
+            parts.publish(&["/b"], "longer", 0);
+            assert_eq!(parts.groups.has_pending(of, &parts.topics), has_pending);
+            #[cfg(feature = "admin")]
+            assert_eq!(parts.groups.lag(of, &parts.topics), lag);
+            let topics: Vec<_> = parts.groups.topics_of(of.group).collect();
+            let needed = |log: &EventLog| {
+                let from = parts.groups.needed_from(of.group, log);
+                log.end() - from.expect("the group has a subscriber")
+            };
+            let logs = topics.iter().map(|&id| &parts.topics[id].log);
+            assert_eq!(logs.map(needed).sum::<u64>(), lag, "{set:?}");
+            parts.check();
+        }
+    }
+}

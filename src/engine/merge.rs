@@ -221,3 +221,146 @@ pub(super) fn seq_before_last(set: &[TopicId], topics: &Topics, count: u64) -> S
     }
     Seq::ZERO
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::tests::Parts;
+
+    /// Logs with five events, numbered from 1, one of them in two logs.
+    fn parts() -> (Parts, Vec<TopicId>) {
+        let mut parts = Parts::new(&Config::default());
+        for (paths, text) in [
+            (&["/a"][..], "a1."),
+            (&["/b"], "b2."),
+            (&["/a", "/b"], "both3."),
+            (&["/c"], "c4."),
+            (&["/b"], "b5."),
+        ] {
+            parts.publish(paths, text, 0);
+        }
+        let set = parts.topics(&["/a", "/b"]);
+        (parts, set)
+    }
+
+    fn limits(max_write: usize, max_lag: u64) -> Limits {
+        Limits { max_write, max_lag }
+    }
+
+    fn after(seq: u64) -> MergeCursor {
+        MergeCursor::after(Seq::new(seq), 0)
+    }
+
+    #[test]
+    fn bytes_after_a_cursor_are_those_of_each_event_once_in_order() {
+        let (parts, set) = parts();
+        for (passed, partial, expected, events) in [
+            (0, 0, "a1.b2.both3.b5.", 4),
+            (0, 2, ".b2.both3.b5.", 4),
+            (1, 0, "b2.both3.b5.", 3),
+            (2, 0, "both3.b5.", 2),
+            (2, 4, "3.b5.", 2),
+            (3, 0, "b5.", 1),
+            (4, 0, "b5.", 1),
+            (5, 0, "", 0),
+        ] {
+            let mut buffers = MergeBuffers::default();
+            let mut merge = Merge::new(&set, &parts.topics, &mut buffers);
+            let from = MergeCursor {
+                partial,
+                ..after(passed)
+            };
+            merge.gather(from, &limits(1000, 1000)).unwrap();
+            let mut slices = Slices::new();
+            merge.add_to(&mut slices);
+            assert_eq!(slices.to_vec(), expected.as_bytes());
+            assert_eq!(merge.advance(from, expected.len()), (merge.end(), events));
+        }
+    }
+
+    #[test]
+    fn writes_of_any_size_give_each_event_once() {
+        let (parts, set) = parts();
+        for max_write in 1..=16 {
+            for taken_at_most in 1..=max_write {
+                let mut buffers = MergeBuffers::default();
+                let mut merge = Merge::new(&set, &parts.topics, &mut buffers);
+                let (mut cursor, mut bytes, mut events) = (after(0), Vec::new(), 0);
+                while cursor < merge.end() {
+                    merge.gather(cursor, &limits(max_write, 1000)).unwrap();
+                    let mut slices = Slices::new();
+                    merge.add_to(&mut slices);
+                    assert!((1..=max_write).contains(&slices.bytes()));
+                    let taken = slices.bytes().min(taken_at_most);
+                    bytes.extend_from_slice(&slices.to_vec()[..taken]);
+                    let (next, completed) = merge.advance(cursor, taken);
+                    assert_eq!(merge.is_in_later_event(next, cursor), completed > 0);
+                    (cursor, events) = (next, events + completed);
+                }
+                assert_eq!(bytes, b"a1.b2.both3.b5.");
+                assert_eq!(events, 4);
+            }
+        }
+    }
+
+    #[test]
+    fn lag_is_exact_when_it_exceeds_the_limit() {
+        let (parts, set) = parts();
+        for (max_lag, lag) in [(100, 21), (21, 21), (20, 15), (14, 15)] {
+            let mut buffers = MergeBuffers::default();
+            let mut merge = Merge::new(&set, &parts.topics, &mut buffers);
+            merge.gather(after(0), &limits(5, max_lag)).unwrap();
+            assert_eq!(merge.lag(), lag, "{max_lag}");
+        }
+    }
+
+    #[test]
+    fn dropped_events_are_missed_unless_they_were_reported() {
+        let (mut parts, set) = parts();
+        let log = &mut parts.topics[set[0]].log;
+        let first = log.first_after(Seq::ZERO).unwrap();
+        log.drop_before(first.end, 3);
+        for (passed, known_tick, is_gone) in [
+            (0, 0, true),
+            (0, 3, true),
+            (0, 4, false),
+            (1, 0, false),
+            (2, 3, false),
+        ] {
+            let mut buffers = MergeBuffers::default();
+            let mut merge = Merge::new(&set, &parts.topics, &mut buffers);
+            let from = MergeCursor {
+                known_tick,
+                ..after(passed)
+            };
+            let gathered = merge.gather(from, &limits(100, 100));
+            assert_eq!(gathered.is_err(), is_gone, "{passed} {known_tick}");
+        }
+    }
+
+    #[test]
+    fn a_subscriber_that_caught_up_knows_of_no_dropped_events() {
+        let (parts, set) = parts();
+        let mut buffers = MergeBuffers::default();
+        let mut merge = Merge::new(&set, &parts.topics, &mut buffers);
+        let from = MergeCursor {
+            known_tick: 9,
+            ..after(0)
+        };
+        merge.gather(from, &limits(100, 100)).unwrap();
+        for (bytes, known_tick) in [(0, 9), (14, 9), (15, 0)] {
+            assert_eq!(merge.advance(from, bytes).0.known_tick, known_tick);
+        }
+    }
+
+    #[test]
+    fn the_last_events_are_counted_once_each() {
+        let (parts, set) = parts();
+        for (count, seq) in [(0, 5), (1, 3), (2, 2), (3, 1), (4, 0), (5, 0), (9, 0)] {
+            let found = seq_before_last(&set, &parts.topics, count);
+            assert_eq!(found, Seq::new(seq), "{count}");
+        }
+        assert_eq!(seq_before_last(&[], &parts.topics, 0), Seq::ZERO);
+    }
+}

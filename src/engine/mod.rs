@@ -45,6 +45,8 @@ mod schedule;
 mod store;
 mod subscribe;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod topic_usage;
 mod topics;

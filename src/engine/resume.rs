@@ -105,3 +105,94 @@ pub(super) fn id_in(seq: Seq, set: &[TopicId], topics: &Topics, ids: &EventIds) 
     let custom = bytes.as_deref().and_then(own_id).map(str::to_owned);
     custom.unwrap_or_else(|| ids.id(seq))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::tests::{Parts, name};
+
+    /// A namespace that retains events 2, with an ID of its own, and 3.
+    fn parts(history_events: usize) -> Parts {
+        let mut parts = Parts::new(&Config {
+            history_events,
+            ..Config::default()
+        });
+        for text in ["data:1\n\n", "id:two\ndata:2\n\n", "data:3\n\n"] {
+            parts.publish(&["/a"], text, 0);
+        }
+        parts
+    }
+
+    fn find(replay: Replay, parts: &Parts) -> Resume {
+        let namespaces = [name("/a")];
+        Resume::find(
+            replay,
+            &namespaces,
+            &parts.topics,
+            &parts.retention,
+            &parts.ids,
+        )
+    }
+
+    #[test]
+    fn a_stream_begins_where_its_request_asks_or_reports_a_gap() {
+        use GapReason::{Epoch, Expired, Unknown};
+        let mut parts = parts(2);
+        let set = parts.topics(&["/a"]);
+        let id = |id: &str| Replay::After(id.to_owned());
+        for (replay, after, gap, outcome) in [
+            (Replay::Live, 3, None, "none"),
+            (Replay::All, 0, None, "complete"),
+            (Replay::Last(0), 3, None, "complete"),
+            (Replay::Last(1), 2, None, "complete"),
+            (Replay::Last(9), 0, None, "complete"),
+            (id("7-3"), 3, None, "complete"),
+            (id("7-1"), 1, None, "complete"),
+            (id("7-0"), 0, Some(Expired), "gap"),
+            (id("7-4"), 0, Some(Unknown), "gap"),
+            (id("8-1"), 0, Some(Epoch), "gap"),
+            (id("seven"), 0, Some(Unknown), "gap"),
+        ] {
+            let resume = find(replay.clone(), &parts);
+            let found = resume.after(&set, &parts.topics, &parts.ids);
+            assert_eq!(found, Seq::new(after), "{replay:?}");
+            assert_eq!(resume.outcome(), outcome, "{replay:?}");
+            let reason = resume.gap.map(|(reason, asked)| {
+                assert_eq!(Replay::After(asked), replay);
+                reason
+            });
+            assert_eq!(reason, gap, "{replay:?}");
+        }
+    }
+
+    #[test]
+    fn without_history_every_stream_is_live() {
+        let parts = parts(0);
+        for replay in [
+            Replay::Live,
+            Replay::All,
+            Replay::Last(1),
+            Replay::After("7-1".to_owned()),
+        ] {
+            assert_eq!(find(replay, &parts), Resume::live());
+        }
+    }
+
+    #[test]
+    fn the_first_event_after_another_has_its_own_id_or_its_number() {
+        let mut parts = parts(2);
+        let set = parts.topics(&["/a", "/b"]);
+        for (after, first, id) in [
+            (0, Some(2), "two"),
+            (1, Some(2), "two"),
+            (2, Some(3), "7-3"),
+            (3, None, "7-3"),
+        ] {
+            let found = first_after(Seq::new(after), &set, &parts.topics);
+            assert_eq!(found, first.map(Seq::new), "{after}");
+            let seq = found.unwrap_or(parts.ids.seq());
+            assert_eq!(id_in(seq, &set, &parts.topics, &parts.ids), id, "{after}");
+        }
+    }
+}

@@ -448,3 +448,216 @@ fn usage_of(topic: &Topic) -> (usize, u64, usize) {
     };
     (log.len(), log.retained(), memory)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::tests::{Parts, Sockets, name};
+
+    fn config(history_events: usize, history_bytes: usize) -> Config {
+        Config {
+            history_events,
+            history_bytes,
+            ..Config::default()
+        }
+    }
+
+    fn trim(parts: &mut Parts) {
+        parts
+            .retention
+            .trim(&mut parts.topics, &parts.groups, &mut parts.ids);
+        parts.check();
+    }
+
+    #[test]
+    fn history_is_bounded_by_count_and_bytes() {
+        for (history_events, history_bytes, retained) in [
+            (1000, 1000, &[1, 2, 3, 4, 5][..]),
+            (3, 1000, &[3, 4, 5]),
+            (1, 1000, &[5]),
+            (1000, 12, &[3, 4, 5]),
+            (1000, 11, &[4, 5]),
+            (1000, 3, &[]),
+            (0, 1000, &[]),
+            (1000, 0, &[]),
+        ] {
+            let mut parts = Parts::new(&config(history_events, history_bytes));
+            for _ in 0..5 {
+                parts.publish(&["/a"], "1234", 0);
+            }
+            assert_eq!(
+                parts.retained("/a"),
+                retained,
+                "{history_events} {history_bytes}"
+            );
+            parts.check();
+        }
+    }
+
+    #[test]
+    fn events_expire_by_age_within_a_part_of_it() {
+        let mut parts = Parts::new(&Config {
+            history_age: Duration::from_millis(100 * AGE_PARTS),
+            ..Config::default()
+        });
+        for published_ms in [0, 50, 100, 6000] {
+            parts.publish(&["/a"], "1234", published_ms);
+        }
+        for (now_ms, retained, next_expiry) in [
+            (6449, &[1, 2, 3, 4][..], Some(6450)),
+            (6450, &[3, 4], Some(6500)),
+            (6500, &[4], Some(12_400)),
+            (12_400, &[], None),
+        ] {
+            parts.retention.expire(now_ms, &mut parts.topics);
+            trim(&mut parts);
+            assert_eq!(parts.retained("/a"), retained, "{now_ms}");
+            assert_eq!(parts.retention.next_expiry(), next_expiry, "{now_ms}");
+        }
+        assert_eq!(parts.topics.len(), 0);
+    }
+
+    #[test]
+    fn without_history_a_log_holds_what_its_subscribers_lack() {
+        for (set, room, retained) in [
+            (&["/a"][..], [0, 12], &[1, 2, 3][..]),
+            (&["/a"], [3, 12], &[1, 2, 3]),
+            (&["/a"], [4, 12], &[2, 3]),
+            (&["/a"], [6, 9], &[2, 3]),
+            (&["/a"], [12, 12], &[]),
+            (&["/a", "/b"], [6, 9], &[2, 3]),
+            (&["/a", "/b"], [12, 12], &[]),
+        ] {
+            let mut parts = Parts::new(&config(0, 0));
+            let [of, _] = [0, 1].map(|conn| parts.join(conn, set));
+            for _ in 0..3 {
+                parts.publish(&["/a"], "1234", 0);
+            }
+            assert_eq!(parts.retained("/a"), [1, 2, 3]);
+            parts.fan_out(of.group, &mut Sockets::new(&room));
+            let topic = parts.topics(&["/a"])[0];
+            parts.retention.list_untrimmed(topic, &mut parts.topics);
+            trim(&mut parts);
+            assert_eq!(parts.retained("/a"), retained, "{set:?} {room:?}");
+        }
+    }
+
+    #[test]
+    fn a_subscriber_is_kept_no_more_than_its_lag_limit() {
+        let mut parts = Parts::new(&config(0, 0));
+        parts.retention.max_lag = 8;
+        parts.join(0, &["/a"]);
+        for _ in 0..3 {
+            parts.publish(&["/a"], "1234", 0);
+        }
+        assert_eq!(parts.retained("/a"), [2, 3]);
+    }
+
+    #[test]
+    fn the_largest_log_is_evicted_until_memory_is_within_its_limit() {
+        let mut parts = Parts::new(&config(1000, 1 << 20));
+        let text = "x".repeat(5000);
+        for _ in 0..100 {
+            parts.publish(&["/large"], &text, 0);
+        }
+        for _ in 0..10 {
+            parts.publish(&["/small"], &text, 0);
+        }
+        parts.retention.max_memory = 200_000;
+        let large = parts.topics(&["/large"])[0];
+        while let Some(topic) = parts.retention.evict(&mut parts.topics, &mut parts.ids) {
+            assert_eq!(topic, large);
+            parts.check();
+        }
+        assert!((1..=200_000).contains(&parts.retention.memory));
+        assert_eq!(parts.retained("/small").len(), 10);
+        let kept = parts.retained("/large");
+        assert_eq!(kept.last(), Some(&100));
+        assert_eq!(parts.retention.evicted, 100 - kept.len() as u64);
+    }
+
+    #[test]
+    fn an_event_is_missing_if_no_log_of_the_stream_retains_it() {
+        let mut parts = Parts::new(&config(2, 1000));
+        for paths in [&["/a"][..], &["/a", "/b"], &["/a"], &["/a"]] {
+            parts.publish(paths, "1234", 0);
+        }
+        assert_eq!(
+            (parts.retained("/a"), parts.retained("/b")),
+            (vec![3, 4], vec![2])
+        );
+        let missing = |parts: &Parts, after: u64, paths: &[&str]| {
+            let namespaces: Vec<_> = paths.iter().map(|path| name(path)).collect();
+            let after = Seq::new(after);
+            parts
+                .retention
+                .is_missing(after, &namespaces, &parts.topics)
+        };
+        for (after, paths, is_missing) in [
+            (0, &["/a"][..], true),
+            (1, &["/a"], true),
+            (2, &["/a"], false),
+            (4, &["/a"], false),
+            (0, &["/b"], false),
+            (0, &["/a", "/b"], true),
+            (1, &["/a", "/b"], false),
+            (0, &["/c"], false),
+        ] {
+            assert_eq!(
+                missing(&parts, after, paths),
+                is_missing,
+                "{after} {paths:?}"
+            );
+        }
+        type Lose = fn(&mut Retention);
+        let lost: [(Lose, &str); 3] = [
+            (
+                |retention| retention.record_last(&name("/c"), Seq::new(5)),
+                "/c",
+            ),
+            (|retention| retention.raise_watermark(Seq::new(5)), "/d"),
+            (|retention| retention.lose(Seq::new(5)), "/a"),
+        ];
+        for (lose, path) in lost {
+            assert!(!missing(&parts, 4, &[path]), "{path}");
+            lose(&mut parts.retention);
+            assert!(missing(&parts, 4, &[path]), "{path}");
+            assert!(!missing(&parts, 5, &[path]), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_topic_without_events_is_freed_and_its_last_event_is_remembered() {
+        let mut parts = Parts::new(&config(2, 3));
+        parts.publish(&["/a"], "1234", 0);
+        let topic = parts.topics(&["/a"])[0];
+        let Parts {
+            topics,
+            retention,
+            ids,
+            ..
+        } = &mut parts;
+        retention.free_if_unused(topic, topics, ids);
+        assert_eq!(topics.len(), 0);
+        for (after, is_missing) in [(0, true), (1, false)] {
+            let after = Seq::new(after);
+            assert_eq!(
+                retention.is_missing(after, &[name("/a")], topics),
+                is_missing
+            );
+        }
+    }
+
+    #[test]
+    fn a_tick_ends_when_an_event_was_dropped_in_it() {
+        let mut parts = Parts::new(&config(1, 1000));
+        for (published, tick) in [(0, 1), (1, 1), (1, 2), (0, 2), (3, 3)] {
+            for _ in 0..published {
+                parts.publish(&["/a"], "1234", 0);
+            }
+            assert_eq!(parts.retention.tick_of_replay(), tick);
+        }
+    }
+}

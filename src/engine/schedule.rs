@@ -201,3 +201,141 @@ impl Schedule {
         self.flow.check(blocked);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests::Parts;
+
+    /// A schedule with a write budget of 100 bytes, and groups of one subscriber.
+    fn schedule(coalesce_ms: u64, paths: &[&str]) -> (Schedule, Parts, Vec<GroupId>) {
+        let config = Config {
+            write_budget: 100,
+            coalesce: std::time::Duration::from_millis(coalesce_ms),
+            ..Config::default()
+        };
+        let mut parts = Parts::new(&config);
+        let joined = (0..)
+            .zip(paths)
+            .map(|(conn, path)| parts.join(conn, &[path]));
+        let groups = joined.map(|of| of.group).collect();
+        (Schedule::new(&config), parts, groups)
+    }
+
+    #[test]
+    fn a_group_is_due_when_another_event_would_exceed_the_write_budget() {
+        for (events, is_due) in [
+            (&[50][..], false),
+            (&[51], true),
+            (&[40, 30], false),
+            (&[40, 31], true),
+            (&[1, 99], true),
+            (&[0, 0], false),
+            (&[1000], true),
+        ] {
+            let (mut schedule, mut parts, groups) = schedule(0, &["/a"]);
+            for &bytes in events {
+                schedule.schedule(groups[0], &mut parts.groups, bytes, &Clock::at_ms(0));
+            }
+            let next = is_due.then_some(groups[0]);
+            assert_eq!(schedule.next_group(), next, "{events:?}");
+            assert_eq!(schedule.can_append(0), !is_due, "{events:?}");
+            schedule.check(&mut parts.groups);
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_intake_makes_dirty_groups_due_in_time() {
+        for (coalesce_ms, idle, now_ms, is_due, is_batching, next_due) in [
+            (0, true, 0, true, false, None),
+            (0, false, 0, false, true, Some(20)),
+            (0, false, 19, false, true, Some(20)),
+            (0, false, 20, true, false, None),
+            (500, true, 499, false, false, Some(500)),
+            (500, false, 500, true, false, None),
+        ] {
+            let row = format!("{coalesce_ms} {idle} {now_ms}");
+            let (mut schedule, mut parts, groups) = schedule(coalesce_ms, &["/a"]);
+            schedule.schedule(groups[0], &mut parts.groups, 1, &Clock::at_ms(0));
+            schedule.end_intake(&mut parts.groups, idle, now_ms);
+            assert_eq!(schedule.next_group().is_some(), is_due, "{row}");
+            assert_eq!(schedule.is_batching(), is_batching, "{row}");
+            assert_eq!(schedule.next_due(now_ms), next_due, "{row}");
+            schedule.check(&mut parts.groups);
+        }
+    }
+
+    #[test]
+    fn groups_have_their_passes_in_the_order_in_which_they_became_due() {
+        let (mut schedule, mut parts, groups) = schedule(0, &["/a", "/b", "/c", "/d"]);
+        schedule.schedule(groups[3], &mut parts.groups, 1, &Clock::at_ms(0));
+        schedule.schedule(groups[1], &mut parts.groups, 100, &Clock::at_ms(0));
+        schedule.schedule(groups[2], &mut parts.groups, 1, &Clock::at_ms(0));
+        schedule.schedule_now(groups[2], &mut parts.groups);
+        schedule.schedule_now(groups[1], &mut parts.groups);
+        schedule.end_intake(&mut parts.groups, true, 0);
+        schedule.check(&mut parts.groups);
+        for group in [1, 2, 3] {
+            assert_eq!(schedule.next_group(), Some(groups[group]));
+            schedule.end_pass();
+        }
+        assert!(schedule.is_flushed() && schedule.is_idle());
+    }
+
+    #[test]
+    fn a_group_that_is_gone_or_had_its_pass_is_skipped() {
+        for is_gone in [true, false] {
+            let (mut schedule, mut parts, _) = schedule(0, &[]);
+            let of = parts.join(0, &["/a"]);
+            schedule.schedule(of.group, &mut parts.groups, 1, &Clock::at_ms(0));
+            if is_gone {
+                parts.groups.leave(of, &mut parts.topics);
+            } else {
+                parts.groups.members_mut(of.group).pass.state = PassState::Clean;
+            }
+            schedule.end_intake(&mut parts.groups, true, 0);
+            assert_eq!(schedule.next_group(), None);
+        }
+    }
+
+    #[test]
+    fn events_during_a_pass_are_for_another_one() {
+        let (mut schedule, mut parts, groups) = schedule(0, &["/a"]);
+        schedule.schedule_now(groups[0], &mut parts.groups);
+        let pass = parts.groups.pass_mut(groups[0]).unwrap();
+        pass.state = PassState::Running { again: false };
+        schedule.schedule(groups[0], &mut parts.groups, 1000, &Clock::at_ms(0));
+        let pass = parts.groups.pass_mut(groups[0]).unwrap();
+        assert_eq!(pass.state, PassState::Running { again: true });
+        schedule.check(&mut parts.groups);
+    }
+
+    #[test]
+    fn events_wait_for_due_groups_and_lagging_subscribers_but_not_for_others() {
+        type Change = fn(&mut Schedule);
+        let none: Change = |_| {};
+        for (change, can_append, is_flushed, is_idle) in [
+            (none, true, true, true),
+            (|schedule| schedule.ready.push_back(0), true, true, false),
+            (
+                |schedule| schedule.replaying.push_back(0),
+                true,
+                true,
+                false,
+            ),
+            (|schedule| schedule.lagging.push_back(0), false, true, false),
+            (
+                |schedule| schedule.due.push_back(GroupId(0)),
+                false,
+                false,
+                false,
+            ),
+        ] {
+            let (mut schedule, ..) = schedule(0, &[]);
+            change(&mut schedule);
+            assert_eq!(schedule.can_append(0), can_append);
+            assert_eq!(schedule.is_flushed(), is_flushed);
+            assert_eq!(schedule.is_idle(), is_idle);
+        }
+    }
+}

@@ -213,3 +213,83 @@ impl Topics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests::name;
+
+    fn log(_: &Namespace) -> EventLog {
+        EventLog::default()
+    }
+
+    fn topics_of(paths: &[&str], max_namespaces: usize) -> Topics {
+        let mut topics = Topics::new(max_namespaces);
+        for path in paths {
+            topics.find_or_insert(&name(path), log).unwrap();
+        }
+        topics
+    }
+
+    fn collected(topics: &Topics) -> Vec<&str> {
+        let ids = (0..).map_while(|index| topics.on_path(index));
+        ids.map(|id| topics[id].namespace.as_str()).collect()
+    }
+
+    #[test]
+    fn a_path_has_the_topics_in_use_from_the_root_down() {
+        let mut topics = topics_of(&["/a/b/c", "/a", "/ab", "/x"], 100);
+        for (path, found) in [
+            ("/", &[][..]),
+            ("/a", &["/a"]),
+            ("/a/b", &["/a"]),
+            ("/a/b/c/d", &["/a", "/a/b/c"]),
+            ("/abc", &[]),
+        ] {
+            topics.collect_path(name(path).by_ref());
+            assert_eq!(collected(&topics), found, "{path}");
+            let end = topics.end_of_path();
+            assert_eq!(end, found.last().and_then(|path| topics.find(&name(path))));
+        }
+    }
+
+    #[test]
+    fn a_path_is_filled_as_far_as_there_is_room() {
+        for (max_namespaces, result, found) in [
+            (3, Ok(()), &["/", "/a", "/a/b", "/a/b/c"][..]),
+            (2, Err(3), &["/", "/a", "/a/b"]),
+            (1, Err(2), &["/", "/a"]),
+        ] {
+            let mut topics = topics_of(&["/a"], max_namespaces);
+            let filled = topics.fill_path(name("/a/b/c").by_ref(), log);
+            assert_eq!(filled, result, "{max_namespaces}");
+            assert_eq!(collected(&topics), found, "{max_namespaces}");
+            topics.check();
+        }
+    }
+
+    #[test]
+    fn a_namespace_has_one_topic_until_that_is_removed() {
+        let mut topics = topics_of(&["/a"], 1);
+        let id = topics.find(&name("/a")).unwrap();
+        assert_eq!(topics.find_or_insert(&name("/a"), log), Ok(id));
+        assert_eq!(topics.find_or_insert(&name("/b"), log), Err(NamespacesFull));
+        assert_eq!(topics.remove(id).namespace, name("/a"));
+        assert_eq!((topics.len(), topics.find(&name("/a"))), (0, None));
+        assert!(topics.find_or_insert(&name("/b"), log).is_ok());
+        topics.check();
+    }
+
+    #[test]
+    fn a_walk_visits_the_topics_that_are_there() {
+        let mut topics = topics_of(&["/a", "/b", "/c"], 3);
+        let gone = topics.find(&name("/b")).unwrap();
+        topics.remove(gone);
+        let (mut key, mut visited) = (0, Vec::new());
+        while let Some((next, id)) = topics.next_from(key) {
+            visited.push(topics[id].namespace.as_str());
+            key = next;
+        }
+        assert_eq!(visited, ["/a", "/c"]);
+    }
+}

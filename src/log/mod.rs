@@ -337,11 +337,7 @@ mod tests {
     fn gathered(log: &EventLog, from: Offset, max: usize) -> Vec<u8> {
         let mut slices = Slices::new();
         log.gather(from, max, &mut slices);
-        slices
-            .as_slice()
-            .iter()
-            .flat_map(|slice| slice.to_vec())
-            .collect()
+        slices.to_vec()
     }
 
     /// Number of slices of a write with everything in the log.

@@ -63,6 +63,15 @@ impl<'a> Slices<'a> {
         self.bytes
     }
 
+    /// A copy of the bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.bytes);
+        for slice in self.as_slice() {
+            bytes.extend_from_slice(slice);
+        }
+        bytes
+    }
+
     /// Which bytes of which log these are; `None` if other bytes are among them.
     pub fn extent(&self) -> Option<Extent> {
         self.extent

@@ -84,11 +84,6 @@ pub(crate) struct Net {
     traced: bool,
 }
 
-fn bytes_of(slices: &Slices<'_>) -> Vec<u8> {
-    let slices = slices.as_slice().iter();
-    slices.flat_map(|slice| slice.iter().copied()).collect()
-}
-
 impl Net {
     pub(crate) fn new(dice: Dice) -> Self {
         Self {
@@ -172,7 +167,7 @@ impl Outlet for Net {
             self.fault(usize::MAX, "written to after it was removed");
             return Err(DisconnectReason::Error);
         };
-        let bytes = bytes_of(slices);
+        let bytes = slices.to_vec();
         if slices
             .extent()
             .is_some_and(|extent| self.differs(extent, &bytes))
@@ -220,7 +215,7 @@ impl Outlet for Net {
         if readers < 2 {
             self.fault(usize::MAX, "pages for one reader were shared");
         }
-        self.shared.push_back((extent, bytes_of(slices)));
+        self.shared.push_back((extent, slices.to_vec()));
         if self.shared.len() > SHARED {
             self.shared.pop_front();
         }
