@@ -17,9 +17,8 @@ use crate::cidr::masked;
 use crate::http::request::RequestReader;
 use crate::status::DisconnectReason;
 
-#[cfg(feature = "admin")]
-use super::client_info::ClientInfo;
 use super::groups::Membership;
+use super::telemetry::ClientInfo;
 #[cfg(feature = "publish")]
 use super::uploads::Upload;
 
@@ -40,7 +39,6 @@ pub(super) struct Connection {
     /// The client will send no more bytes.
     pub(super) half_closed: bool,
     /// It came to the listener that serves the status page and the metrics only.
-    #[cfg(feature = "admin")]
     pub(super) for_admin: bool,
     pub(super) ended: Option<DisconnectReason>,
     /// When it was accepted, in milliseconds of the engine's time.
@@ -68,7 +66,7 @@ pub(super) enum Phase {
     /// Receiving an event stream.
     Streaming(Box<Stream>),
     /// Receiving the status each second. Bytes after the request are ignored.
-    #[cfg(feature = "admin")]
+    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "never made"))]
     Watching { ignored: u32 },
     /// Sending the last bytes. A client that may still be sending then has until
     /// `linger_until_ms` to close: if the server closed first, the system would drop the response.
@@ -87,7 +85,6 @@ pub(super) struct Stream {
     /// Bytes received after the request, which are ignored.
     pub(super) ignored: u32,
     pub(super) closing_notice: ClosingNotice,
-    #[cfg(feature = "admin")]
     pub(super) client: ClientInfo,
 }
 
@@ -149,7 +146,6 @@ impl Connection {
             listed: false,
             surplus,
             half_closed: false,
-            #[cfg(feature = "admin")]
             for_admin: false,
             ended: None,
             since_ms: now_ms,

@@ -109,7 +109,6 @@ impl Engine {
     pub(super) fn end_idle(&mut self) {
         let is_idle = |phase: &Phase| match phase {
             Phase::Request { reader, .. } => reader.is_empty(),
-            #[cfg(feature = "admin")]
             Phase::Watching { .. } => true,
             Phase::Closing {
                 linger_until_ms, ..

@@ -53,7 +53,6 @@ impl Engine {
             self.retention
                 .trim(&mut self.topics, &self.groups, &mut self.ids);
         }
-        #[cfg(feature = "admin")]
         if self.work_on_job() {
             return true;
         }

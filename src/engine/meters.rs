@@ -1,18 +1,8 @@
-//! The counters of the engine: the status, and with the feature `admin` those of the status page and
-//! the metrics. Without the feature, everything but the status is empty.
-
-#![cfg_attr(
-    not(feature = "admin"),
-    allow(
-        clippy::needless_pass_by_ref_mut,
-        reason = "without the feature there is nothing to change"
-    )
-)]
+//! The counters of the engine: the status, and those of the status page and the metrics.
 
 use crate::namespace::NamespaceRef;
 use crate::status::{DisconnectReason, State, Status};
 
-#[cfg(feature = "admin")]
 use super::admin::Admin;
 use super::fan_out::{Pass, Report};
 use super::ids::TopicId;
@@ -22,7 +12,7 @@ use super::topics::Topics;
 #[derive(Debug)]
 pub(super) struct Meters {
     pub(super) status: Status,
-    #[cfg(feature = "admin")]
+    /// The state of the status page and the metrics; `None` if they are off.
     pub(super) admin: Option<Box<Admin>>,
 }
 
@@ -33,7 +23,6 @@ impl Meters {
                 state: State::Serving,
                 ..Status::default()
             },
-            #[cfg(feature = "admin")]
             admin: None,
         }
     }
@@ -51,14 +40,11 @@ impl Meters {
 
     /// Records that a pass is over.
     pub(super) fn record_pass(&mut self, pass: &Pass) {
-        #[cfg(feature = "admin")]
         if let Some(admin) = &mut self.admin
             && pass.flushing_bytes > 0
         {
             admin.record_pass(pass.flushing_since_us, pass.began_us);
         }
-        #[cfg(not(feature = "admin"))]
-        let _ = (pass.flushing_since_us, pass.began_us);
     }
 
     /// Counts an event that was published to a namespace. `last` is the last topic on the path to it,
@@ -69,13 +55,11 @@ impl Meters {
         last: Option<TopicId>,
         topics: &mut Topics,
     ) {
-        #[cfg(feature = "admin")]
         if let Some(admin) = &mut self.admin {
             let topic = last.map(|id| &mut topics[id]);
-            admin.count_published(namespace, topic);
+            let topic = topic.filter(|topic| topic.namespace.as_str() != "/");
+            admin.count_published(namespace, topic.map(|topic| &mut topic.meter));
         }
-        #[cfg(not(feature = "admin"))]
-        let _ = (namespace, last, topics);
     }
 
     /// Asserts the counts of an engine with this many connections and subscribers.
@@ -90,10 +74,7 @@ impl Meters {
 
     /// When the next status event is due, in milliseconds of the engine's time.
     pub(super) fn next_report_ms(&self) -> Option<u64> {
-        #[cfg(feature = "admin")]
-        return self.admin.as_ref()?.next_report_ms();
-        #[cfg(not(feature = "admin"))]
-        None
+        self.admin.as_ref()?.next_report_ms()
     }
 }
 

@@ -20,6 +20,8 @@
 
 #[cfg(feature = "admin")]
 mod admin;
+#[cfg(not(feature = "admin"))]
+mod admin_off;
 #[cfg(feature = "admin")]
 mod client_info;
 mod clock;
@@ -44,6 +46,7 @@ mod retention;
 mod schedule;
 mod store;
 mod subscribe;
+#[cfg(feature = "admin")]
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -67,6 +70,9 @@ use crate::status::{ConnectionInfo, DisconnectReason, Status};
 
 #[cfg(feature = "admin")]
 pub use admin::AdminSetup;
+#[cfg(not(feature = "admin"))]
+use {admin_off as admin, admin_off as telemetry};
+
 use clock::Clock;
 use connections::Connections;
 pub use connections::SURPLUS;

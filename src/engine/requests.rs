@@ -37,12 +37,7 @@ impl Engine {
             Phase::Upload(upload) => {
                 upload.reader.push(bytes);
             }
-            Phase::Streaming(_) => {
-                self.ignore_bytes(key, bytes.len() as u32);
-                return ReadInterest::More;
-            }
-            #[cfg(feature = "admin")]
-            Phase::Watching { .. } => {
+            Phase::Streaming(_) | Phase::Watching { .. } => {
                 self.ignore_bytes(key, bytes.len() as u32);
                 return ReadInterest::More;
             }
@@ -78,10 +73,8 @@ impl Engine {
             }
             #[cfg(feature = "publish")]
             Phase::Upload(_) => self.connections.queue_upload(key),
-            #[cfg(feature = "admin")]
-            Phase::Watching { .. } => self.disconnect(key, DisconnectReason::Client),
-            Phase::Request { .. } | Phase::Streaming(_) => {
-                self.disconnect(key, DisconnectReason::Client)
+            Phase::Request { .. } | Phase::Streaming(_) | Phase::Watching { .. } => {
+                self.disconnect(key, DisconnectReason::Client);
             }
         }
     }
@@ -107,21 +100,21 @@ impl Engine {
                     return ReadInterest::Pause;
                 }
                 Phase::Responding { .. } => return ReadInterest::Pause,
-                #[cfg(feature = "admin")]
-                Phase::Watching { .. } => return ReadInterest::More,
-                Phase::Streaming(_) | Phase::Closing { .. } => return ReadInterest::More,
+                Phase::Streaming(_) | Phase::Watching { .. } | Phase::Closing { .. } => {
+                    return ReadInterest::More;
+                }
             }
         }
     }
 
     /// Answers a request, after the application's `route` hook had its say.
     fn answer(&mut self, key: ConnId, head: &RequestHead) {
-        #[cfg(feature = "admin")]
-        if head.method() == "OPTIONS" && self.is_for_admin(key, head) {
-            return self.answer_admin(key, head);
-        }
+        let is_for_admin = self.is_for_admin(key, head);
         if head.method() == "OPTIONS" {
-            return self.respond(key, head, &response::preflight());
+            return match is_for_admin {
+                true => self.answer_admin(key, head),
+                false => self.respond(key, head, &response::preflight()),
+            };
         }
         if self.connections[key].surplus {
             return self.answer_overload(key, head);
@@ -131,8 +124,7 @@ impl Engine {
             .route
             .as_mut()
             .map_or(Routing::Default, |route| route(head));
-        #[cfg(feature = "admin")]
-        if matches!(routing, Routing::Default) && self.is_for_admin(key, head) {
+        if is_for_admin && matches!(routing, Routing::Default) {
             return self.answer_admin(key, head);
         }
         let routed = match routing {
@@ -230,7 +222,6 @@ impl Engine {
     fn ignore_bytes(&mut self, key: ConnId, bytes: u32) {
         let ignored = match &mut self.connections[key].phase {
             Phase::Streaming(stream) => &mut stream.ignored,
-            #[cfg(feature = "admin")]
             Phase::Watching { ignored } => ignored,
             _ => return,
         };
@@ -252,7 +243,6 @@ impl Engine {
                 connection.peer = Some(SocketAddr::new(client, 0));
             }
         }
-        #[cfg(feature = "admin")]
         self.record_client(key, head);
     }
 

@@ -93,7 +93,6 @@ impl Engine {
             membership,
             ignored: 0,
             closing_notice: ClosingNotice::None,
-            #[cfg(feature = "admin")]
             client: Default::default(),
         };
         self.connections
@@ -201,11 +200,9 @@ impl Engine {
             self.meters.count_disconnect(reason);
             match connection.phase {
                 Phase::Streaming(stream) => {
-                    #[cfg(feature = "admin")]
                     self.forget_client(&stream.client);
                     self.leave(stream.membership, had_pending);
                 }
-                #[cfg(feature = "admin")]
                 Phase::Watching { .. } => self.forget_watcher(key),
                 _ => {}
             }

@@ -36,7 +36,6 @@ impl Engine {
         {
             store.record_expiry();
         }
-        #[cfg(feature = "admin")]
         self.notify_watchers();
         while let Some(fired) = self.connections.pop_timer(self.clock.ms()) {
             if let Some(key) = fired {

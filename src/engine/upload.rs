@@ -6,8 +6,6 @@
 
 use std::time::Instant;
 
-#[cfg(feature = "admin")]
-use crate::admin::endpoint::AdminAction;
 use crate::config::PublishAccess;
 use crate::event::Event;
 use crate::event_stream::frame::{Frame, own_id};
@@ -28,9 +26,6 @@ use super::{ConnId, Engine, Published};
 
 /// Bytes of a body that are worked on before other bodies have their turn.
 const MAX_TURN_BYTES: usize = 64 << 10;
-/// The limit of bytes in the body of an administrator's request.
-#[cfg(feature = "admin")]
-const MAX_ACTION_BYTES: usize = 8 << 10;
 
 impl Engine {
     /// Answers `POST /publish`.
@@ -45,12 +40,6 @@ impl Engine {
             Ok((sink, max_item)) => self.begin_upload(key, head, sink, max_item),
             Err(reject) => self.respond(key, head, &reject.into()),
         }
-    }
-
-    /// Receives the body of an administrator's request.
-    #[cfg(feature = "admin")]
-    pub(super) fn receive_action(&mut self, key: ConnId, head: &RequestHead, action: AdminAction) {
-        self.begin_upload(key, head, Sink::Action(action), MAX_ACTION_BYTES);
     }
 
     /// What the body of a publish request is for, and the limit of bytes in each of its items.
@@ -120,7 +109,14 @@ impl Engine {
         }
     }
 
-    fn begin_upload(&mut self, key: ConnId, head: &RequestHead, sink: Sink, max_item: usize) {
+    /// Begins to receive the body of a request, whose items have at most `max_item` bytes.
+    pub(super) fn begin_upload(
+        &mut self,
+        key: ConnId,
+        head: &RequestHead,
+        sink: Sink,
+        max_item: usize,
+    ) {
         if sink.refuses_length(head, max_item) {
             let reject = UploadError::TooLarge(max_item).reject(&sink);
             return self.respond(key, head, &reject.into());
@@ -182,7 +178,6 @@ impl Engine {
         let Some(upload) = self.connections.upload_mut(key) else {
             return;
         };
-        #[cfg(feature = "admin")]
         if let Sink::Action(action) = upload.sink {
             let response = self.act(action, &item);
             return self.respond_to_upload(key, &response);

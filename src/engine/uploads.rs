@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-#[cfg(feature = "admin")]
-use crate::admin::endpoint::AdminAction;
 use crate::event::{Event, EventError};
 use crate::http::Reject;
 use crate::http::body::BodyReader;
@@ -25,6 +23,7 @@ use crate::namespace::Namespace;
 
 use super::Published;
 use super::ids::ConnId;
+use super::telemetry::AdminAction;
 
 /// The limit of bytes that all incomplete items have together, in addition to one of the largest.
 const MAX_BYTES: usize = 64 << 20;
@@ -113,7 +112,7 @@ pub(super) enum Sink {
     /// Each line is an event in its JSON form.
     Lines { published: u64, broadcast: bool },
     /// The body belongs to a request of an administrator.
-    #[cfg(feature = "admin")]
+    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "never made"))]
     Action(AdminAction),
 }
 
@@ -219,7 +218,6 @@ impl Sink {
             Self::Event(EventBody::Json { broadcast }) | Self::Lines { broadcast, .. } => {
                 *broadcast
             }
-            #[cfg(feature = "admin")]
             Self::Action(_) => false,
         }
     }

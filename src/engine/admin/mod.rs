@@ -24,13 +24,16 @@ use crate::status::DisconnectReason;
 
 use super::client_info::{Agents, ClientInfo};
 use super::connection::Phase;
-use super::topics::Topic;
+use super::telemetry::TopicMeter;
+use super::uploads::Sink;
 use super::{ConnId, Engine};
 use jobs::Jobs;
 use watchers::Watchers;
 
 /// The longest turn is that of a window of this length and of the window before it.
 const WINDOW_US: u64 = 5_000_000;
+/// The limit of bytes in the body of an administrator's request.
+const MAX_ACTION_BYTES: usize = 8 << 10;
 
 /// What the engine needs to know about the server that contains it.
 #[derive(Debug, Clone)]
@@ -73,18 +76,16 @@ impl Admin {
         self.passes.push((since_us, began_us));
     }
 
-    /// Counts an event that was published to a namespace; `topic` is the last one on the path to
-    /// it, if there is one.
+    /// Counts an event that was published to a namespace. `meter` is that of any topic on the path
+    /// to it but the root, if there is one: it begins with the same segment.
     pub(super) fn count_published(
         &mut self,
         namespace: NamespaceRef<'_>,
-        topic: Option<&mut Topic>,
+        meter: Option<&mut TopicMeter>,
     ) {
         let series = &mut self.series;
-        // Any topic on the path but the root's begins with the same segment.
-        let own = match topic.filter(|topic| topic.namespace.as_str() != "/") {
-            Some(topic) => *topic
-                .meter
+        let own = match meter {
+            Some(meter) => *meter
                 .series
                 .get_or_insert_with(|| series.of(namespace.as_str())),
             None => series.of(namespace.as_str()),
@@ -219,7 +220,7 @@ impl Engine {
             Endpoint::Events => return self.begin_watching(key, head),
             Endpoint::Action(action) => {
                 let action = self.with_scheme(key, head, action);
-                return self.receive_action(key, head, action);
+                return self.begin_upload(key, head, Sink::Action(action), MAX_ACTION_BYTES);
             }
             Endpoint::Status | Endpoint::Namespaces | Endpoint::Metrics => {
                 match self.begin_job(key, head, endpoint) {
