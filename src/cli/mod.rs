@@ -105,11 +105,16 @@ fn report(message: &str) {
     let _ = writeln!(io::stderr(), "fanfare: {line}");
 }
 
+/// Handles SIGTERM and SIGINT from here on.
+fn signals() -> Result<Signals, Failure> {
+    Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| Failure::Failed(format!("cannot handle signals: {error}")))
+}
+
 /// Returns a channel that receives a message on the first SIGTERM or SIGINT. The second signal ends
 /// the program.
 fn interruption() -> Result<Receiver<()>, Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| Failure::Failed(format!("cannot handle signals: {error}")))?;
+    let mut signals = signals()?;
     let (sender, interrupted) = bounded(1);
     std::thread::spawn(move || {
         for _ in signals.forever() {
@@ -234,15 +239,22 @@ fn execute(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Writes to standard output. A closed pipe is not an error: the reader wants no more.
+/// Writes to standard output.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Failed(format!(
-            "cannot write to standard output: {error}"
-        ))),
-        _ => Ok(()),
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.or_else(|error| write_failure(&error))
+}
+
+/// The result of a failed write to standard output. A closed pipe is not a failure: its reader has
+/// read enough.
+fn write_failure(error: &io::Error) -> Result<(), Failure> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Ok(());
     }
+    Err(Failure::Failed(format!(
+        "cannot write to standard output: {error}"
+    )))
 }
 
 #[cfg(test)]

@@ -9,11 +9,9 @@ use fanfare::{
     Admin, AdminAccess, Config, ConnectionInfo, DisconnectReason, Handle, Namespace, PublishAccess,
     Server,
 };
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::options::Options;
-use super::{Failure, demo, logging, print};
+use super::{Failure, demo, logging, print, signals};
 
 /// How long the program waits for the server after a second signal.
 const FORCED_END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -164,8 +162,7 @@ fn names(info: &ConnectionInfo) -> String {
 /// Drains the server on the first signal. The second signal ends the server at once, and the
 /// program even if the server does not end.
 fn end_on_signals(handle: Handle, grace: Duration, has_ended: Receiver<()>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| Failure::Failed(format!("cannot handle signals: {error}")))?;
+    let mut signals = signals()?;
     std::thread::spawn(move || {
         let mut grace = Some(grace);
         for _ in signals.forever() {

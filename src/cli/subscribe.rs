@@ -8,7 +8,7 @@ use fanfare::config::Span;
 use serde::Serialize;
 
 use super::target::{self, ServerTarget};
-use super::{Failure, interruption, report};
+use super::{Failure, interruption, report, write_failure};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Subscribe {
@@ -157,16 +157,6 @@ fn wait_for_next<T>(
         recv(interrupted) -> _ => Next::Interrupted,
         recv(timeout) -> _ => Next::Timeout,
     }
-}
-
-/// The result of a failed write. A closed pipe is not an error: the reader wants no more.
-fn write_failure(error: &io::Error) -> Result<(), Failure> {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        return Ok(());
-    }
-    Err(Failure::Failed(format!(
-        "cannot write to standard output: {error}"
-    )))
 }
 
 struct Printer {
