@@ -1,9 +1,9 @@
-//! Copies of log bytes in the kernel, which many sockets are sent by reference.
+//! Copies of log bytes in the kernel, which are sent to many sockets by reference.
 //!
-//! `write` copies its bytes again for each socket. From some kilobytes on, that is most of its cost.
-//! `sendfile(2)` gives a socket references to the pages of a file instead, and an anonymous file
-//! (`memfd_create(2)`) is memory. This file keeps recent bytes of busy logs in such files, under
-//! their [`Extent`], and sends from there what it has.
+//! `write` copies its bytes again for each socket. From some kilobytes on, that is most of its
+//! cost. `sendfile(2)` gives a socket references to the pages of a file instead, and an anonymous
+//! file (`memfd_create(2)`) is memory. This file keeps recent bytes of busy logs in such files,
+//! under their [`Extent`], and sends from there what it has.
 //!
 //! Pages that a socket has not sent yet must not change, so files are only appended to. A full file
 //! is dropped; the kernel frees its pages when the last socket has sent them.
@@ -22,40 +22,40 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::log::{Extent, Slices};
 
-/// The least bytes that are sent by reference. Copying fewer costs no more.
+/// The minimum size of a write. Copying fewer bytes costs no more.
 const MIN_BYTES: usize = 12 << 10;
-/// The least readers for which bytes are copied to a file.
+/// The minimum number of readers. For fewer, the copy to the file does not pay off.
 const MIN_READERS: usize = 16;
 /// The size of a file, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
-/// The most bytes that are kept for lagging subscribers, in all files together.
+/// The limit of bytes that all files together keep for lagging subscribers.
 const MAX_KEPT_BYTES: u64 = 2 << 20;
 
 /// Recent bytes of busy logs, in files.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     /// Oldest first.
-    pieces: VecDeque<Piece>,
+    ranges: VecDeque<FileRange>,
 }
 
 /// Bytes of one log in a file.
 #[derive(Debug)]
-struct Piece {
+struct FileRange {
     extent: Extent,
     file: Arc<OwnedFd>,
-    /// Where they begin in the file.
+    /// The offset of the first byte in the file.
     file_start: u64,
 }
 
-impl Piece {
+impl FileRange {
     fn file_end(&self) -> u64 {
         self.file_start + self.extent.bytes()
     }
 }
 
 impl Pages {
-    /// Copies bytes of a log to a file, if that is worth it for this number of readers and their
-    /// first byte is not in one already.
+    /// Copies bytes of a log to a file, unless they are too few, have too few readers, or their
+    /// first byte is in a file already.
     pub(super) fn publish(&mut self, slices: &Slices<'_>, readers: usize) {
         let Some(extent) = slices.extent() else {
             return;
@@ -70,53 +70,54 @@ impl Pages {
         if rustix::io::pwritev(&*file, slices.as_slice(), file_start) != Ok(slices.bytes()) {
             return;
         }
-        match self.pieces.back_mut() {
+        match self.ranges.back_mut() {
             Some(last) if file_start > 0 && last.extent.is_before(extent) => {
                 last.extent = last.extent.joined(extent);
             }
-            _ => self.pieces.push_back(Piece {
+            _ => self.ranges.push_back(FileRange {
                 extent,
                 file,
                 file_start,
             }),
         }
-        let mut kept: u64 = self.pieces.iter().map(|piece| piece.extent.bytes()).sum();
+        let mut kept: u64 = self.ranges.iter().map(|range| range.extent.bytes()).sum();
         while kept > MAX_KEPT_BYTES
-            && let Some(first) = self.pieces.pop_front()
+            && let Some(first) = self.ranges.pop_front()
         {
             kept -= first.extent.bytes();
         }
     }
 
-    /// A file with room for `bytes` bytes, and where they go in it: the last file or a new one.
+    /// A file with room for `bytes` bytes, the last one or a new one, and the offset of the room.
     fn file_for(&self, bytes: u64) -> Option<(Arc<OwnedFd>, u64)> {
-        let last = self.pieces.back();
+        let last = self.ranges.back();
         match last.filter(|last| last.file_end() + bytes <= FILE_BYTES) {
             Some(last) => Some((Arc::clone(&last.file), last.file_end())),
             None => Some((Arc::new(new_file(bytes)?), 0)),
         }
     }
 
-    /// Sends a socket as many of these bytes, from the first one on, as are in files.
+    /// Sends these bytes to a socket, from the first one on, as far as they are in files and the
+    /// socket has room.
     ///
     /// # Errors
-    /// Those of the socket, if it was sent nothing. A later error is left to the next write.
+    /// The error of the socket, if no bytes were sent. A later error is left to the next write.
     pub(super) fn send(&self, stream: &TcpStream, slices: &Slices<'_>) -> io::Result<PagesSent> {
         let mut sent = PagesSent::default();
-        let Some(mut wanted) = slices.extent() else {
+        let Some(mut remaining) = slices.extent() else {
             return Ok(sent);
         };
-        while wanted.bytes() >= MIN_BYTES as u64
-            && let Some((piece, before)) = self.find(wanted)
+        while remaining.bytes() >= MIN_BYTES as u64
+            && let Some((range, before)) = self.find(remaining)
         {
-            let mut file_offset = piece.file_start + before;
-            let found = wanted.bytes().min(piece.extent.bytes() - before) as usize;
-            match rustix::fs::sendfile(stream, &*piece.file, Some(&mut file_offset), found) {
+            let mut file_offset = range.file_start + before;
+            let found = remaining.bytes().min(range.extent.bytes() - before) as usize;
+            match rustix::fs::sendfile(stream, &*range.file, Some(&mut file_offset), found) {
                 // The file is shorter than it was written. Nothing truncates it.
                 Ok(0) => break,
                 Ok(bytes) => {
                     sent.bytes += bytes;
-                    wanted = wanted.skip(bytes);
+                    remaining = remaining.skip(bytes);
                     sent.full = bytes < found;
                 }
                 Err(Errno::INTR) => continue,
@@ -131,22 +132,22 @@ impl Pages {
         Ok(sent)
     }
 
-    /// The piece with the first byte of an extent, and how many bytes it has before that.
-    fn find(&self, wanted: Extent) -> Option<(&Piece, u64)> {
-        let mut newest_first = self.pieces.iter().rev();
-        newest_first.find_map(|piece| Some((piece, piece.extent.bytes_before(wanted)?)))
+    /// The range that contains the first byte of an extent, and the number of bytes before that.
+    fn find(&self, extent: Extent) -> Option<(&FileRange, u64)> {
+        let mut newest_first = self.ranges.iter().rev();
+        newest_first.find_map(|range| Some((range, range.extent.bytes_before(extent)?)))
     }
 }
 
-/// What a socket was sent.
+/// The result of [`Pages::send`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PagesSent {
     pub(super) bytes: usize,
-    /// It takes no more bytes.
+    /// Whether the socket takes no more bytes.
     pub(super) full: bool,
 }
 
-/// Makes a file that can take `bytes` bytes. `None` if that fails, or if using it could end the
+/// Creates a file that can take `bytes` bytes. `None` if that fails, or if using it could end the
 /// process: by `SIGXFSZ`, where the size of files is limited, or by `SIGPIPE`.
 fn new_file(bytes: u64) -> Option<OwnedFd> {
     let max = getrlimit(Resource::Fsize).current;
@@ -163,8 +164,9 @@ fn new_file(bytes: u64) -> Option<OwnedFd> {
 /// Whether a thread with this status, in the format of proc_pid_status(5), blocks, ignores or
 /// catches `SIGPIPE`.
 ///
-/// `sendfile` raises it when the peer is gone; Rust's `write` to a socket does not. Rust programs
-/// ignore the signal from the start, but a program in another language that embeds one may not.
+/// `sendfile` raises the signal when the peer has closed the connection; Rust's `write` to a socket
+/// does not. Rust programs ignore the signal from their start, but a program in another language
+/// that embeds this library may not.
 fn survives_sigpipe(status: &str) -> bool {
     const SIGPIPE: u64 = 1 << (13 - 1);
     let masks = ["SigBlk:", "SigIgn:", "SigCgt:"].map(|name| {
@@ -244,7 +246,7 @@ mod tests {
         for bytes in [16 << 10, 40_000, 12 << 10, 30_000] {
             numbered.publish(bytes, &mut pages, READERS);
         }
-        assert_eq!(pages.pieces.len(), 1);
+        assert_eq!(pages.ranges.len(), 1);
         let (server, mut client) = pair();
         for start in [0, 1, 4095, 4096, 16_383, 16_384, 50_001] {
             let slices = numbered.from(start, 20_000);
@@ -266,10 +268,10 @@ mod tests {
         numbered.publish(MIN_BYTES, &mut pages, READERS - 1);
         // More than is kept.
         numbered.publish(MAX_KEPT_BYTES as usize + 16, &mut pages, READERS);
-        assert!(pages.pieces.is_empty());
+        assert!(pages.ranges.is_empty());
         let before = numbered.end();
         numbered.publish(2 * MIN_BYTES, &mut pages, READERS);
-        assert_eq!(pages.pieces.len(), 1);
+        assert_eq!(pages.ranges.len(), 1);
         is_left(&pages, &numbered.from(before - 1, 1 << 20));
         is_left(&pages, &numbered.from(before, MIN_BYTES - 1));
         let end = numbered.end();
@@ -302,16 +304,16 @@ mod tests {
         );
         for _ in 0..200 {
             numbered.publish(bytes, &mut pages, READERS);
-            let kept: u64 = pages.pieces.iter().map(|piece| piece.extent.bytes()).sum();
+            let kept: u64 = pages.ranges.iter().map(|range| range.extent.bytes()).sum();
             assert!(kept <= MAX_KEPT_BYTES);
             assert!(
                 pages
-                    .pieces
+                    .ranges
                     .iter()
-                    .all(|piece| piece.file_end() <= FILE_BYTES)
+                    .all(|range| range.file_end() <= FILE_BYTES)
             );
         }
-        assert!(pages.pieces.len() <= 3);
+        assert!(pages.ranges.len() <= 3);
         assert_eq!(
             pages.send(&server, &numbered.from(0, bytes)).unwrap(),
             sent(0)
