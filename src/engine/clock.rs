@@ -1,8 +1,8 @@
-//! The engine's time: a number that its driver moves.
+//! The engine's time, which its driver sets.
 
 use std::time::{Duration, Instant};
 
-/// The time of the verb that is being carried out, counted from the engine's start.
+/// The time of the current verb, counted from the engine's start.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     started: Instant,
@@ -19,7 +19,7 @@ impl Clock {
         }
     }
 
-    /// Moves the time to `now`, never back.
+    /// Sets the time to `now`. It never goes back.
     pub(super) fn set(&mut self, now: Instant) {
         let since = now.saturating_duration_since(self.started);
         self.ms = self.ms.max(since.as_millis() as u64);
@@ -41,7 +41,7 @@ impl Clock {
         self.started + Duration::from_millis(ms)
     }
 
-    /// How much time has passed from the start to `now`.
+    /// The time from the start to `now`.
     pub(super) fn since_start(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
     }

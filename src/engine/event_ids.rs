@@ -1,43 +1,45 @@
-//! Event IDs: `<epoch>-<seq>`, the name of the server's history and the event's number in the total order; or an ID that the
-//! publisher chose.
+//! Event IDs.
+//!
+//! An ID is `<epoch>-<seq>`: the name of the server's history, and the event's number in the total
+//! order. A publisher may choose another one, a custom ID.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::log::Seq;
 
-/// Memory that a custom ID takes besides its text, about.
+/// Estimate of the memory that a custom ID takes in addition to its text, in bytes.
 const CUSTOM_ID_MEMORY: usize = 128;
 
 /// The epoch, the number of the last event, and the custom IDs of retained events.
 #[derive(Debug)]
 pub(super) struct EventIds {
     epoch: String,
-    /// The number of the last event, 0 before the first.
+    /// The last event; [`Seq::ZERO`] before the first.
     seq: Seq,
-    /// The line with the ID of an event, `id:<epoch>-<seq>\n`.
+    /// The line with the ID of an event: `id:<epoch>-<seq>\n`.
     line: Vec<u8>,
-    /// The number in the line.
+    /// The event that `line` is for; `None` before the first.
     line_seq: Option<Seq>,
-    /// The number of the last event with a custom ID.
+    /// The last event with a custom ID, by the ID.
     seq_of: HashMap<Arc<str>, Seq>,
     /// The custom IDs of retained events.
     custom_ids: HashMap<Seq, CustomId>,
-    /// Memory that the custom IDs take, about.
+    /// Estimate of the memory that the custom IDs take, in bytes.
     memory: usize,
 }
 
 #[derive(Debug)]
 struct CustomId {
     id: Arc<str>,
-    /// Logs that retain the event, and one while it is being appended.
+    /// Number of logs that retain the event, plus one while it is being appended.
     refs: usize,
 }
 
 /// Why a stream cannot continue where the last one ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GapReason {
-    /// Events that followed are gone.
+    /// Events after the last one are gone.
     Expired,
     /// No event with this ID is known.
     Unknown,
@@ -68,23 +70,23 @@ impl EventIds {
         }
     }
 
-    /// The number of the last event.
+    /// The last event; [`Seq::ZERO`] before the first.
     pub(super) fn seq(&self) -> Seq {
         self.seq
     }
 
-    /// Counts one more event; returns its number.
+    /// Gives the next event its number.
     pub(super) fn next(&mut self) -> Seq {
         self.seq = self.seq.next();
         self.seq
     }
 
-    /// Continues after an event with this number.
+    /// Makes this the last event.
     pub(super) fn continue_after(&mut self, seq: Seq) {
         self.seq = seq;
     }
 
-    /// The ID of the event with this number, if it has no custom ID.
+    /// The ID of an event without a custom ID.
     pub(super) fn id(&self, seq: Seq) -> String {
         format!("{}-{seq}", self.epoch)
     }
@@ -101,7 +103,8 @@ impl EventIds {
         &self.line
     }
 
-    /// Adds one to the number in the line; returns whether it has as many digits as before.
+    /// Adds one to the number in the line. Returns false, with a wrong line, if the number needs
+    /// one more digit.
     fn count_up(&mut self) -> bool {
         let digits = self.line.iter_mut().rev().skip(1);
         for digit in digits.take_while(|byte| byte.is_ascii_digit()) {
@@ -114,7 +117,7 @@ impl EventIds {
         false
     }
 
-    /// Records the last event's custom ID until it is [released](Self::release).
+    /// Records the custom ID of the last event, until it is [released](Self::release).
     pub(super) fn record(&mut self, id: &str) {
         let id: Arc<str> = id.into();
         self.memory += id.len() + CUSTOM_ID_MEMORY;
@@ -129,7 +132,8 @@ impl EventIds {
         }
     }
 
-    /// Records that one log less retains it, or that it has been appended everywhere.
+    /// Records that a log no longer retains an event with a custom ID, or that it was appended to
+    /// all logs.
     pub(super) fn release(&mut self, seq: Seq) {
         let Some(custom) = self.custom_ids.get_mut(&seq) else {
             return;
@@ -145,12 +149,12 @@ impl EventIds {
         }
     }
 
-    /// Memory that custom IDs take, about.
+    /// Estimate of the memory that custom IDs take, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.memory
     }
 
-    /// The number of the event with this ID.
+    /// The event with an ID.
     pub(super) fn find(&self, id: &str) -> Result<Seq, GapReason> {
         if let Some(&seq) = self.seq_of.get(id) {
             return Ok(seq);

@@ -1,12 +1,15 @@
-//! The fan-out: gives each subscriber of a group one write with the events it lacks.
+//! The fan-out: gives each subscriber of a group one write with the events that it lacks.
 //!
-//! This is the inner loop of the whole server. Nearly all subscribers of a group stand at the same cursor, so the bytes that
-//! one of them lacks are gathered once, as a [`Cohort`], and written to all that follow. Each subscriber then costs one system
-//! call and a few words of state, touched in memory order. The events come from a [`Source`]: the log of one topic
-//! ([`LogReader`]), or the logs of several, merged ([`Merge`](super::merge::Merge)).
 //!
-//! A run over one group is a pass. It has a budget and may continue over several turns. This file knows nothing of requests
-//! or timers.
+//! This is the inner loop of the server. Nearly all subscribers of a group stand at the same
+//! cursor. The bytes after it are gathered once, as a [`Cohort`], and written to each of them. A
+//! subscriber then costs one system call and a few words of state, read in memory order.
+//!
+//! The events come from a [`Source`]: the log of one topic ([`LogReader`]), or a merge of several
+//! logs ([`Merge`](super::merge::Merge)).
+//!
+//! One run over a group is a pass. A pass has a budget and may continue in later turns. This file
+//! knows neither requests nor timers.
 
 use crate::log::{EventLog, Offset, Slices};
 use crate::status::DisconnectReason;
@@ -16,10 +19,11 @@ use super::clock::Clock;
 use super::ids::ConnId;
 use super::telemetry::WriteSizes;
 
-/// The fixed cost of a write, in bytes that could be copied in that time: 3.6 µs at 0.155 ns a byte.
+/// The fixed cost of a write, in bytes that could be copied in that time: 3.6 µs at 0.155 ns a
+/// byte.
 pub(super) const WRITE_COST: usize = 23_000;
 
-/// The events of a group, and the bytes that a subscriber at a cursor lacks.
+/// The events of a group, and the bytes after a cursor.
 pub(super) trait Source {
     /// A position in the events.
     type Cursor: Copy + Ord;
@@ -27,19 +31,19 @@ pub(super) trait Source {
     /// The cursor of a subscriber that lacks nothing.
     fn end(&self) -> Self::Cursor;
 
-    /// Whether a cursor is in or before a later event than another one.
+    /// Whether more events are complete before `cursor` than before `other`.
     fn is_in_later_event(&self, cursor: Self::Cursor, other: Self::Cursor) -> bool;
 
-    /// Gathers the bytes after a cursor, as many as one write may carry.
+    /// Gathers the bytes after a cursor, at most as many as one write carries.
     fn gather(&mut self, from: Self::Cursor, limits: &Limits) -> Result<(), Gone>;
 
-    /// Appends the gathered bytes to `slices`, as far as there is room.
+    /// Appends the gathered bytes to `slices`, while those have room.
     fn add_to<'a>(&'a self, slices: &mut Slices<'a>);
 
-    /// Upper bound on the bytes missing at the gathered cursor; exact whenever it exceeds `max_lag`.
+    /// Upper bound of the bytes after the gathered cursor. It is exact if it exceeds `max_lag`.
     fn lag(&self) -> u64;
 
-    /// The cursor after `bytes` of the gathered bytes, and the number of events completed on the way.
+    /// The cursor after `bytes` of the gathered bytes, and the number of events that end in them.
     fn advance(&self, from: Self::Cursor, bytes: usize) -> (Self::Cursor, u64);
 }
 
@@ -50,34 +54,36 @@ pub(super) struct Gone;
 /// Limits of a pass, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// The most that one write carries.
+    /// The most bytes that one write carries.
     pub(super) max_write: usize,
-    /// The most that a subscriber may lack.
+    /// The most bytes that a subscriber may lack.
     pub(super) max_lag: u64,
 }
 
 impl Limits {
-    /// A subscriber with a full socket that lacks more than this is blocked: one write's worth, or half of the lag limit.
+    /// A subscriber with a full socket that lacks more bytes than this is blocked. It is the size
+    /// of one write, or half of the lag limit if that is less.
     pub(super) fn blocked_from(&self) -> u64 {
         (self.max_write as u64).min(self.max_lag / 2)
     }
 }
 
-/// The state of one subscriber, whatever its cursor is.
+/// The state of one subscriber, without its cursor.
 #[derive(Debug)]
 pub(super) struct SubscriberState {
-    /// When it last took bytes, or when its socket last became full, in milliseconds of the engine's time.
+    /// When it last took bytes or its socket became full, in milliseconds of the engine's time.
     pub(super) active_ms: u64,
-    /// Bytes that it may lack: more than others while it receives a replay.
+    /// The most bytes that it may lack: [`Limits::max_lag`], or more while it receives a replay.
     pub(super) lag_limit: u64,
     /// Events given in full.
     pub(super) events: u64,
     /// Bytes of events given.
     pub(super) bytes: u64,
     pub(super) conn: ConnId,
-    /// A pass may write to it: its socket takes bytes, and no other bytes go out first.
+    /// Whether a pass may write to it: its socket takes bytes, and no other bytes go out first.
     pub(super) writable: bool,
-    /// Its socket is full and it lacks more than one write carries.
+    /// Whether it is blocked: its socket is full, it lacks more than [`Limits::blocked_from`] and
+    /// it receives no replay.
     pub(super) blocked: bool,
 }
 
@@ -88,30 +94,30 @@ impl SubscriberState {
     }
 }
 
-/// Where a group stands between two passes.
+/// The state of a group between passes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum PassState {
-    /// No events came since the last pass.
+    /// No events came since the last pass began.
     #[default]
     Clean,
-    /// Events came; more may join them.
+    /// Events came. The pass waits for more, so that each write carries many.
     Dirty,
     /// The group is in the queue for its pass.
     Due,
     /// A pass is running.
     Running {
-        /// Events came since it began.
+        /// Whether events came since it began, so that another pass follows.
         again: bool,
     },
 }
 
-/// The last pass over a group, and the one that runs or waits.
+/// The passes over a group: the last one, and the one that runs or waits.
 #[derive(Debug, Default)]
 pub(super) struct Pass {
     pub(super) state: PassState,
-    /// When the last one began, in milliseconds of the engine's time.
+    /// When the last pass began, in milliseconds of the engine's time.
     pub(super) began_ms: u64,
-    /// When the next one is due at the latest, if the group is dirty.
+    /// When a dirty group is due at the latest, in milliseconds of the engine's time.
     pub(super) due_ms: u64,
     /// Bytes of events that came since the last pass began.
     pub(super) pending_bytes: u64,
@@ -119,17 +125,18 @@ pub(super) struct Pass {
     pub(super) flushing_bytes: u64,
     /// When the first of the pending events came, in microseconds of the engine's time.
     pub(super) pending_since_us: u64,
-    /// When the first of the events that the running pass gives out came.
+    /// When the first of the events that the running pass gives out came, in microseconds of the
+    /// engine's time.
     pub(super) flushing_since_us: u64,
-    /// When the running pass began.
+    /// When the running pass began, in microseconds of the engine's time.
     pub(super) began_us: u64,
-    /// Subscribers that the running pass has not visited. It counts down, so that `swap_remove` in the middle of a pass moves
-    /// visited subscribers only.
+    /// Number of subscribers that the running pass has not visited. It visits from the end to the
+    /// start, so that `swap_remove` in the middle of a pass moves a visited subscriber.
     unvisited: usize,
 }
 
 impl Pass {
-    /// Begins over `subscribers` subscribers.
+    /// Begins a pass over `subscribers` subscribers.
     fn begin(&mut self, subscribers: usize, clock: &Clock) {
         *self = Self {
             state: PassState::Running { again: false },
@@ -155,12 +162,12 @@ impl Pass {
 pub(super) struct Members {
     pub(super) states: Vec<SubscriberState>,
     pub(super) pass: Pass,
-    /// How many of them are blocked.
+    /// Number of blocked subscribers.
     pub(super) blocked: usize,
 }
 
 impl Members {
-    /// Removes a subscriber; returns its state. The last one takes its index.
+    /// Removes a subscriber and returns its state. The last one takes over its index.
     pub(super) fn remove(&mut self, index: usize) -> SubscriberState {
         let gone = self.states.swap_remove(index);
         self.blocked -= usize::from(gone.blocked);
@@ -168,7 +175,7 @@ impl Members {
         gone
     }
 
-    /// Records whether a subscriber is blocked; returns whether it was until now.
+    /// Records whether a subscriber is blocked. Returns whether it was blocked and no longer is.
     fn set_blocked(&mut self, index: usize, blocked: bool) -> bool {
         let was_blocked = std::mem::replace(&mut self.states[index].blocked, blocked);
         self.blocked = self.blocked + usize::from(blocked) - usize::from(was_blocked);
@@ -192,7 +199,8 @@ impl Members {
 #[derive(Debug)]
 pub(super) struct Cursors<C> {
     pub(super) list: Vec<C>,
-    /// No subscriber stands before this cursor; `None` until the first one joins. A running pass finds it anew.
+    /// No subscriber stands before this cursor; `None` until the first one joins. While a pass
+    /// runs, it holds only for the subscribers that were visited.
     least: Option<C>,
 }
 
@@ -211,12 +219,13 @@ impl<C: Copy + Ord> Cursors<C> {
         self.list.push(cursor);
     }
 
-    /// The cursor before which no subscriber stands, as of the last pass; `None` without subscribers.
+    /// A cursor before which no subscriber stands, as of the last pass; `None` without subscribers.
     pub(super) fn least(&self) -> Option<C> {
         self.least.filter(|_| !self.list.is_empty())
     }
 
-    /// Asserts that no subscriber stands before the least cursor, by `position`.
+    /// Asserts that no subscriber stands before the least cursor. Cursors are compared by
+    /// `position`.
     pub(super) fn check<P: Ord>(&self, pass: &Pass, position: impl Fn(C) -> P) {
         if !matches!(pass.state, PassState::Running { .. })
             && let (Some(least), Some(first)) = (
@@ -232,30 +241,30 @@ impl<C: Copy + Ord> Cursors<C> {
     }
 }
 
-/// Where a pass writes, the limits that it keeps, and the report that it fills.
+/// The outlet of a pass, its limits, and the report that it fills.
 pub(super) struct Writer<'a, O> {
     pub(super) outlet: &'a mut O,
     pub(super) clock: Clock,
     pub(super) limits: Limits,
-    /// What may still be written in this turn, in bytes that could be copied in the time it takes.
+    /// The time left for writes in this turn, in bytes that could be copied in it.
     pub(super) budget: usize,
     pub(super) report: &'a mut Report,
 }
 
-/// The results of writes since the report was last taken.
+/// The results of writes since the report was last applied.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// Events completed.
+    /// Number of completed events.
     pub(super) events: u64,
-    /// Bytes written.
+    /// Number of bytes written, events and others.
     pub(super) bytes: u64,
-    /// Subscribers that were blocked and no longer are.
+    /// Number of subscribers that were blocked and no longer are.
     pub(super) unblocked: usize,
     /// Connections to end.
     pub(super) ended: Vec<(ConnId, DisconnectReason)>,
-    /// Subscribers that lack more than one write carries, though their sockets would take it.
+    /// Subscribers that took a whole write and lack more.
     pub(super) lagging: Vec<ConnId>,
-    /// Events completed by each write, from the start on.
+    /// Number of events that each write completed. Never reset.
     pub(super) write_sizes: WriteSizes,
 }
 
@@ -264,7 +273,7 @@ struct Cohort<'a, S: Source> {
     source: &'a S,
     cursor: S::Cursor,
     slices: Slices<'a>,
-    /// The cursor after all of the bytes, and the events completed by them.
+    /// The cursor after all of the bytes, and the number of events that end in them.
     whole: (S::Cursor, u64),
     end: S::Cursor,
 }
@@ -275,7 +284,7 @@ impl<O> Writer<'_, O> {
         self.report.ended.push((state.conn, reason));
     }
 
-    /// Records bytes of events that a subscriber took.
+    /// Records that a subscriber took bytes of events.
     fn record(&mut self, state: &mut SubscriberState, bytes: usize, events: u64) {
         state.events += events;
         state.bytes += bytes as u64;
@@ -289,7 +298,7 @@ impl<O> Writer<'_, O> {
 }
 
 impl<O: Outlet> Writer<'_, O> {
-    /// One write to a connection, if there are bytes to write.
+    /// Writes to a connection once, if there are bytes. Returns the number of bytes that it took.
     pub(super) fn write(
         &mut self,
         conn: ConnId,
@@ -303,8 +312,8 @@ impl<O: Outlet> Writer<'_, O> {
         Ok(taken)
     }
 
-    /// One write to one of a cohort, if its socket takes it. A subscriber that still lacks more than its limit is cut.
-    /// Returns whether it is blocked now.
+    /// Writes the bytes of a cohort to one of its subscribers, if that is writable. Ends the
+    /// subscriber if it still lacks more than its limit. Returns whether it is blocked.
     fn give<S: Source>(
         &mut self,
         state: &mut SubscriberState,
@@ -347,7 +356,7 @@ impl<O: Outlet> Writer<'_, O> {
     }
 }
 
-/// Begins or continues the pass over a group: visits its subscribers while the budget lasts.
+/// Begins or continues the pass over a group. Visits subscribers until the budget is used up.
 pub(super) fn fan_out<S: Source>(
     members: &mut Members,
     cursors: &mut Cursors<S::Cursor>,
@@ -384,7 +393,7 @@ pub(super) fn fan_out<S: Source>(
     }
 }
 
-/// Visits the subscribers that stand next to each other at the cohort's cursor.
+/// Visits adjacent subscribers while they stand at the cohort's cursor.
 fn visit_cohort<S: Source>(
     members: &mut Members,
     cursors: &mut Cursors<S::Cursor>,
@@ -403,19 +412,20 @@ fn visit_cohort<S: Source>(
     }
 }
 
-/// The result of a write to one subscriber alone.
+/// The result of a write to a single connection.
 #[derive(Debug)]
 pub(super) struct Written {
-    /// The socket took everything.
+    /// Whether the socket took everything.
     pub(super) all: bool,
-    /// Events were among the bytes.
+    /// Whether events were among the bytes.
     pub(super) events: bool,
-    /// The subscriber was the last one of its group, and moved on: the logs may drop more.
+    /// Whether the subscriber stood at its group's least cursor and completed an event. Then the
+    /// logs may be able to drop more.
     pub(super) least_moved: bool,
 }
 
-/// Writes `first`, then the events that one subscriber lacks. Reports through `took` the bytes that the socket took and
-/// whether those were all; `took` returns how many of them were events.
+/// Writes to one subscriber: `first`, then the events that it lacks. Returns the result, and the
+/// number of bytes that the socket took.
 pub(super) fn write_one<S: Source>(
     members: &mut Members,
     cursors: &mut Cursors<S::Cursor>,
@@ -452,7 +462,7 @@ pub(super) fn write_one<S: Source>(
     if of_events > 0 && lag <= writer.limits.blocked_from() {
         writer.report.unblocked += usize::from(members.set_blocked(index, false));
     }
-    // Cursors are often within an event: a subscriber in the same event as the last one moves on once that is complete.
+    // Cursors are often within an event. The log can drop it after the last of them completed it.
     let was_least = |least| !source.is_in_later_event(cursor, least);
     let written = Written {
         all,
@@ -462,7 +472,8 @@ pub(super) fn write_one<S: Source>(
     Ok((written, taken))
 }
 
-/// The log of one topic as the source of its own subscribers' events. A cursor is the offset of the first byte not given.
+/// The log of one topic as the source of a group. A cursor is the offset of the first byte not
+/// given.
 #[derive(Debug)]
 pub(super) struct LogReader<'a> {
     log: &'a EventLog,
@@ -516,8 +527,8 @@ impl Source for LogReader<'_> {
     }
 }
 
-/// Before a pass over several subscribers, publishes the pages of the events that it gives out. A lagging subscriber is sent
-/// the same pages later, in pieces.
+/// Before a pass over several subscribers, announces the bytes that it gives out to the outlet. A
+/// lagging subscriber is given the same bytes later, in pieces.
 pub(super) fn publish_pages(
     members: &Members,
     log: &EventLog,
@@ -596,12 +607,12 @@ mod tests {
         /// Its socket is full and it lacks much.
         Blocked,
         /// It lacks too much and ends.
-        Cut,
+        Ended,
     }
 
     #[test]
     fn a_pass_gives_a_subscriber_one_write_and_judges_it_by_what_it_still_lacks() {
-        use Outcome::{Blocked, Cut, Full, Lagging, Served};
+        use Outcome::{Blocked, Ended, Full, Lagging, Served};
         for (offset, room, lag_limit, taken, events, outcome) in [
             (14, 99, 12, "", 0, Served),
             (8, 99, 12, "three.", 1, Served),
@@ -615,8 +626,8 @@ mod tests {
             (3, 99, 12, ".two.three", 2, Lagging),
             (0, 99, 12, "one.two.th", 2, Lagging),
             (0, 2, 12, "on", 0, Blocked),
-            (0, 1, 12, "o", 0, Cut),
-            (0, 0, 12, "", 0, Cut),
+            (0, 1, 12, "o", 0, Ended),
+            (0, 0, 12, "", 0, Ended),
             // It receives a replay, so it may lack more and holds back no publisher.
             (0, 1, 26, "o", 0, Full),
             (0, 0, 26, "", 0, Full),
@@ -637,7 +648,7 @@ mod tests {
             assert_eq!((state.events, state.bytes), (events, taken.len() as u64));
             assert_eq!(cursors.list[0], Offset::ZERO + offset + taken.len());
             let found = match (state.writable, state.blocked) {
-                _ if report.ended == [(0, DisconnectReason::Lagged)] => Cut,
+                _ if report.ended == [(0, DisconnectReason::Lagged)] => Ended,
                 (false, true) => Blocked,
                 (false, false) => Full,
                 _ if report.lagging == [0] => Lagging,
@@ -651,7 +662,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_before_the_first_retained_byte_is_cut() {
+    fn a_subscriber_before_the_first_retained_byte_is_ended() {
         let (mut log, (mut members, mut cursors)) = (log(), group(&[0, 4]));
         log.drop_before(Offset::ZERO + 4, 0);
         let (mut sockets, mut report) = (Sockets::new(&[99, 99]), Report::default());

@@ -1,11 +1,15 @@
 //! Flow control: who may publish when, and why.
 //!
-//! Memory is bounded by slowing publishers down, not by queues per client. An event passes three gates:
+//! Slow subscribers slow publishers down, which bounds memory without a queue per client. An event
+//! passes three gates:
 //!
-//! 1. **The publish queue** (`queue`): a publisher waits until its event fits in `queue` and `queue_bytes`, and, while the
-//!    event loop is saturated, until about two milliseconds of work are queued at most.
-//! 2. **The store** (`pending_writes`), if there is one: events wait until the batch before them is written, up to 1 MiB.
-//! 3. **The logs** (this file and `schedule`): an event is appended only while [`Schedule::can_append`] allows it.
+//! 1. **The publish queue** (`queue`): a publisher waits until its event fits in `queue` and
+//!    `queue_bytes`. While the event loop is saturated, it waits until at most about two
+//!    milliseconds of work are queued.
+//! 2. **The store** (`pending_writes`), if there is one: up to 1 MiB of events wait until the batch
+//!    before them is written.
+//! 3. **The logs** (this file and `schedule`): an event waits until [`Schedule::can_append`] allows
+//!    it to be appended.
 //!
 //! ```text
 //!            every due group had its pass,
@@ -17,53 +21,58 @@
 //!        │                                  │ a pass ends and some of its
 //!        │                                  ▼ subscribers are blocked
 //!        └───────────────────────────── PAUSED
-//!          half of them took bytes or left,
+//!          half of them caught up or left,
 //!          or the time is over
 //! ```
 //!
 //! - **OPEN**: events are appended.
-//! - **FLUSHING**: events wait. Every subscriber whose socket is writable receives the previous events first, so that a
-//!   subscriber that can keep up is never cut. Replays are exempt: they continue while new events come.
-//! - **PAUSED**: events wait, so that a blocked subscriber has time to read before it lacks `max_lag` bytes. A subscriber that
-//!   takes nothing in that time reaches `max_lag` and is cut.
+//! - **FLUSHING**: events wait until every subscriber with a writable socket has received the
+//!   previous ones. A subscriber that keeps up is therefore never disconnected. Replays are exempt:
+//!   they continue while new events come.
+//! - **PAUSED**: events wait, so that a blocked subscriber has time to read before it lacks
+//!   `max_lag` bytes. A subscriber that takes no bytes in that time reaches `max_lag` and is
+//!   disconnected.
 //!
 //! [`Schedule::can_append`]: super::schedule::Schedule::can_append
 
-/// Publishing is throttled so that half of `max_lag` takes at least this long to accumulate for a blocked subscriber: a
-/// healthy client reads within that time.
+/// The least time in which half of `max_lag` accumulates for a blocked subscriber, in milliseconds.
+/// A healthy client reads within that time.
 const REACTION_MS: u64 = 100;
-/// It takes this many times longer if most subscribers are blocked, since then the clients are not the cause.
+/// The time is this many times longer if most subscribers are blocked, because then the clients are
+/// not the cause.
 const MOST_BLOCKED: u64 = 10;
-/// Caps the throttle where `max_event` raises the effective lag limit above `max_lag`: a stuck client is detected at most
-/// this many times later.
+/// Limits the throttle if `max_event` raises the effective lag limit above `max_lag`: a stuck
+/// client is detected at most this many times later.
 const REACTIONS: u64 = 8;
 
-/// The throttle of publishing.
+/// The pause of publishing.
 #[derive(Debug)]
 pub(super) struct Flow {
-    /// The lag on which a pause is reckoned, in bytes.
+    /// The lag limit that a pause is computed from, in bytes.
     max_lag: u64,
     /// When the pause ends at the latest, in milliseconds of the engine's time.
     until_ms: u64,
-    /// The pause ends once this many blocked subscribers took bytes or left. Zero: there is none.
+    /// Number of blocked subscribers that must catch up or leave to end the pause; 0 without a
+    /// pause.
     blocked: usize,
 }
 
 /// A pass that ended with blocked subscribers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BlockedPass {
-    /// How many are blocked.
+    /// Number of blocked subscribers in its group.
     pub(super) blocked: usize,
-    /// How many subscribers the server has in all.
+    /// Number of all subscribers of the server.
     pub(super) subscribers: usize,
-    /// When the pass began.
+    /// When the pass began, in milliseconds of the engine's time.
     pub(super) began_ms: u64,
     /// Bytes of events that it gave out.
     pub(super) flushed_bytes: u64,
 }
 
 impl Flow {
-    /// `max_lag` is the configured limit, `lag_limit` the effective one, which has room for the largest event.
+    /// Makes a flow without a pause. `max_lag` is the configured limit; `lag_limit` is the
+    /// effective one, which has room for the largest event. Both are in bytes.
     pub(super) fn new(max_lag: u64, lag_limit: u64) -> Self {
         Self {
             max_lag: max_lag.max(lag_limit / REACTIONS),
@@ -72,17 +81,18 @@ impl Flow {
         }
     }
 
-    /// Whether events wait for blocked subscribers.
+    /// Whether publishing is paused.
     pub(super) fn is_paused(&self, now_ms: u64) -> bool {
         self.blocked > 0 && now_ms < self.until_ms
     }
 
-    /// When the pause ends at the latest, if there is one.
+    /// When the pause ends at the latest, in milliseconds of the engine's time; `None` without a
+    /// pause.
     pub(super) fn paused_until(&self, now_ms: u64) -> Option<u64> {
         self.is_paused(now_ms).then_some(self.until_ms)
     }
 
-    /// Pauses publishing after a pass, unless it is paused for longer already.
+    /// Pauses publishing after a pass, unless a longer pause is under way.
     pub(super) fn pause_after(&mut self, pass: BlockedPass, now_ms: u64) {
         let most = pass.blocked > pass.subscribers / 2;
         let reaction_ms = if most {
@@ -97,12 +107,13 @@ impl Flow {
         }
     }
 
-    /// Records that blocked subscribers took bytes or left.
+    /// Records that blocked subscribers caught up or left.
     pub(super) fn unblock(&mut self, subscribers: usize) {
         self.blocked = self.blocked.saturating_sub(subscribers);
     }
 
-    /// Asserts that a pause has a cause: `blocked` subscribers are blocked in all groups together.
+    /// Asserts that a pause waits for no more than `blocked`, the blocked subscribers of all
+    /// groups.
     pub(super) fn check(&self, blocked: usize) {
         assert!(
             self.blocked <= blocked,
@@ -143,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_reckoned_on_an_eighth_of_the_lag_limit_at_least() {
+    fn a_pause_is_computed_from_at_least_an_eighth_of_the_lag_limit() {
         let mut flow = Flow::new(1_000_000, 16_000_000);
         flow.pause_after(pass(1, 1_000_000), 1000);
         assert_eq!(flow.paused_until(1000), Some(1100));
     }
 
     #[test]
-    fn a_pause_ends_when_half_of_the_blocked_subscribers_took_bytes_or_left() {
+    fn a_pause_ends_when_half_of_the_blocked_subscribers_caught_up_or_left() {
         for (blocked, enough) in [(1, 1), (2, 1), (3, 2), (10, 5)] {
             let mut flow = Flow::new(1_000_000, 1_000_000);
             flow.pause_after(pass(blocked, 1_000_000), 1000);

@@ -1,7 +1,7 @@
-//! Giving bytes to sockets: passes over the groups that are due, and writes to single connections.
+//! Flushing: gives bytes to sockets, in passes over groups and in writes to single connections.
 //!
-//! The pass itself is in `fan_out`. Here is the order in which passes and single writes run, in slices, so that no connection
-//! waits for the whole of a large pass.
+//! The pass itself is in `fan_out`. This file decides the order of passes and single writes. They
+//! run in slices of time, so that no connection waits for a whole large pass.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -17,25 +17,25 @@ use super::schedule::{SLICE, Schedule};
 use super::{ConnId, Engine, Outlet, ReadInterest};
 
 impl Engine {
-    /// Ends the intake of a turn: groups with new events become due, all of them if no more events come now (`idle`), else
-    /// those that have waited long enough.
+    /// Ends the intake of a turn. Makes groups with new events due: all of them if no more events
+    /// come now (`idle`), else those that have waited long enough.
     pub fn end_intake(&mut self, idle: bool, now: Instant) {
         self.clock.set(now);
         self.schedule
             .end_intake(&mut self.groups, idle, self.clock.ms());
     }
 
-    /// Whether events gather for a while longer, though there are none now.
+    /// Whether groups with new events wait for more, although none came in this turn.
     pub fn is_batching(&self) -> bool {
         self.schedule.is_batching()
     }
 
-    /// Gives bytes to the outlet, for about 2.5 ms at most; returns whether there is more to give.
+    /// Gives bytes to the outlet, for about 2.5 ms. Returns whether there is more to give.
     pub fn flush(&mut self, outlet: &mut impl Outlet, now: Instant) -> bool {
         self.clock.set(now);
         let mut budget = SLICE;
         self.flush_listed(|schedule| &mut schedule.ready, outlet, &mut budget);
-        // New connections and answers take nothing from the budget of events.
+        // New connections and responses do not count against the budget of events.
         let mut budget = self.schedule.slice;
         self.flush_listed(|schedule| &mut schedule.lagging, outlet, &mut budget);
         while budget > 0
@@ -45,7 +45,7 @@ impl Engine {
                 self.schedule.end_pass();
             }
         }
-        // Replays go out alongside new events. Events do not wait for them.
+        // New events do not wait for replays.
         self.publish_replay_pages(outlet);
         let mut budget = self.schedule.slice;
         self.flush_listed(|schedule| &mut schedule.replaying, outlet, &mut budget);
@@ -56,7 +56,8 @@ impl Engine {
         if self.work_on_job() {
             return true;
         }
-        // A response that went out may have made way for a publish request that was already there.
+        // A response that was written may be followed by a publish request that was already
+        // received.
         #[cfg(feature = "publish")]
         if !self.connections.has_no_upload() && !self.is_paused() {
             return true;
@@ -64,7 +65,8 @@ impl Engine {
         !self.schedule.is_idle()
     }
 
-    /// Subscribers that come back together mostly miss the same events: the pages of the first one's serve all.
+    /// Announces the bytes of the first replay to the outlet. Clients that reconnect together
+    /// mostly lack the same events.
     fn publish_replay_pages(&self, outlet: &mut impl Outlet) {
         let replaying = &self.schedule.replaying;
         let first = replaying.front().and_then(|&key| self.connections.get(key));
@@ -76,7 +78,7 @@ impl Engine {
         }
     }
 
-    /// One write to each connection that is on a list now.
+    /// Writes once to each connection that is on a list now.
     fn flush_listed(
         &mut self,
         list: fn(&mut Schedule) -> &mut VecDeque<ConnId>,
@@ -97,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// Continues the pass over a group; returns whether it is over.
+    /// Begins or continues the pass over a group. Returns whether it is over.
     fn run_pass(&mut self, group: GroupId, outlet: &mut impl Outlet, budget: &mut usize) -> bool {
         match self.groups.pass_mut(group).map(|pass| pass.state) {
             Some(PassState::Due | PassState::Running { .. }) => {}
@@ -137,7 +139,7 @@ impl Engine {
         true
     }
 
-    /// Applies the results of writes: counts, ended connections, lagging subscribers.
+    /// Applies the results of writes: counts, connections to end, lagging subscribers.
     fn apply_report(&mut self) {
         let report = &mut self.schedule.report;
         self.meters.take_counts(report);
@@ -176,7 +178,8 @@ impl Engine {
         }
     }
 
-    /// Adds bytes that go out before any further event. Passes leave the connection alone until they did.
+    /// Adds bytes that go out before any further event. No pass writes to the connection until they
+    /// are written.
     pub(super) fn push_outgoing(&mut self, key: ConnId, bytes: &[u8]) {
         let connection = &mut self.connections[key];
         connection.outgoing.push(bytes);
@@ -186,7 +189,7 @@ impl Engine {
         self.wake(key);
     }
 
-    /// Reports that a socket takes bytes again.
+    /// Handles a socket that takes bytes again.
     pub fn writable(&mut self, key: ConnId, now: Instant) {
         self.clock.set(now);
         let Some(connection) = self.connections.live_mut(key) else {
@@ -202,19 +205,19 @@ impl Engine {
         }
     }
 
-    /// Whether a stream lacks events that are there for it.
+    /// Whether a stream lacks events.
     pub(super) fn has_pending(&self, key: ConnId) -> bool {
         let of = self.connections[key].membership();
         of.is_some_and(|of| self.groups.has_pending(of, &self.topics))
     }
 
-    /// One write to one connection: the bytes that go out first, then the events that it lacks.
+    /// Writes to a connection once: the bytes that go out first, then the events that it lacks.
     fn flush_connection(&mut self, key: ConnId, outlet: &mut impl Outlet, budget: &mut usize) {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
         let membership = connection.membership();
-        // A pass that finds a socket full records it in the subscriber's state, not in the connection.
+        // A pass records a full socket in the subscriber's state, not in the connection.
         let is_full = membership.is_some_and(|of| !self.groups.state(of).writable);
         if connection.ended.is_some()
             || !connection.writable
@@ -231,7 +234,7 @@ impl Engine {
         if written.least_moved
             && let Some(of) = membership
         {
-            // A pass finds out what the logs may drop now.
+            // A pass finds the new least cursor, so that the logs can drop what is before it.
             self.schedule
                 .schedule(of.group, &mut self.groups, 0, &self.clock);
         }
@@ -278,7 +281,8 @@ impl Engine {
                 let since_ms = self.clock.ms();
                 let next = Phase::Request { reader, since_ms };
                 self.connections.set_phase(key, next);
-                // A client that has already sent the next request is not read from until that is answered too.
+                // If the client has already sent its next request, no bytes are read until that is
+                // answered.
                 if self.process(key) == ReadInterest::More {
                     self.connections.readable_again.push(key);
                 }

@@ -1,7 +1,7 @@
-//! The groups: each one has the subscribers of the same namespaces, and receives the events of their topics.
+//! The groups of subscribers. A group has all subscribers of the same set of namespaces.
 //!
-//! A group of one namespace reads that topic's log directly. A group of several reads a merge of their logs. [`Feed`] is the
-//! one place that knows the difference.
+//! A group of one namespace reads the log of its topic. A group of several reads a merge of their
+//! logs. [`Feed`] is the only type that knows the difference.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use super::ids::{ConnId, GroupId, TopicId};
 use super::merge::{self, Merge, MergeBuffers, MergeCursor};
 use super::topics::Topics;
 
-/// A subscriber's place in its group.
+/// The position of a subscriber in the list of its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Membership {
     pub(super) group: GroupId,
@@ -32,12 +32,12 @@ struct Group {
     feed: Feed,
 }
 
-/// Where a group's events come from, and the cursors of its subscribers in them.
+/// The source of a group's events, and the cursors of its subscribers in it.
 #[derive(Debug)]
 enum Feed {
-    /// The log of one topic. A cursor is the offset in it of the first byte not given.
+    /// The log of one topic. A cursor is the offset of the first byte not given.
     One(TopicId, Cursors<Offset>),
-    /// The logs of several.
+    /// The logs of several topics.
     Merged(TopicSet, Cursors<MergeCursor>),
 }
 
@@ -68,27 +68,28 @@ impl Feed {
     }
 }
 
-/// Everything about a subscriber that joins.
+/// A subscriber that joins a group.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NewSubscriber {
     pub(super) conn: ConnId,
-    /// The number of the event that it continues after.
+    /// The event that it continues after.
     pub(super) after: Seq,
-    /// Events dropped before this tick of [`Retention`](super::retention::Retention) were reported to it.
+    /// Events dropped before this tick of [`Retention`](super::retention::Retention) were reported
+    /// to it.
     pub(super) known_tick: u64,
-    /// A pass may write to it.
+    /// Whether a pass may write to it.
     pub(super) writable: bool,
     pub(super) now_ms: u64,
 }
 
-/// The result of a subscriber's leaving.
+/// What changed when a subscriber left.
 #[derive(Debug)]
 pub(super) struct Left {
-    /// The connection that has its index now, if another one was moved.
+    /// The connection that took over its index.
     pub(super) moved: Option<ConnId>,
-    /// It was blocked.
+    /// Whether it was blocked.
     pub(super) was_blocked: bool,
-    /// It was the group's last one: the group is gone, and these topics lost a group.
+    /// The topics of its group, if that was freed because it is empty.
     pub(super) freed: Vec<TopicId>,
 }
 
@@ -115,7 +116,7 @@ impl Groups {
         self.limits
     }
 
-    /// Adds a subscriber to the group of these topics, which are in the order of their names.
+    /// Adds a subscriber to the group of these topics, which must be in the order of their names.
     pub(super) fn join(
         &mut self,
         set: Vec<TopicId>,
@@ -181,7 +182,7 @@ impl Groups {
         group
     }
 
-    /// Removes a subscriber, and its group if that is empty then.
+    /// Removes a subscriber, and its group if that becomes empty.
     pub(super) fn leave(&mut self, of: Membership, topics: &mut Topics) -> Left {
         let (group, index) = (&mut self.slab[of.group.0 as usize], of.index as usize);
         let gone = group.members.remove(index);
@@ -213,7 +214,7 @@ impl Groups {
                     let groups = &mut topics[topic].shared_groups;
                     groups.swap_remove(index as usize);
                     if let Some(&moved) = groups.get(index as usize) {
-                        self.note_index(moved, topic, index);
+                        self.set_index(moved, topic, index);
                     }
                 }
             }
@@ -222,11 +223,11 @@ impl Groups {
     }
 
     /// Records that a group has another index in a topic's list.
-    fn note_index(&mut self, GroupId(key): GroupId, topic: TopicId, index: u32) {
+    fn set_index(&mut self, GroupId(key): GroupId, topic: TopicId, index: u32) {
         if let Feed::Merged(set, _) = &mut self.slab[key as usize].feed {
             let listed = set.iter_mut().find(|of| of.topic == topic);
             listed
-                .expect("a topic lists only groups of which it is one")
+                .expect("a topic lists only groups that include it")
                 .index = index;
         }
     }
@@ -239,18 +240,18 @@ impl Groups {
         &mut self.slab[of.group.0 as usize].members.states[of.index as usize]
     }
 
-    /// The passes over a group, if it is still there.
+    /// The passes over a group, if it exists.
     pub(super) fn pass_mut(&mut self, GroupId(key): GroupId) -> Option<&mut Pass> {
         let group = self.slab.get_mut(key as usize)?;
         Some(&mut group.members.pass)
     }
 
-    /// The members of a group that is there.
+    /// The members of a group, which must exist.
     pub(super) fn members_mut(&mut self, GroupId(key): GroupId) -> &mut Members {
         &mut self.slab[key as usize].members
     }
 
-    /// Every group.
+    /// The keys of all groups.
     pub(super) fn ids(&self) -> Vec<GroupId> {
         self.slab
             .iter()
@@ -258,12 +259,12 @@ impl Groups {
             .collect()
     }
 
-    /// How many subscribers a group has.
+    /// Number of subscribers of a group.
     pub(super) fn len(&self, GroupId(key): GroupId) -> usize {
         self.slab[key as usize].members.states.len()
     }
 
-    /// How many subscribers of a group are blocked.
+    /// Number of blocked subscribers of a group.
     pub(super) fn blocked(&self, GroupId(key): GroupId) -> usize {
         self.slab[key as usize].members.blocked
     }
@@ -279,7 +280,7 @@ impl Groups {
         states.map(|state| state.conn)
     }
 
-    /// Whether a subscriber lacks events that are there for it.
+    /// Whether a subscriber lacks events.
     pub(super) fn has_pending(&self, of: Membership, topics: &Topics) -> bool {
         let index = of.index as usize;
         match &self.slab[of.group.0 as usize].feed {
@@ -288,7 +289,7 @@ impl Groups {
         }
     }
 
-    /// Bytes of its events that a subscriber lacks. An event in several logs counts in each.
+    /// Bytes that a subscriber lacks. An event in several logs counts in each.
     #[cfg(feature = "admin")]
     pub(super) fn lag(&self, of: Membership, topics: &Topics) -> u64 {
         let index = of.index as usize;
@@ -305,7 +306,8 @@ impl Groups {
         }
     }
 
-    /// The offset in a log before which a group needs nothing; `None` if it needs nothing at all.
+    /// Offset of the first byte of a log that a group still needs, as of its last pass; `None` if
+    /// it needs no byte.
     pub(super) fn needed_from(&self, GroupId(key): GroupId, log: &EventLog) -> Option<Offset> {
         match &self.slab[key as usize].feed {
             Feed::One(_, cursors) => cursors.least(),
@@ -313,7 +315,7 @@ impl Groups {
         }
     }
 
-    /// Begins or continues the pass over a group.
+    /// Begins or continues the pass over a group, until it is complete or the budget is used up.
     pub(super) fn fan_out(
         &mut self,
         GroupId(key): GroupId,
@@ -334,7 +336,8 @@ impl Groups {
         }
     }
 
-    /// Writes `first` to one subscriber, then the events that it lacks; returns how many bytes its socket took.
+    /// Writes to one subscriber: `first`, then the events that it lacks. Returns the result, and
+    /// the number of bytes that the socket took.
     pub(super) fn write_one(
         &mut self,
         of: Membership,
@@ -356,7 +359,8 @@ impl Groups {
         }
     }
 
-    /// Publishes the pages of the bytes that a subscriber of one namespace lacks, for `readers` subscribers to be sent from.
+    /// Announces the bytes that a subscriber of one namespace lacks to the outlet, for `readers`
+    /// subscribers.
     pub(super) fn publish_replay_pages(
         &self,
         of: Membership,

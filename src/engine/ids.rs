@@ -1,6 +1,6 @@
-//! The keys of connections, topics and groups. A key is used again once what it names is gone.
+//! The keys of connections, topics and groups. A key is used again after what it names is gone.
 
-/// The key of a connection: valid until it is reaped.
+/// The key of a connection, which is valid until the connection is reaped.
 pub type ConnId = u32;
 
 /// The key of a topic.

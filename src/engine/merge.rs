@@ -1,8 +1,8 @@
-//! Streams of several namespaces: their logs merged by sequence number, each event once.
+//! The merge: the logs of several topics as one source of events, in order and each event once.
 //!
-//! The subscribers of the same namespaces are one group, so the bytes that they lack are merged once for all that stand at the
-//! same cursor. That cursor is valid in every log, because all events have one total order: the number of the last event given
-//! in full, and the bytes given of the next one. An event in several of the logs has the same number in each.
+//! Logs are merged by sequence number. An event that is in several of them has the same number in
+//! each. A cursor is the number of the last event given in full, and the number of bytes given of
+//! the next one, so it is valid in every log. The merge runs once for all subscribers at a cursor.
 
 use std::collections::BinaryHeap;
 
@@ -15,12 +15,13 @@ use super::topics::Topics;
 /// A position in the total order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MergeCursor {
-    /// Number of the last event given in full.
+    /// The last event given in full.
     pub(super) passed: Seq,
-    /// Bytes given of the next one.
+    /// Number of bytes given of the next event.
     partial: usize,
-    /// Events dropped before this tick of [`Retention`](super::retention::Retention) were already reported to the subscriber
-    /// as a gap, or are in another log; 0 if nothing was missing.
+    /// Events that a log dropped before this tick of [`Retention`](super::retention::Retention) are
+    /// not missing: they were reported to the subscriber as a gap, or another log has them. 0 if
+    /// there are none.
     known_tick: u64,
 }
 
@@ -35,17 +36,17 @@ impl MergeCursor {
     }
 }
 
-/// Memory for a merge, kept so that a delivery allocates nothing.
+/// Memory of a merge. Kept, so that a delivery allocates nothing.
 #[derive(Debug, Default)]
 pub(super) struct MergeBuffers {
     heads: Vec<LogHead>,
     /// The gathered bytes, contiguous.
     bytes: Vec<u8>,
-    /// The events that end in them: number, and offset of the end.
+    /// The events that end in these bytes, and where they end.
     ends: Vec<(Seq, usize)>,
 }
 
-/// The next event of one of the logs.
+/// The next event of a log.
 #[derive(Debug)]
 struct LogHead {
     topic: TopicId,
@@ -54,7 +55,7 @@ struct LogHead {
 }
 
 impl LogHead {
-    /// Moves to the log's next event; returns whether there is one.
+    /// Moves to the log's next event. Returns whether there is one.
     fn advance(&mut self, topics: &Topics) -> bool {
         self.ordinal = self.ordinal.next();
         let next = topics[self.topic].log.position(self.ordinal);
@@ -65,14 +66,13 @@ impl LogHead {
 /// The logs of several topics as the source of a group's events.
 #[derive(Debug)]
 pub(super) struct Merge<'a, L> {
-    /// The topics.
     set: &'a [L],
     topics: &'a Topics,
     buffers: &'a mut MergeBuffers,
     lag: u64,
 }
 
-/// The cursor after all events of some topics.
+/// The cursor after all events of these topics.
 pub(super) fn end_of<L: Copy + Into<TopicId>>(set: &[L], topics: &Topics) -> MergeCursor {
     let last = |&topic: &L| topics[topic.into()].log.last_seq();
     MergeCursor::after(set.iter().map(last).max().unwrap_or_default(), 0)
@@ -88,7 +88,8 @@ impl<'a, L: Copy + Into<TopicId>> Merge<'a, L> {
         }
     }
 
-    /// Finds the next event of each log; returns how many bytes the logs hold from there on.
+    /// Finds the next event of each log. Returns the number of bytes that the logs hold from there
+    /// on.
     fn find_heads(&mut self, from: MergeCursor) -> Result<u64, Gone> {
         self.buffers.heads.clear();
         let mut bytes = 0;
@@ -111,7 +112,7 @@ impl<'a, L: Copy + Into<TopicId>> Merge<'a, L> {
         Ok(bytes)
     }
 
-    /// Appends the bytes of one event, from `skip` on, until there are `max` in all.
+    /// Gathers the bytes of an event after its first `skip` bytes, until there are `max` in all.
     fn copy(&mut self, topic: TopicId, event: Position, skip: usize, max: usize) {
         let bytes = &mut self.buffers.bytes;
         let from = event.start + skip;
@@ -132,7 +133,8 @@ impl<L: Copy + Into<TopicId>> Source for Merge<'_, L> {
     }
 
     fn gather(&mut self, from: MergeCursor, limits: &Limits) -> Result<(), Gone> {
-        // An event in several logs counts in each of them. Only if that sum is too much are events counted one by one.
+        // This counts an event in several logs several times. Only if the sum exceeds the limit,
+        // events are counted once each, which takes longer.
         let at_most = self.find_heads(from)? - from.partial as u64;
         let count_to = match at_most > limits.max_lag {
             true => limits.max_lag + limits.max_write as u64,
@@ -195,7 +197,8 @@ impl<L: Copy + Into<TopicId>> Source for Merge<'_, L> {
     }
 }
 
-/// The number of the event before the last `count` events of some logs, each event counted once; 0 if there are no more.
+/// The event before the last `count` retained events of these topics; [`Seq::ZERO`] if they retain
+/// no more than those. An event in several logs counts once.
 pub(super) fn seq_before_last(set: &[TopicId], topics: &Topics, count: u64) -> Seq {
     let retained = |&topic: &TopicId| topics[topic].log.len() as u64;
     if set.iter().map(retained).sum::<u64>() <= count {

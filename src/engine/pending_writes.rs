@@ -1,10 +1,11 @@
-//! Events on their way through a store that keeps them beyond the end of the process.
+//! Events on their way through a store.
 //!
-//! An event is stored before a subscriber receives it, so no event that a subscriber has seen is lost, and no number is used
-//! twice. One batch is with the store at a time, and the next one gathers meanwhile.
+//! An event is stored before a subscriber receives it. No event that a subscriber has seen is
+//! therefore lost, and no number is used twice. One batch is with the store at a time, and the next
+//! one gathers meanwhile.
 //!
 //! ```text
-//! push ─► waiting ─ take_batch ─► batch with the store ─ finish_batch ─► stored ─ pop_stored ─► the logs
+//! push ─► waiting ─ take_batch ─► batch with the store ─ finish_batch ─► stored ─ pop_stored ─► logs
 //! ```
 
 use std::collections::VecDeque;
@@ -17,11 +18,11 @@ use crate::store::Record;
 
 use super::ids::ConnId;
 
-/// Bytes of events that may wait for the store.
+/// Limit of the bytes that wait for the store, with the overhead of each event.
 const MAX_WAITING: usize = 1 << 20;
-/// What a waiting event counts for besides its bytes.
+/// What a waiting event counts for in addition to its bytes.
 const EVENT_OVERHEAD: usize = 100;
-/// How long publishing over HTTP is refused after a failure, before it is tried again.
+/// How long publishing over HTTP is refused after a failure, in milliseconds.
 #[cfg(feature = "publish")]
 const RETRY_MS: u64 = 1000;
 
@@ -33,18 +34,19 @@ pub(super) struct PendingWrites {
     waiting_bytes: usize,
     /// The batch that is with the store.
     batch: Option<Arc<Vec<Record>>>,
-    /// Events that the store has written or failed to, to be appended to the logs.
+    /// Events that the store has written, or failed to write, and that are next in the logs.
     stored: VecDeque<Record>,
-    /// The requests that the stored events, those of the batch and the waiting ones came with, in this order; `None` for
+    /// The request of each event in `stored`, the batch and `waiting`, in this order; `None` for
     /// events of publishers in this process.
     requests: VecDeque<Option<RequestId>>,
-    /// When the store last failed to append, if it has not succeeded since.
+    /// When the store last failed to append, in milliseconds of the engine's time; `None` if it has
+    /// succeeded since.
     failed_ms: Option<u64>,
-    /// The store cannot sync what it has written.
+    /// Whether the store failed to sync what it has written.
     sync_failed: bool,
-    /// Stored events have expired since the last batch.
+    /// Whether stored events have expired since the store last learned what is needed.
     expired: bool,
-    /// The first event that is still needed, as the store was last told.
+    /// The first event that is still needed, as last reported to the store.
     first_needed: Seq,
 }
 
@@ -52,7 +54,7 @@ pub(super) struct PendingWrites {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RequestId {
     pub(super) key: ConnId,
-    /// The connection's own number: its key may be another's by then.
+    /// The connection's ID, which is never used again. Its key may be.
     pub(super) id: u64,
 }
 
@@ -62,12 +64,12 @@ impl PendingWrites {
         self.waiting_bytes < MAX_WAITING && self.stored.is_empty()
     }
 
-    /// Whether no event is on its way.
+    /// Whether no event is on its way through the store.
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 
-    /// Whether stored events are to be appended to the logs.
+    /// Whether stored events wait to be appended to the logs.
     pub(super) fn has_stored(&self) -> bool {
         !self.stored.is_empty()
     }
@@ -89,7 +91,8 @@ impl PendingWrites {
         self.requests.push_back(request);
     }
 
-    /// Whether there is a batch to be taken: events, or news of expired ones if those are known (`trimmed`).
+    /// Whether there is a batch for the store: events to append, or, if the logs are trimmed,
+    /// expired events to delete.
     pub(super) fn has_batch(&self, trimmed: bool) -> bool {
         let nothing = self.waiting.is_empty() && !(trimmed && self.expired);
         !nothing && self.batch.is_none() && self.stored.is_empty()
@@ -107,7 +110,7 @@ impl PendingWrites {
         records
     }
 
-    /// Sets the first event that is still needed.
+    /// Sets the first event that is still needed, to be reported to the store.
     pub(super) fn set_first_needed(&mut self, seq: Seq) {
         self.expired = false;
         self.first_needed = seq;
@@ -118,11 +121,12 @@ impl PendingWrites {
         self.first_needed
     }
 
-    /// Takes the batch back: its events are appended to the logs next. If the store failed (`failed_ms`), the events of
-    /// requests are dropped instead, with later ones of the same requests that still wait; returns those requests.
+    /// Takes the batch back: its events are next in the logs. If the store failed at `failed_ms`,
+    /// the events of requests are dropped instead, with waiting events of the same requests.
+    /// Returns those requests.
     pub(super) fn finish_batch(&mut self, failed_ms: Option<u64>) -> Vec<RequestId> {
         let records = self.batch.take().unwrap_or_default();
-        // The store's thread is done with the batch, unless it ended in the middle.
+        // The store's thread has released the batch, unless it panicked.
         let mut records = Arc::try_unwrap(records).unwrap_or_else(|records| records.to_vec());
         self.failed_ms = failed_ms;
         let refused = match failed_ms {
@@ -148,7 +152,7 @@ impl PendingWrites {
         refused
     }
 
-    /// Drops the events of a refused request that are not with the store.
+    /// Drops the waiting events of a refused request.
     fn withdraw(&mut self, request: RequestId) {
         let before = self.requests.len() - self.waiting.len();
         let mut of_waiting: VecDeque<_> = self.requests.drain(before..).collect();
@@ -176,7 +180,7 @@ impl PendingWrites {
         self.sync_failed = !synced;
     }
 
-    /// How the store is.
+    /// Whether the store works.
     pub(super) fn state(&self) -> StoreState {
         match self.failed_ms.is_none() && !self.sync_failed {
             true => StoreState::Working,
@@ -184,7 +188,7 @@ impl PendingWrites {
         }
     }
 
-    /// Whether publishing over HTTP is refused, because the store failed a moment ago.
+    /// Whether publishing over HTTP is refused because the store failed recently.
     #[cfg(feature = "publish")]
     pub(super) fn is_refusing(&self, now_ms: u64) -> bool {
         let recent = |failed_ms| now_ms < failed_ms + RETRY_MS;

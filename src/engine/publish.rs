@@ -1,4 +1,4 @@
-//! Publishing: the verbs that bring an event into the logs, and schedule the groups that receive it.
+//! Publishing: the verbs that append an event to the logs and schedule the groups that receive it.
 
 use std::time::Instant;
 
@@ -13,8 +13,8 @@ use super::topics::Topic;
 use super::{Engine, Published};
 
 impl Engine {
-    /// Whether events are taken now: with a store, while there is room on the way to it; without one, while they may be
-    /// [appended](Self::can_append).
+    /// Whether events are taken now: with a store, while it has room for them; without one, while
+    /// they can be [appended](Self::can_append).
     pub fn accepting_events(&self) -> bool {
         match &self.store {
             None => self.can_append(),
@@ -22,13 +22,15 @@ impl Engine {
         }
     }
 
-    /// Whether events may be appended to the logs now: see [`flow`](super::flow).
+    /// Whether events may be appended to the logs now. See [`flow`](super::flow).
     pub fn can_append(&self) -> bool {
         self.schedule.can_append(self.clock.ms())
     }
 
-    /// Publishes an event: appends it to the logs of the namespaces that it reaches, as far as they have subscribers or keep
-    /// history. With a store, the event goes there first, and there is no result yet.
+    /// Publishes an event: appends it to the logs of its namespaces and of those above them, if
+    /// they have subscribers or keep history.
+    ///
+    /// With a store, the event goes there first, and the result is `None`.
     pub fn publish(&mut self, frame: &Frame, now: Instant) -> Option<Published> {
         self.publish_ref(frame.by_ref(), now)
     }
@@ -48,7 +50,7 @@ impl Engine {
         if !(frame.encoded && self.retention.keeps_history()) {
             return self.publish_one(request, frame);
         }
-        // Each event has a number and an ID of its own.
+        // With history, each event has a number and an ID of its own.
         let mut published = None;
         frame.for_each_event(|bytes| {
             published = self.publish_one(request, FrameRef { bytes, ..frame });
@@ -68,8 +70,8 @@ impl Engine {
         Some(self.append(frame, self.clock.ms() as i64))
     }
 
-    /// Appends an event to the logs under the next number. `published_ms` is in milliseconds of the engine's time, negative
-    /// before its start.
+    /// Appends an event to the logs under the next number. `published_ms` is in milliseconds of the
+    /// engine's time, negative before its start.
     pub(super) fn append(&mut self, frame: FrameRef<'_>, published_ms: i64) -> Published {
         let FrameRef {
             target,
@@ -128,7 +130,8 @@ impl Engine {
             let new_log = |namespace: &_| self.retention.new_log(namespace);
             let filled = self.topics.fill_path(namespace, new_log);
             if let Err(depth) = filled {
-                // Namespaces beyond the limit keep no history, and a client that comes back to them is told of a gap.
+                // Namespaces above the limit keep no history. A client that resumes in one receives
+                // a gap.
                 let depths = depth..=namespace.segments().count();
                 for namespace in depths.map(|depth| namespace.ancestor(depth)) {
                     self.retention.record_last(&namespace, append.seq);
@@ -170,12 +173,12 @@ impl Engine {
         if !topic.has_subscribers() {
             self.drop_unneeded(id, Offset::MAX);
             if self.topics[id].log.is_empty() {
-                // The event was too large to be retained at all, and so the topic may be free.
+                // The event was too large to be retained, so the topic may be unused.
                 self.retention.list_unused(id, &mut self.topics);
             }
             return;
         }
-        // A subscriber that still lacks what is dropped here lacks more than it may, and is cut in its next pass.
+        // A subscriber that lacks a dropped event exceeds its lag limit. The next pass ends it.
         self.drop_unneeded(id, Offset::ZERO);
         for group in self.topics[id].groups() {
             self.schedule
@@ -188,10 +191,11 @@ impl Engine {
             .drop_unneeded(id, needed, &mut self.topics, &mut self.ids);
     }
 
-    /// Drops the oldest events of the largest logs until all together take no more memory than they may.
+    /// Drops the oldest events of the largest logs until the memory of all logs is within its
+    /// limit.
     fn evict(&mut self) {
         while let Some(id) = self.retention.evict(&mut self.topics, &mut self.ids) {
-            // A subscriber that lacks what is gone is cut in the next pass.
+            // The next pass ends subscribers that lack a dropped event.
             for group in self.topics[id].groups() {
                 self.schedule.schedule_now(group, &mut self.groups);
             }
@@ -206,11 +210,11 @@ struct Append<'a> {
     seq: Seq,
     event: BytesRef<'a>,
     published_ms: i64,
-    /// The line with its ID goes before it.
+    /// Whether a line with its ID goes before it.
     with_id_line: bool,
-    /// It has an ID that the publisher chose.
+    /// Whether the publisher chose its ID.
     custom_id: bool,
-    /// It goes to several namespaces.
+    /// Whether it goes to several namespaces.
     multi_target: bool,
     reached: Reached,
 }
@@ -219,7 +223,7 @@ struct Append<'a> {
 #[derive(Debug, Default)]
 struct Reached {
     count: usize,
-    /// Groups that more than one of its namespaces may reach.
+    /// Groups that several of its namespaces may reach, and their numbers of subscribers.
     groups: Vec<(GroupId, usize)>,
 }
 
@@ -227,7 +231,8 @@ impl Reached {
     fn add(&mut self, topic: &Topic, groups: &Groups, multi_target: bool) {
         for group in topic.groups() {
             let count = groups.len(group);
-            // A group has no two namespaces on one path, so an event of one namespace reaches it once.
+            // No two namespaces of a group are on one path, so an event of one namespace reaches it
+            // once.
             if multi_target && Some(group) != topic.own_group {
                 self.groups.push((group, count));
             } else {

@@ -1,4 +1,5 @@
-//! Random numbers for jitter and order: SplitMix64, seeded by the caller, so that the simulator plays the same world twice.
+//! Random numbers for jitter and order: SplitMix64, seeded by the caller, so that the simulator can
+//! repeat a world.
 
 /// A generator that must not be used for secrets.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Starting an engine from a store: the history of an earlier process continues.
+//! Recovery: starts an engine from a store, with the history of an earlier process.
 
 use std::time::{Duration, Instant};
 
@@ -12,20 +12,20 @@ use super::pending_writes::PendingWrites;
 
 /// An engine whose history is being restored.
 ///
-/// Records come in the order of their numbers. [`finish`](Recovery::finish) makes the engine that continues after them.
+/// The order of calls is [`begin`](Recovery::begin), [`restore`](Recovery::restore) for each record
+/// in the order of numbers, and [`finish`](Recovery::finish).
 #[derive(Debug)]
 pub struct Recovery {
     engine: Engine,
 }
 
 impl Recovery {
-    /// Begins with an engine that has neither connections nor events.
+    /// Starts with an engine that has neither connections nor events.
     pub fn new(engine: Engine) -> Self {
         Self { engine }
     }
 
-    /// Sets the epoch, which names the history, and what is known of the events that the store has no longer. Comes before
-    /// any record.
+    /// Sets the epoch, which names the history, and the last events that the store has deleted.
     pub fn begin(&mut self, epoch: u64, last_events: LastEvents) {
         let engine = &mut self.engine;
         engine.ids = EventIds::new(epoch);
@@ -40,7 +40,7 @@ impl Recovery {
         let engine = &mut self.engine;
         engine.ids.continue_after(seq.previous());
         if matches!(record.frame.target, Target::Everyone) {
-            // The namespaces that were in use then are not known.
+            // The namespaces that were in use at the time are not known.
             engine.retention.raise_watermark(seq);
         }
         let frame = FrameRef {
@@ -51,7 +51,8 @@ impl Recovery {
         engine.append(frame, published_ms);
     }
 
-    /// The engine, which continues with the number `next` and has every event stored before it is delivered.
+    /// Makes the engine, which continues with the event number `next`, and stores every event
+    /// before it is delivered.
     pub fn finish(mut self, next: u64, now: Instant) -> Engine {
         self.skip_to(Seq::new(next));
         let mut engine = self.engine;
@@ -63,12 +64,12 @@ impl Recovery {
         engine
     }
 
-    /// The events before this number that were not restored are gone.
+    /// Counts the events before this number that were not restored as lost.
     fn skip_to(&mut self, seq: Seq) {
         let engine = &mut self.engine;
         if seq > engine.ids.seq().next() {
             engine.ids.continue_after(seq.previous());
-            engine.retention.lose(seq.previous());
+            engine.retention.record_lost(seq.previous());
         }
     }
 }

@@ -1,6 +1,6 @@
-//! From where a stream is served: after the event that it names, from everything retained, or live.
+//! Where a stream begins: after the event that its request names, before retained events, or live.
 //!
-//! A replay is a subscriber whose cursor is further back. Nothing is copied for it, and nothing is queued.
+//! A replay is a subscriber with an older cursor. No events are copied or queued for it.
 
 use crate::event_stream::frame::own_id;
 use crate::http::route::Replay;
@@ -13,11 +13,11 @@ use super::merge::seq_before_last;
 use super::retention::Retention;
 use super::topics::Topics;
 
-/// How a stream continues.
+/// Where a stream begins, and whether it begins with a gap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resume {
     pub(super) start: Start,
-    /// Why events before that are missing, and the ID that the request named.
+    /// Why events before the start are missing, and the ID that the request named.
     pub(super) gap: Option<(GapReason, String)>,
 }
 
@@ -41,7 +41,7 @@ impl Resume {
         Self { start, gap: None }
     }
 
-    /// How a stream of these namespaces continues that asks for `replay`.
+    /// Finds where a stream of these namespaces begins that asks for `replay`.
     pub(super) fn find(
         replay: Replay,
         namespaces: &[Namespace],
@@ -80,7 +80,7 @@ impl Resume {
         }
     }
 
-    /// The number of the event after which a stream of these topics begins.
+    /// The event after which a stream of these topics begins.
     pub(super) fn after(&self, set: &[TopicId], topics: &Topics, ids: &EventIds) -> Seq {
         match self.start {
             Start::End => ids.seq(),
@@ -90,13 +90,13 @@ impl Resume {
     }
 }
 
-/// The number of the first retained event of these topics after an event.
+/// The first retained event of these topics after an event.
 pub(super) fn first_after(after: Seq, set: &[TopicId], topics: &Topics) -> Option<Seq> {
     let first = |&topic: &TopicId| topics[topic].log.first_after(after);
     set.iter().filter_map(first).map(|event| event.seq).min()
 }
 
-/// The ID that the event with this number has in one of these logs.
+/// The ID of an event that one of these topics retains: its own, or one made from its number.
 pub(super) fn id_in(seq: Seq, set: &[TopicId], topics: &Topics, ids: &EventIds) -> String {
     let bytes = set.iter().find_map(|&topic| {
         let log = &topics[topic].log;

@@ -1,8 +1,11 @@
-//! Which events stay in the logs, for how long, and what is known of those that are gone.
+//! Retention: which events stay in the logs, and which are missing.
 //!
-//! A log holds the events that its subscribers lack and, with history, those that a client may ask for when it comes back.
-//! History is bounded in each namespace by count, bytes and age, and for all namespaces together by memory. Whether a stream
-//! that continues after an event would miss one is asked of [`Retention::is_missing`] alone.
+//!
+//! A log holds the events that its subscribers lack. With history, it also holds those that a
+//! returning client may ask for. History is bounded by count, bytes and age in each namespace, and
+//! by memory for all namespaces together.
+//!
+//! [`Retention::is_missing`] is the only place that decides whether a stream misses an event.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -18,45 +21,48 @@ use super::groups::Groups;
 use super::ids::TopicId;
 use super::topics::{Topic, Topics};
 
-/// Events expire in this many parts of `history_age`: an event stays that much longer than it at most.
+/// Events expire in groups, each of which spans this part of `history_age`. An event may stay
+/// longer by as much.
 const AGE_PARTS: u64 = 64;
-/// Memory that a namespace in use takes besides its log and its path.
+/// Memory that a namespace in use takes in addition to its log and its path, in bytes.
 const TOPIC_MEMORY: usize = size_of::<Topic>() + 256;
 
-/// The bounds of history and its state.
+/// The limits of history, and what is retained.
 #[derive(Debug)]
 pub(super) struct Retention {
-    /// Without history, the logs hold only what subscribers lack.
+    /// Whether logs retain events that no subscriber lacks.
     history: bool,
     max_events: usize,
     max_bytes: u64,
     age_ms: i64,
     max_memory: usize,
-    /// The most that a subscriber may lack.
+    /// The most bytes that a subscriber may lack.
     max_lag: u64,
-    /// What all logs hold together.
+    /// Retained events, their bytes, and the memory that they take, in all logs together.
     events: usize,
     bytes: u64,
     memory: usize,
-    /// Events dropped because of `max_memory`.
+    /// Number of events dropped because of `max_memory`.
     evicted: u64,
-    /// When events were published that have not expired, oldest first.
+    /// When the events that have not expired were published, oldest first.
     ages: VecDeque<Age>,
     /// Events up to this number have expired.
     expired: Seq,
-    /// The first retained event of each log. An entry is stale unless it equals its topic's `usage.oldest`.
+    /// The first retained event of each log. An entry that differs from its topic's `usage.oldest`
+    /// is stale.
     oldest: BinaryHeap<Reverse<(Seq, TopicId)>>,
     /// Topics by the binary logarithm of the memory that they take.
     by_size: Vec<Vec<TopicId>>,
     /// The last events of namespaces that are not in use.
     last_events: LastEvents,
-    /// How many logs there ever were.
+    /// Number of logs that were ever made.
     logs: u64,
     /// Events up to this number may be missing in any namespace.
     lost: Seq,
-    /// Counts replays that start with a gap, so that events dropped before one can be told from events dropped later.
+    /// A clock for drops that advances with replays. An event dropped before a replay began has an
+    /// earlier tick than one dropped later.
     tick: u64,
-    /// Events were dropped since the last tick.
+    /// Whether events were dropped since the last tick.
     dropped: bool,
     /// Topics whose logs may hold events that are no longer needed.
     untrimmed: Vec<TopicId>,
@@ -65,11 +71,12 @@ pub(super) struct Retention {
 /// Events that were published within a short time.
 #[derive(Debug)]
 struct Age {
-    /// When the first of them was published, in milliseconds of the engine's time; negative before its start.
+    /// When the first event was published, in milliseconds of the engine's time; negative before
+    /// its start.
     from_ms: i64,
-    /// When the last one was.
+    /// When the last event was published.
     until_ms: i64,
-    /// The last one's number.
+    /// Number of the last event.
     seq: Seq,
 }
 
@@ -99,24 +106,25 @@ impl Retention {
         }
     }
 
-    /// Whether events stay in the logs after every subscriber has received them.
+    /// Whether logs retain events that every subscriber has received.
     pub(super) fn keeps_history(&self) -> bool {
         self.history
     }
 
-    /// A log for a namespace that comes into use.
+    /// Makes a log for a namespace that comes into use.
     pub(super) fn new_log(&mut self, namespace: &Namespace) -> EventLog {
         self.logs += 1;
         EventLog::new(LogId(self.logs), self.last_gone(namespace))
     }
 
-    /// The last event of a namespace not in use; it is gone. Where that is not known, it is a later one.
+    /// The last event of a namespace that is not in use, or a later one if that is not known. The
+    /// event is gone.
     fn last_gone(&self, namespace: &Namespace) -> Seq {
         Seq::new(self.last_events.last_seq_of(namespace)).max(self.lost)
     }
 
-    /// Whether a stream of these namespaces that continues after an event would miss one: an event that a log dropped and no
-    /// other log retains. What is not known counts as missing.
+    /// Whether a stream of these namespaces that continues after an event misses one: an event that
+    /// a log dropped and no other log of the stream retains. What is unknown counts as missing.
     pub(super) fn is_missing(&self, after: Seq, namespaces: &[Namespace], topics: &Topics) -> bool {
         let in_use = |namespace| Some(&topics[topics.find(namespace)?]);
         let set: Vec<&Topic> = namespaces.iter().filter_map(in_use).collect();
@@ -135,7 +143,7 @@ impl Retention {
             || later.any(|&seq| seq <= gone && !retained(seq))
     }
 
-    /// The tick of a replay that starts with a gap: its subscriber knows of events dropped before it.
+    /// The tick at which a replay begins. Events dropped before it are known to its subscriber.
     pub(super) fn tick_of_replay(&mut self) -> u64 {
         if self.dropped || self.tick == 0 {
             self.dropped = false;
@@ -144,7 +152,7 @@ impl Retention {
         self.tick
     }
 
-    /// Records an event of a namespace that is not in use.
+    /// Records the last event of a namespace that is not in use.
     pub(super) fn record_last(&mut self, namespace: &Namespace, seq: Seq) {
         if self.history {
             self.last_events.record_at(namespace, seq.get());
@@ -152,16 +160,16 @@ impl Retention {
     }
 
     /// Records that events up to this number may be missing in any namespace.
-    pub(super) fn lose(&mut self, seq: Seq) {
+    pub(super) fn record_lost(&mut self, seq: Seq) {
         self.lost = self.lost.max(seq);
     }
 
-    /// Records that events up to this number may be missing in any namespace that is not in use now.
+    /// Records that events up to this number may be missing in any namespace that is not in use.
     pub(super) fn raise_watermark(&mut self, seq: Seq) {
         self.last_events.raise_watermark(seq.get());
     }
 
-    /// Continues from the last events that a store knows.
+    /// Sets the last events that a store knows.
     pub(super) fn set_last_events(&mut self, last_events: LastEvents) {
         self.last_events = last_events;
     }
@@ -184,13 +192,14 @@ impl Retention {
         }
     }
 
-    /// When the next events expire.
+    /// When the next events expire, in milliseconds of the engine's time.
     pub(super) fn next_expiry(&self) -> Option<u64> {
         let first = self.ages.front()?;
         Some((first.until_ms + self.age_ms).max(0) as u64)
     }
 
-    /// Expires events by age, to be trimmed; returns whether a log has some.
+    /// Expires events by age, and lists the logs that hold some for the next [`trim`](Self::trim).
+    /// Returns whether there are any.
     pub(super) fn expire(&mut self, now_ms: u64, topics: &mut Topics) -> bool {
         while let Some(first) = self
             .ages
@@ -234,7 +243,7 @@ impl Retention {
         None
     }
 
-    /// The offset in a log from which on history retains it.
+    /// The offset from which on history retains a log.
     fn kept_from(&self, log: &EventLog) -> Offset {
         if self.history {
             log.start_of_newest(self.max_events, self.max_bytes, self.expired)
@@ -251,18 +260,19 @@ impl Retention {
         }
     }
 
-    /// Lists a topic to be freed by the next trim, though its log is empty.
+    /// Lists a topic whose log is empty, so that the next trim can free it.
     pub(super) fn list_unused(&mut self, id: TopicId, topics: &mut Topics) {
         topics[id].usage.untrimmed = true;
         self.untrimmed.push(id);
     }
 
-    /// Whether the logs have dropped all that is not needed.
+    /// Whether no log is listed.
     pub(super) fn is_trimmed(&self) -> bool {
         self.untrimmed.is_empty()
     }
 
-    /// Drops from the listed logs what is no longer needed. Not while a pass runs: it has yet to find out what that is.
+    /// Drops the events that are no longer needed from the listed logs. Must not be called while a
+    /// pass runs, because the least cursor of its group is not known then.
     pub(super) fn trim(&mut self, topics: &mut Topics, groups: &Groups, ids: &mut EventIds) {
         while let Some(id) = self.untrimmed.pop() {
             let Some(topic) = topics.get_mut(id) else {
@@ -275,14 +285,15 @@ impl Retention {
                 .filter_map(needed)
                 .min()
                 .unwrap_or(Offset::MAX);
-            // Counted even if nothing may be dropped: it may have to be asked again when more has expired.
+            // Called even if no event can be dropped: it also finds when the log's first event
+            // expires.
             self.drop_unneeded(id, needed, topics, ids);
             self.free_if_unused(id, topics, ids);
         }
     }
 
-    /// Drops from a log what neither history retains nor, from the offset `needed` on, a subscriber within its lag limit
-    /// needs.
+    /// Drops the events of a log that neither history nor a subscriber needs. Subscribers need the
+    /// bytes from the offset `needed` on, but no more than their lag limit.
     pub(super) fn drop_unneeded(
         &mut self,
         id: TopicId,
@@ -298,8 +309,8 @@ impl Retention {
         self.drop_before(offset, id, topics, ids);
     }
 
-    /// While the logs take more memory than they may, drops the oldest events of one that takes about as much as any other;
-    /// returns its topic.
+    /// If the logs take more memory than `max_memory`, drops the oldest events of one of the
+    /// largest logs and returns its topic. To be repeated until it returns `None`.
     pub(super) fn evict(&mut self, topics: &mut Topics, ids: &mut EventIds) -> Option<TopicId> {
         if self.memory + ids.memory() <= self.max_memory {
             return None;
@@ -313,7 +324,7 @@ impl Retention {
         Some(largest)
     }
 
-    /// Frees a topic without subscribers, if it retains nothing.
+    /// Frees a topic that has no subscribers and retains no events.
     pub(super) fn free_if_unused(&mut self, id: TopicId, topics: &mut Topics, ids: &mut EventIds) {
         if topics[id].has_subscribers() {
             return;
@@ -327,7 +338,7 @@ impl Retention {
         }
     }
 
-    /// Drops the events of a log before an offset, and counts what it holds then.
+    /// Drops the events of a log before an offset, and updates the counts.
     fn drop_before(
         &mut self,
         offset: Offset,
@@ -398,7 +409,7 @@ impl Retention {
         }
     }
 
-    /// Reports what is retained.
+    /// Adds what is retained to a status.
     pub(super) fn report(&self, ids: &EventIds, status: &mut Status) {
         status.retained_events = self.events;
         status.retained_bytes = self.bytes;
@@ -434,7 +445,7 @@ impl Retention {
     }
 }
 
-/// The events and bytes that a topic's log holds, and the memory that they take.
+/// The events that a topic's log retains, their bytes, and the memory that they take.
 fn usage_of(topic: &Topic) -> (usize, u64, usize) {
     let Topic {
         log,
@@ -618,7 +629,7 @@ mod tests {
                 "/c",
             ),
             (|retention| retention.raise_watermark(Seq::new(5)), "/d"),
-            (|retention| retention.lose(Seq::new(5)), "/a"),
+            (|retention| retention.record_lost(Seq::new(5)), "/a"),
         ];
         for (lose, path) in lost {
             assert!(!missing(&parts, 4, &[path]), "{path}");

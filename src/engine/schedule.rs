@@ -1,8 +1,7 @@
-//! The schedule: which groups have their pass next, which connections are written to alone, and whether events may be
-//! appended now.
+//! The schedule: what is written next, and whether events may be appended now.
 //!
-//! A group with new events is dirty until enough of them have gathered, then due. See [`Flow`] for why events may have to
-//! wait.
+//! A group with new events is dirty until enough of them have gathered, and then due for a pass.
+//! [`Flow`] explains why events may have to wait.
 
 use std::collections::VecDeque;
 
@@ -15,32 +14,34 @@ use super::groups::Groups;
 use super::ids::ConnId;
 use super::ids::GroupId;
 
-/// The longest time that events gather while publishers keep sending, so that each write carries many.
+/// How long events gather while publishers keep sending, in milliseconds. Each write then carries
+/// many events.
 const BATCH_MS: u64 = 20;
 
-/// The cost of events in one call of [`Engine::flush`](super::Engine::flush), and again of everything else, in bytes that
-/// could be copied in that time: about 2.5 ms.
+/// The time that one call of [`Engine::flush`](super::Engine::flush) spends on events, and again on
+/// all other bytes: about 2.5 ms, in bytes that could be copied in that time.
 pub const SLICE: usize = 16 << 20;
 
-/// What is to be written next.
+/// The groups and connections that have bytes to write.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    /// Bytes of events that one write should carry.
+    /// Number of bytes that one write should carry.
     write_budget: u64,
-    /// The least time between two passes over a group.
+    /// The least time between two passes over a group, in milliseconds; 0 for no such limit.
     coalesce_ms: u64,
-    /// The budget of events in one call of `flush`: see [`SLICE`].
+    /// The time for events in one call of `flush`. See [`SLICE`].
     pub(super) slice: usize,
-    /// Groups with events since their last pass, and when their next one is due at the latest: in the order of these times,
-    /// unless passes are to be `coalesce_ms` apart. Groups that had their pass meanwhile are skipped.
+    /// Dirty groups, and when they are due at the latest. With `coalesce_ms` 0, they are in the
+    /// order of these times. An entry is skipped if its group has had its pass meanwhile.
     dirty: VecDeque<(GroupId, u64)>,
-    /// Dirty groups wait, since more events are coming.
+    /// Whether dirty groups wait because more events are coming.
     batching: bool,
-    /// Groups whose pass is next or, the first one, running. A group may be gone, and its key another's: the pass tells.
+    /// Groups in the order of their passes. The pass of the first one may be running. A group may
+    /// be gone and its key used again; then its pass is not due.
     due: VecDeque<GroupId>,
-    /// Connections with bytes to write that no pass gives them.
+    /// Connections with bytes to write that are not written by a pass.
     pub(super) ready: VecDeque<ConnId>,
-    /// Subscribers left with events to write, though their sockets would take more.
+    /// Subscribers that took a whole write and lack more.
     pub(super) lagging: VecDeque<ConnId>,
     /// Lagging subscribers that are receiving a replay.
     pub(super) replaying: VecDeque<ConnId>,
@@ -71,7 +72,8 @@ impl Schedule {
         self.due.is_empty() && self.lagging.is_empty() && !self.flow.is_paused(now_ms)
     }
 
-    /// Records `bytes` new bytes of events for a group. Enough of them make its pass due.
+    /// Records `bytes` new bytes of events for a group. If it now has enough for a write, it
+    /// becomes due.
     pub(super) fn schedule(
         &mut self,
         group: GroupId,
@@ -89,7 +91,7 @@ impl Schedule {
         match pass.state {
             PassState::Running { .. } => pass.state = PassState::Running { again: true },
             PassState::Due => {}
-            // One more event of this size would exceed what a write should carry.
+            // One more event of this size would exceed the write budget.
             PassState::Clean | PassState::Dirty
                 if pass.pending_bytes + bytes as u64 > self.write_budget =>
             {
@@ -107,7 +109,7 @@ impl Schedule {
         }
     }
 
-    /// Makes a group's pass due at once.
+    /// Makes a group due at once.
     pub(super) fn schedule_now(&mut self, group: GroupId, groups: &mut Groups) {
         if let Some(pass) = groups.pass_mut(group)
             && matches!(pass.state, PassState::Clean | PassState::Dirty)
@@ -121,7 +123,8 @@ impl Schedule {
         self.due.push_back(group);
     }
 
-    /// Makes dirty groups due: all of them if no more events come now (`idle`), else those that have waited long enough.
+    /// Makes dirty groups due: all of them if no more events come now (`idle`), else those that
+    /// have waited long enough.
     pub(super) fn end_intake(&mut self, groups: &mut Groups, idle: bool, now_ms: u64) {
         let coalesces = self.coalesce_ms > 0;
         let all = !coalesces && (idle || self.flow.is_paused(now_ms));
@@ -146,7 +149,7 @@ impl Schedule {
         self.batching = !(coalesces || self.dirty.is_empty());
     }
 
-    /// Whether dirty groups wait for more events, though there are none now.
+    /// Whether dirty groups wait for more events.
     pub(super) fn is_batching(&self) -> bool {
         self.batching
     }
@@ -157,17 +160,17 @@ impl Schedule {
         if self.coalesce_ms > 0 {
             return due.min();
         }
-        // Events that came after the intake ended are made due in the next turn.
+        // Events that came after the end of the intake become due in the next turn.
         let first = |due_ms| if self.batching { due_ms } else { now_ms };
         due.next().map(first)
     }
 
-    /// The group whose pass is next or running.
+    /// The group whose pass is running or next.
     pub(super) fn next_group(&self) -> Option<GroupId> {
         self.due.front().copied()
     }
 
-    /// Removes the group whose pass is over from the queue.
+    /// Removes the first group, whose pass is over.
     pub(super) fn end_pass(&mut self) {
         self.due.pop_front();
     }
@@ -177,13 +180,13 @@ impl Schedule {
         self.due.is_empty()
     }
 
-    /// Whether nothing is to be written now.
+    /// Whether there are no bytes to write now.
     pub(super) fn is_idle(&self) -> bool {
         let lists = [&self.ready, &self.lagging, &self.replaying];
         self.due.is_empty() && lists.iter().all(|list| list.is_empty())
     }
 
-    /// Asserts that each group that waits for a pass is in the queue for it, or in the list of dirty ones.
+    /// Asserts that each group that waits for a pass is in the list of its state.
     pub(super) fn check(&self, groups: &mut Groups) {
         let mut blocked = 0;
         for group in groups.ids() {

@@ -1,7 +1,7 @@
-//! The verbs of a store: batches that go to it, and its replies.
+//! The verbs of a store: batches for it, and its replies.
 //!
-//! A store that fails stops no publisher in the process: its events continue without being stored. Events over HTTP are
-//! refused, so that their senders know.
+//! If the store fails, events of publishers in the process are delivered without being stored.
+//! Events over HTTP are refused, so that their senders know.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,10 +13,11 @@ use super::Engine;
 use super::pending_writes::PendingWrites;
 
 impl Engine {
-    /// Events for the store to append, and the number of the first event that is still needed. There may be no events if
-    /// others have expired. The next batch comes once this one is [`stored`](Engine::stored).
+    /// Takes a batch of events for the store, and the number of the first event that is still
+    /// needed. The batch may be empty if that number has changed. The next one can be taken after
+    /// this one is [`stored`](Engine::stored).
     pub fn take_batch(&mut self) -> Option<(Arc<Vec<Record>>, u64)> {
-        // Which events are still needed is known once the logs have dropped the others.
+        // The first needed event is known only while the logs are trimmed.
         let trimmed = self.retention.is_trimmed();
         let store = self.store.as_mut()?;
         if !store.has_batch(trimmed) {
@@ -31,8 +32,8 @@ impl Engine {
         Some((records, store.first_needed().get()))
     }
 
-    /// Reports that the store appended a batch, or why it could not. In that case requests are refused, and other events
-    /// continue without being stored.
+    /// Handles the store's reply to a batch: success, or the text of the error. After an error, the
+    /// events of requests are refused, and the others are delivered without being stored.
     pub fn stored(&mut self, outcome: Result<(), String>, now: Instant) {
         self.clock.set(now);
         let Some(store) = &mut self.store else {
@@ -51,7 +52,7 @@ impl Engine {
         self.report_store_state();
     }
 
-    /// Reports whether the store can sync what it has written.
+    /// Handles the result of a sync of the store.
     pub fn synced(&mut self, synced: bool, now: Instant) {
         self.clock.set(now);
         if let Some(store) = &mut self.store {
@@ -65,7 +66,8 @@ impl Engine {
         self.meters.status.store = state.unwrap_or(StoreState::None);
     }
 
-    /// Appends a stored event to the logs, if events may be appended now; returns whether there was one.
+    /// Appends a stored event to the logs, if events may be appended now. Returns whether one was
+    /// appended.
     pub fn deliver_stored(&mut self, now: Instant) -> bool {
         if !self.has_stored() {
             return false;
@@ -93,12 +95,12 @@ impl Engine {
         self.store.as_ref().is_none_or(PendingWrites::is_empty)
     }
 
-    /// Whether stored events are to be appended to the logs.
+    /// Whether stored events wait to be appended to the logs.
     pub fn has_stored(&self) -> bool {
         self.store.as_ref().is_some_and(PendingWrites::has_stored)
     }
 
-    /// Whether publishing over HTTP is refused, because the store failed a moment ago.
+    /// Whether publishing over HTTP is refused because the store failed recently.
     #[cfg(feature = "publish")]
     pub(super) fn store_is_refusing(&self) -> bool {
         let store = self.store.as_ref();

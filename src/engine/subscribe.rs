@@ -1,4 +1,4 @@
-//! Connections that come and go: accepting, subscribing, disconnecting and reaping.
+//! Beginning and ending connections: accept, subscribe, disconnect and reap.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use super::topics::NamespacesFull;
 use super::{ConnId, Engine};
 
 impl Engine {
-    /// Accepts a connection; `None` when there are too many even to tell it so.
+    /// Accepts a connection. `None` if there are too many connections even to answer with an error.
     pub fn accept(&mut self, peer: SocketAddr, now: Instant) -> Option<ConnId> {
         self.clock.set(now);
         if self.connections.is_overflowing() || self.is_draining() {
@@ -31,10 +31,10 @@ impl Engine {
         Some(key)
     }
 
-    /// Adds a subscriber that is not a socket.
+    /// Adds a subscriber that is not a socket. It receives events from now on.
     ///
     /// # Errors
-    /// When it would take one namespace too many.
+    /// `max_namespaces` is reached.
     pub fn subscribe(
         &mut self,
         namespaces: &Namespaces,
@@ -58,7 +58,7 @@ impl Engine {
         key
     }
 
-    /// Makes a connection a subscriber of namespaces. Returns the bytes that it begins with: the
+    /// Makes a connection a subscriber of namespaces. Returns the first bytes of its stream: an
     /// event that reports a gap, or the ID of its cursor.
     pub(super) fn start_stream(
         &mut self,
@@ -74,7 +74,7 @@ impl Engine {
             None if first.is_none() && self.retention.keeps_history() => self.ids.line().to_vec(),
             None => Vec::new(),
         };
-        // Events that one of several logs has dropped were reported as missing, or are in another.
+        // Events that one of several logs dropped were reported as a gap, or another log has them.
         let known_tick = match resume.start {
             _ if set.len() == 1 => 0,
             Start::End => 0,
@@ -102,7 +102,7 @@ impl Engine {
         Ok(begin)
     }
 
-    /// The topics of namespaces, with new ones for those not in use.
+    /// The topics of namespaces. Makes those that are not in use.
     fn topics_for(&mut self, namespaces: &[Namespace]) -> Result<Vec<TopicId>, NamespacesFull> {
         let mut set = Vec::with_capacity(namespaces.len());
         for namespace in namespaces {
@@ -120,7 +120,8 @@ impl Engine {
         Ok(set)
     }
 
-    /// The event that reports a gap, before the event with the number `first`.
+    /// The event that reports a gap before the event `first`, or before the next one to be
+    /// published.
     fn gap_event(&self, resume: &Resume, set: &[TopicId], first: Option<Seq>) -> Vec<u8> {
         let Some((reason, asked)) = &resume.gap else {
             return Vec::new();
@@ -139,7 +140,7 @@ impl Engine {
             bytes = format!("event:{}\ndata:{data}\n\n", self.config.gap_event).into_bytes();
         }
         if first.is_none() {
-            // An ID alone is not an event, but the next stream continues from there.
+            // An ID alone is not an event, but the client resumes from it.
             bytes.extend_from_slice(format!("id:{}\n\n", last_id()).as_bytes());
         }
         bytes
@@ -151,7 +152,7 @@ impl Engine {
         set.map(|topic| &self.topics[topic].namespace)
     }
 
-    /// Ends a connection at the end of the turn. The first reason counts.
+    /// Ends a connection, which is freed at the end of the turn. The first reason counts.
     pub fn disconnect(&mut self, key: ConnId, reason: DisconnectReason) {
         if self.connections.end(key, reason)
             && let Some(of) = self.connections[key].membership()
@@ -160,7 +161,7 @@ impl Engine {
         }
     }
 
-    /// Ends the connection with this id; returns whether there is one.
+    /// Ends the connection with this ID. Returns whether there is one.
     pub fn disconnect_id(&mut self, id: u64, reason: DisconnectReason) -> bool {
         let is_meant = |connection: &Connection| connection.id == id && connection.ended.is_none();
         let mut connections = self.connections.iter();
@@ -173,7 +174,8 @@ impl Engine {
         found.is_some()
     }
 
-    /// Ends every stream of a namespace, or of one below it, for the reason `kicked`; returns how many.
+    /// Ends all streams of a namespace and of those below it, for the reason `kicked`. Returns
+    /// their number.
     pub fn kick_namespace(&mut self, namespace: &Namespace) -> usize {
         let mut keys = Vec::new();
         self.topics.for_each_under(namespace, |topic| {
@@ -190,7 +192,7 @@ impl Engine {
         keys.len()
     }
 
-    /// Frees the connections that ended in this turn, and hands out what is known of each.
+    /// Frees the connections that ended in this turn. Calls `each` with what is known of each one.
     pub fn reap(&mut self, mut each: impl FnMut(ConnId, ConnectionInfo, DisconnectReason)) {
         self.end_idle();
         while let Some(key) = self.connections.pop_ended() {
@@ -223,7 +225,7 @@ impl Engine {
             stream.membership = of;
         }
         if had_pending && left.freed.is_empty() {
-            // A pass finds out what the other subscribers need.
+            // A pass finds the least cursor of the other subscribers.
             self.schedule
                 .schedule(of.group, &mut self.groups, 0, &self.clock);
             self.list_untrimmed(of.group);

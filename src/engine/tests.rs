@@ -41,7 +41,7 @@ impl Parts {
         }
     }
 
-    /// The topics of namespaces, with new ones for those not in use.
+    /// The topics of namespaces. Makes those that are not in use.
     pub(super) fn topics(&mut self, paths: &[&str]) -> Vec<TopicId> {
         let Self {
             topics, retention, ..

@@ -1,31 +1,32 @@
-//! A topic's part of everything retained, and what is known of the events that its log has dropped.
+//! What a topic's log counts for in the limits of history, and what is known of the events that it
+//! dropped.
 
 use std::collections::VecDeque;
 
 use crate::log::{EventLog, Seq};
 
-/// Dropped events of several namespaces that a topic remembers.
+/// The most dropped events of several namespaces that a topic remembers.
 const MAX_MULTI_TARGET: usize = 64;
 
-/// The counts of one topic, which [`Retention`](super::retention::Retention) keeps.
+/// The counts of one topic. [`Retention`](super::retention::Retention) updates them.
 #[derive(Debug, Default)]
 pub(super) struct TopicUsage {
     pub(super) events: usize,
     pub(super) bytes: u64,
     pub(super) memory: usize,
-    /// The list in `by_size` that has the topic; 0 for none.
+    /// The index of the list in `by_size` that has the topic; 0 for none.
     pub(super) size: usize,
-    /// Its index in that list.
+    /// The topic's index in that list.
     pub(super) index: u32,
-    /// The first retained event as it is in the heap; 0 when it is not.
+    /// The first retained event, if the heap has an entry for it; else [`Seq::ZERO`].
     pub(super) oldest: Seq,
-    /// Retained events with custom IDs, in order.
+    /// The retained events with custom IDs, in order.
     pub(super) custom_ids: VecDeque<Seq>,
-    /// The last dropped event that went to this namespace and those above it only.
+    /// The last dropped event that was published to one namespace. Earlier ones count as such.
     pub(super) single_target: Seq,
-    /// Events after that one that went to other namespaces as well, dropped or not, in order.
+    /// Later events that were published to several namespaces, dropped or not, in order.
     pub(super) multi_target: VecDeque<Seq>,
-    /// The topic is in `untrimmed`.
+    /// Whether the topic is in the list `untrimmed`.
     pub(super) untrimmed: bool,
 }
 
@@ -38,7 +39,7 @@ impl TopicUsage {
         }
     }
 
-    /// Memory that it takes besides itself.
+    /// Memory that it takes in addition to its own size, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.multi_target.capacity() * size_of::<Seq>()
     }

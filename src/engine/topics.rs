@@ -10,22 +10,22 @@ use super::ids::{GroupId, TopicId};
 use super::telemetry::TopicMeter;
 use super::topic_usage::TopicUsage;
 
-/// One namespace in use.
+/// A namespace in use.
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) namespace: Namespace,
     pub(super) log: EventLog,
-    /// The group of the subscribers of this namespace alone.
+    /// The group of the subscribers of this namespace and no other.
     pub(super) own_group: Option<GroupId>,
-    /// The groups of several namespaces of which this is one.
+    /// The groups of several namespaces that include this one.
     pub(super) shared_groups: Vec<GroupId>,
-    /// The log's part of everything retained.
+    /// What the log counts for in the limits of history.
     pub(super) usage: TopicUsage,
     pub(super) meter: TopicMeter,
 }
 
 impl Topic {
-    /// A topic without subscribers.
+    /// Makes a topic without subscribers.
     pub(super) fn new(namespace: Namespace, log: EventLog) -> Self {
         Self {
             namespace,
@@ -59,7 +59,7 @@ pub(super) struct Topics {
     slab: Slab<Topic>,
     by_namespace: Trie<TopicId>,
     max_namespaces: usize,
-    /// Memory for [`Topics::collect_path`].
+    /// The path collected last. Kept, so that collecting allocates nothing.
     path: Vec<TopicId>,
 }
 
@@ -100,10 +100,10 @@ impl Topics {
         self.by_namespace.get(namespace).copied()
     }
 
-    /// The topic of a namespace; one whose log `new_log` makes, if there is none.
+    /// The topic of a namespace. If it is not in use, makes one with a log from `new_log`.
     ///
     /// # Errors
-    /// When it would be one namespace too many.
+    /// The namespace is not in use, and `max_namespaces` is reached.
     pub(super) fn find_or_insert(
         &mut self,
         namespace: &Namespace,
@@ -123,7 +123,8 @@ impl Topics {
         }
     }
 
-    /// Collects the topics on the way from the root to a namespace, as far as they are in use: see [`Topics::on_path`].
+    /// Collects the topics in use on the way from the root to a namespace. They are read with
+    /// [`Topics::on_path`].
     pub(super) fn collect_path(&mut self, namespace: NamespaceRef<'_>) {
         let path = &mut self.path;
         path.clear();
@@ -131,10 +132,12 @@ impl Topics {
             .for_each_on_path(namespace.segments(), |topic| path.push(*topic));
     }
 
-    /// Collects the topics on the way from the root to a namespace, with new ones for those not in use.
+    /// Collects the topics on the way from the root to a namespace. Makes those that are not in
+    /// use.
     ///
     /// # Errors
-    /// The depth from which on there would be too many namespaces; the topics above it are collected.
+    /// The depth of the first namespace for which there is no room. The topics above it are
+    /// collected.
     pub(super) fn fill_path(
         &mut self,
         namespace: NamespaceRef<'_>,
@@ -157,7 +160,7 @@ impl Topics {
         })
     }
 
-    /// The topic at an index of the collected path, from the root on.
+    /// The topic at an index of the collected path, which begins at the root.
     pub(super) fn on_path(&self, index: usize) -> Option<TopicId> {
         self.path.get(index).copied()
     }
@@ -174,26 +177,27 @@ impl Topics {
         topic
     }
 
-    /// The namespaces of the topics of `namespace` and below it.
+    /// Calls `each` with the topics of `namespace` and of all namespaces below it.
     pub(super) fn for_each_under(&self, namespace: &Namespace, mut each: impl FnMut(&Topic)) {
         self.by_namespace
             .for_each_under(namespace, |id| each(&self[*id]));
     }
 
-    /// How many namespaces in use are right below this one.
+    /// Number of namespaces in use one level below this one.
     #[cfg(feature = "admin")]
     pub(super) fn children(&self, namespace: &Namespace) -> usize {
         self.by_namespace.children(namespace)
     }
 
-    /// Every topic, by key.
+    /// All topics, by key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (TopicId, &Topic)> {
         self.slab
             .iter()
             .map(|(key, topic)| (TopicId(key as u32), topic))
     }
 
-    /// The next topic from a key on, and the key after it: a walk over all topics that may stop and go on.
+    /// The first topic from a key on, and the key to continue from. A walk over all topics can so
+    /// be interrupted.
     pub(super) fn next_from(&self, key: usize) -> Option<(usize, TopicId)> {
         let keys = key..self.slab.capacity();
         let key = keys.into_iter().find(|key| self.slab.contains(*key))?;

@@ -53,7 +53,7 @@ impl<'a> Slices<'a> {
         &self.list[..self.count]
     }
 
-    /// Whether there are no bytes.
+    /// Whether the slices have no bytes.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
