@@ -5,7 +5,7 @@ use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 
 use crate::support::odd::{OddServer, STREAM, hold, value_of};
 use crate::support::program::{Process, Serving, fanfare, read_until, run};
-use crate::support::{PATIENCE, join_within};
+use crate::support::{TIMEOUT, join_within};
 
 fn serve(arguments: &[&str]) -> Serving {
     let mut command = fanfare();
@@ -187,7 +187,7 @@ fn many_lines_arrive_in_order_and_once() {
     let receiving = std::thread::spawn(move || subscribed.end());
     let output = feed(&mut server.publish(&["/a", "-"]), lines.as_bytes());
     expect_output(output, 0, "published 200000 events\n", "");
-    assert!(join_within(PATIENCE, receiving) == (Some(0), lines, String::new()));
+    assert!(join_within(TIMEOUT, receiving) == (Some(0), lines, String::new()));
 }
 
 #[test]

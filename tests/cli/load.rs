@@ -12,7 +12,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token};
 
 /// The longest that a test waits for a socket.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The User-Agent of a browser. The server keeps it for the status page, so it counts in the memory
 /// of a subscriber.
@@ -64,8 +64,8 @@ impl Program {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         stream
     }
 
@@ -151,7 +151,7 @@ impl Readers {
         let mut scratch = vec![0; 256 << 10];
         let mut left = self.readers.iter().filter(|reader| !done(reader)).count();
         while left > 0 {
-            self.poll.poll(&mut readiness, Some(PATIENCE)).unwrap();
+            self.poll.poll(&mut readiness, Some(TIMEOUT)).unwrap();
             assert!(
                 !readiness.is_empty(),
                 "{left} of {} readers received nothing",
@@ -341,7 +341,7 @@ fn random_bytes_harm_no_other_connection() {
         (state >> 11) as usize
     };
     let mut open = std::collections::VecDeque::new();
-    let mut settled = 0;
+    let mut bytes_after_warm_up = 0;
     for turn in 0..noisy_connections() {
         let mut stream = program.connect();
         // The server may end the connection before all is sent.
@@ -351,13 +351,13 @@ fn random_bytes_harm_no_other_connection() {
             open.remove(random() % open.len());
         }
         if turn == 2_000 {
-            settled = program.memory("VmRSS");
+            bytes_after_warm_up = program.memory("VmRSS");
         }
     }
     drop(open);
     assert!(
-        program.memory("VmRSS") < settled + (8 << 20),
-        "memory grew from {settled} bytes"
+        program.memory("VmRSS") < bytes_after_warm_up + (8 << 20),
+        "memory grew from {bytes_after_warm_up} bytes"
     );
     let events = numbered(100, 100);
     let expected = encoded(events.clone());

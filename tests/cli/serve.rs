@@ -375,7 +375,7 @@ fn the_demo_publishes_the_time() {
 
 #[test]
 fn a_signal_drains_and_the_log_names_the_reason() {
-    for (format, wanted) in [
+    for (format, expected) in [
         ("text", "reason=\"shutdown\""),
         ("json", "\"reason\":\"shutdown\""),
     ] {
@@ -402,7 +402,7 @@ fn a_signal_drains_and_the_log_names_the_reason() {
         let (code, log) = serving.end();
         assert_eq!(code, Some(0), "{log}");
         assert!(
-            log.contains(wanted) && log.contains("event stream ended"),
+            log.contains(expected) && log.contains("event stream ended"),
             "{log}"
         );
     }

@@ -14,7 +14,7 @@ use fanfare::client::{
     Error, EventSource, EventSourceBuilder, GapReason, ReadyState, StreamEvent, Update,
 };
 use support::odd::{CuttingProxy, OddServer, STREAM, hold, value_of};
-use support::{PATIENCE, join_within, now, within};
+use support::{TIMEOUT, join_within, now, within};
 
 const GONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
@@ -26,9 +26,9 @@ fn source(url: &str) -> EventSourceBuilder {
         .proxy(None)
 }
 
-/// The updates of an event source. The test fails if they take longer than `PATIENCE` in all.
+/// The updates of an event source. The test fails if they take longer than `TIMEOUT` in all.
 fn updates(source: EventSource) -> impl Iterator<Item = Update> {
-    let end = now() + PATIENCE;
+    let end = now() + TIMEOUT;
     let mut source = Some(source);
     std::iter::from_fn(move || {
         let mut waiting = source.take()?;
@@ -481,10 +481,10 @@ fn closing_interrupts_a_read() {
     let close_handle = source.close_handle();
     let (sender, open) = channel();
     let ended = on_a_thread(source, move |_| sender.send(()).unwrap());
-    open.recv_timeout(PATIENCE).unwrap();
+    open.recv_timeout(TIMEOUT).unwrap();
     close_handle.close();
     close_handle.close();
-    assert_eq!(ended.recv_timeout(PATIENCE), Ok(1));
+    assert_eq!(ended.recv_timeout(TIMEOUT), Ok(1));
 }
 
 #[test]
@@ -498,7 +498,7 @@ fn closing_interrupts_the_wait_for_a_response() {
     let ended = on_a_thread(source, |_| {});
     server.next_request();
     close_handle.close();
-    assert_eq!(ended.recv_timeout(PATIENCE), Ok(0));
+    assert_eq!(ended.recv_timeout(TIMEOUT), Ok(0));
 }
 
 /// An address where connecting gets no answer, because the backlog is full.
@@ -526,7 +526,7 @@ fn closing_interrupts_connecting() {
     let close_handle = source.close_handle();
     let ended = on_a_thread(source, |_| {});
     close_handle.close();
-    assert_eq!(ended.recv_timeout(PATIENCE), Ok(0));
+    assert_eq!(ended.recv_timeout(TIMEOUT), Ok(0));
 }
 
 #[test]
@@ -582,17 +582,17 @@ fn the_channel_of_a_thread_ends_when_it_is_closed() {
     });
     let source = source(&server.url("/")).buffer(4).spawn().unwrap();
     let updates = source.receiver().clone();
-    assert_eq!(updates.recv_timeout(PATIENCE), Ok(Update::Open));
+    assert_eq!(updates.recv_timeout(TIMEOUT), Ok(Update::Open));
     for _ in 0..1000 {
         assert!(matches!(
-            updates.recv_timeout(PATIENCE),
+            updates.recv_timeout(TIMEOUT),
             Ok(Update::Event(_))
         ));
     }
     assert_eq!(source.state(), ReadyState::Open);
     source.close();
     // One update may already have left the channel when it was closed.
-    assert!(within(PATIENCE, move || updates.iter().count()) <= 1);
+    assert!(within(TIMEOUT, move || updates.iter().count()) <= 1);
 }
 
 #[test]
@@ -600,9 +600,9 @@ fn a_thread_ends_with_its_source() {
     let server = OddServer::responding(GONE);
     let source = source(&server.url("/")).spawn().unwrap();
     let updates = source.receiver().clone();
-    let last = within(PATIENCE, || source.last());
+    let last = within(TIMEOUT, || source.last());
     assert_eq!(last, Some(Update::Closed(Error::NoContent)));
-    assert!(updates.recv_timeout(PATIENCE).is_err());
+    assert!(updates.recv_timeout(TIMEOUT).is_err());
 }
 
 #[test]
@@ -637,7 +637,7 @@ fn no_event_arrives_twice_or_out_of_order_when_connections_are_cut() {
             break;
         }
     }
-    let published = join_within(PATIENCE, publishing);
+    let published = join_within(TIMEOUT, publishing);
     assert!(!seen.is_empty() && seen.iter().all(|number| *number < published));
     assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
 }
@@ -681,7 +681,7 @@ fn with_history_each_event_arrives_once_when_connections_are_cut() {
         };
         assert_eq!(event.data, number.to_string());
     }
-    join_within(PATIENCE, publishing);
+    join_within(TIMEOUT, publishing);
     assert!(lost > 5, "{lost} cuts");
 }
 
@@ -724,7 +724,7 @@ fn dropping_it_closes_the_connection() {
     let mut updates = updates(source);
     assert_eq!(updates.next(), Some(Update::Open));
     drop(updates);
-    closed.recv_timeout(PATIENCE).unwrap();
+    closed.recv_timeout(TIMEOUT).unwrap();
     // The server still accepts connections.
     TcpStream::connect(server.address()).unwrap();
 }

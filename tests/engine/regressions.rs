@@ -17,7 +17,7 @@ use fanfare::{
     Config, DisconnectReason, Event, Namespace, RecvTimeoutError, State, SubscribeError,
 };
 use support::{
-    Client, LAST, PATIENCE, Running, builder, expect_no_event, now, request, start, status, within,
+    Client, LAST, Running, TIMEOUT, builder, expect_no_event, now, request, start, status, within,
 };
 
 /// Sockets that take as many bytes of each write as a function returns.
@@ -95,8 +95,8 @@ fn a_flood_of_pipelined_requests_is_not_read_faster_than_answered() {
 fn pipelined_publish_requests_do_not_wait_for_a_timer() {
     let server = start(
         builder()
-            .head_timeout(PATIENCE * 2)
-            .write_timeout(PATIENCE * 2),
+            .head_timeout(TIMEOUT * 2)
+            .write_timeout(TIMEOUT * 2),
     );
     let mut client = server.connect();
     client.send((request("POST /publish/a", "Content-Length: 1\r\n") + "x").repeat(3));
@@ -155,7 +155,7 @@ fn start_with_stops() -> (Running, Receiver<()>, Sender<()>) {
     let server = start(builder().on_connect(move |_| {
         // The test may have ended.
         let _ = stopped.send(());
-        let _ = released.recv_timeout(PATIENCE);
+        let _ = released.recv_timeout(TIMEOUT);
     }));
     (server, has_stopped, release)
 }
@@ -168,7 +168,7 @@ fn a_response_written_as_the_drain_begins_does_not_delay_the_end() {
     assert_eq!(status(&client.response()), 200);
     // The loop is stopped, so that the request and the shutdown come in one turn.
     let _stream = server.ask("GET /subscribe", "");
-    has_stopped.recv_timeout(PATIENCE).unwrap();
+    has_stopped.recv_timeout(TIMEOUT).unwrap();
     client.send(request("GET /healthz", ""));
     server.handle.shutdown(Duration::from_secs(3600));
     drop(release);
@@ -182,7 +182,7 @@ fn events_queued_at_shutdown_reach_each_stream_before_it_ends() {
     const EVENTS: usize = 12_000;
     let (server, has_stopped, release) = start_with_stops();
     let mut client = server.subscribe("/subscribe");
-    has_stopped.recv_timeout(PATIENCE).unwrap();
+    has_stopped.recv_timeout(TIMEOUT).unwrap();
     for number in 0..EVENTS {
         let data = format!("{number:050}");
         server.publisher.try_send(Event::new("/", data)).unwrap();
@@ -208,11 +208,11 @@ fn a_hook_that_panics_does_not_leave_subscriptions_waiting() {
     let mut subscription = handle.subscribe(&[Namespace::root()]).unwrap();
     let mut client = Client::connect(handle.local_addr().unwrap());
     client.send(request("GET /", ""));
-    let ended = subscription.recv_timeout(PATIENCE);
+    let ended = subscription.recv_timeout(TIMEOUT);
     assert_eq!(ended, Err(RecvTimeoutError::Ended(DisconnectReason::Error)));
     drop(expect_no_event(subscription));
     client.read_to_cut();
-    let panic = catch_unwind(AssertUnwindSafe(|| within(PATIENCE, || thread.join())));
+    let panic = catch_unwind(AssertUnwindSafe(|| within(TIMEOUT, || thread.join())));
     assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"a hook's own bug"));
     assert_eq!(handle.status().state, State::Stopped);
     assert!(publisher.send(Event::new("/", "")).is_err());
@@ -424,7 +424,7 @@ fn a_fast_publisher_does_not_outrun_a_reader_that_keeps_reading() {
     let mut outlet = taking([0]);
     let mut reason = None;
     while reason.is_none() {
-        assert!(now - begun < PATIENCE, "it is still connected");
+        assert!(now - begun < TIMEOUT, "it is still connected");
         flood(&mut engine, &mut outlet, now);
         engine.reap(|_, _, why| reason = Some(why));
         now = engine.next_deadline().unwrap_or(now).max(now);

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use crate::support;
-use crate::support::{Client, PATIENCE, Running, body, builder, header, start, start_at, status};
+use crate::support::{Client, Running, TIMEOUT, body, builder, header, start, start_at, status};
 use fanfare::{Admin, Builder, DisconnectReason, Event};
 use serde_json::{Value, json};
 
@@ -725,7 +725,7 @@ fn watchers_do_not_delay_the_end() {
     let mut watcher = server.ask("GET /admin/events", "");
     watcher.read_through("\n\n");
     let _subscriber = server.subscribe("/subscribe");
-    server.handle.shutdown(PATIENCE * 2);
+    server.handle.shutdown(TIMEOUT * 2);
     watcher.read_to_end();
     let mut reasons = Vec::new();
     for _ in 0..2 {

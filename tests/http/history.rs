@@ -41,15 +41,15 @@ fn remember(builder: fanfare::Builder) -> Remembering {
 }
 
 impl Remembering {
-    /// Waits until the status is as wanted.
-    fn wait_until(&self, wanted: impl Fn(&Status) -> bool) {
+    /// Waits until the status is as expected.
+    fn wait_until(&self, is_expected: impl Fn(&Status) -> bool) {
         let since = support::now();
         loop {
             let status = self.server.handle.status();
-            if wanted(&status) {
+            if is_expected(&status) {
                 return;
             }
-            assert!(since.elapsed() < support::PATIENCE, "{status:?}");
+            assert!(since.elapsed() < support::TIMEOUT, "{status:?}");
             std::thread::yield_now();
         }
     }
@@ -540,7 +540,7 @@ fn a_slow_replay_does_not_keep_events_from_expiring() {
         it.server.publish("/a", &data);
     }
     it.wait_until(|status| status.events == 2 * events as u64);
-    // The events that it lacks are dropped nevertheless, and its connection ends.
+    // The events that it is missing are dropped nevertheless, and its connection ends.
     let (info, reason) = loop {
         let (info, reason) = it.server.next_end();
         if !info.namespaces.is_empty() && reason != DisconnectReason::Client {
@@ -584,12 +584,12 @@ fn a_client_that_missed_nothing_gets_no_gap_after_expiry_and_restart() {
 
 /// A store in memory that fails on demand.
 #[derive(Clone, Default)]
-struct Moody {
+struct FailingStore {
     stored: Arc<Mutex<Vec<(u64, String)>>>,
     fails: Arc<AtomicBool>,
 }
 
-impl EventStore for Moody {
+impl EventStore for FailingStore {
     fn open(&mut self, _: u64, restore: &mut dyn Restore) -> io::Result<Recovered> {
         restore.begin(35, LastEvents::default());
         let stored = self.stored.lock().unwrap();
@@ -614,7 +614,7 @@ impl EventStore for Moody {
 
 #[test]
 fn a_failing_store_refuses_requests_and_streams_go_on() {
-    let store = Moody::default();
+    let store = FailingStore::default();
     let it = remember(with_history().event_store(store.clone()));
     assert_eq!(it.epoch, "z");
     assert_eq!(
@@ -680,7 +680,7 @@ fn a_failing_store_refuses_requests_and_streams_go_on() {
 
 #[test]
 fn lines_that_cannot_be_stored_are_named() {
-    let store = Moody::default();
+    let store = FailingStore::default();
     let it = remember(with_history().event_store(store.clone()));
     let lines = "\n{\"namespace\":\"/a\"}\n\n{\"namespace\":\"/a\"}\n";
     let ndjson = "Content-Type: application/x-ndjson\r\n";
@@ -785,7 +785,7 @@ fn a_slow_store_delays_publishers_only() {
     for number in 1..=EVENTS {
         stream.expect(&format!("id:{}-{number}\ndata:{data}\n\n", it.epoch));
     }
-    support::join_within(support::PATIENCE, sender);
+    support::join_within(support::TIMEOUT, sender);
 }
 
 #[test]
@@ -795,7 +795,7 @@ fn a_store_is_pruned_though_no_event_comes() {
     let server = start(builder.event_store(store));
     server.publisher.send(Event::new("/a", "text")).unwrap();
     // It is pruned at intervals, also when nothing changed.
-    let mut bounds = std::iter::from_fn(|| pruned.recv_timeout(support::PATIENCE).ok());
+    let mut bounds = std::iter::from_fn(|| pruned.recv_timeout(support::TIMEOUT).ok());
     assert_eq!(bounds.find(|before| *before != 1), Some(2));
 }
 

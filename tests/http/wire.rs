@@ -5,7 +5,7 @@ use std::time::Duration;
 #[cfg(feature = "publish")]
 use crate::support::start_at;
 use crate::support::{
-    Client, LAST, PATIENCE, STREAM_HEAD, body, builder, header, join_within, request, retry_ms,
+    Client, LAST, STREAM_HEAD, TIMEOUT, body, builder, header, join_within, request, retry_ms,
     start, status,
 };
 use fanfare::{DisconnectReason, Event, State};
@@ -56,9 +56,9 @@ fn readers_of_any_speed_get_the_same_bytes() {
     let server = start(builder().write_budget(64 << 10));
     let mut expected = [String::new(), String::new()];
     let readers: Vec<_> = (0..60)
-        .map(|place| {
-            let namespace = place % 2;
-            let mut client = match place < 10 {
+        .map(|index| {
+            let namespace = index % 2;
+            let mut client = match index < 10 {
                 true => Client::connect_with_small_buffer(server.address),
                 false => server.connect(),
             };
@@ -231,7 +231,7 @@ fn several_namespaces_make_one_stream_in_the_total_order() {
         .collect();
     threads
         .into_iter()
-        .for_each(|thread| join_within(PATIENCE, thread));
+        .for_each(|thread| join_within(TIMEOUT, thread));
     server.publish_last();
     let all = root.read_through_last();
     assert_eq!(all.matches("data:").count(), 4 * 2_000 + 1);
@@ -263,7 +263,7 @@ fn a_publisher_in_another_thread_wakes_the_event_loop() {
         client.expect(&format!("data:{number}\n\n"));
     }
     drop(sender);
-    join_within(PATIENCE, thread);
+    join_within(TIMEOUT, thread);
 }
 
 #[test]
@@ -715,7 +715,7 @@ fn a_hundred_thousand_lines_reach_a_subscriber_once_and_in_order() {
     for number in 0..LINES {
         subscriber.expect(&format!("data:{number}\n\n"));
     }
-    let response = join_within(PATIENCE, writer);
+    let response = join_within(TIMEOUT, writer);
     assert_eq!(body(&response), format!("{{\"published\":{LINES}}}"));
     server.publish_last();
     subscriber.expect(LAST);
@@ -922,9 +922,9 @@ fn a_drain_refuses_requests_flushes_and_ends_each_stream_with_a_reconnection_tim
         .collect();
     for client in &mut subscribers {
         let rest = client.read_to_end();
-        let farewell = rest.strip_prefix(&events).unwrap();
-        let retry = retry_ms(farewell).unwrap();
-        assert_eq!(farewell, format!("retry:{retry}\n\n"));
+        let closing_notice = rest.strip_prefix(&events).unwrap();
+        let retry = retry_ms(closing_notice).unwrap();
+        assert_eq!(closing_notice, format!("retry:{retry}\n\n"));
         assert!((1..=GRACE_MS).contains(&retry), "{retry}");
     }
     server.join();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::support::{PATIENCE, Running, builder, join_within, next_data, start};
+use crate::support::{Running, TIMEOUT, builder, join_within, next_data, start};
 use fanfare::{Event, EventError, Namespace, Rollup, RollupError, SendError, Server, Subscription};
 
 /// Longer than any test, so that changes are published by `flush` or by dropping the last clone
@@ -91,12 +91,12 @@ fn events_add_up_to_the_changes_of_many_threads() {
     });
     threads
         .into_iter()
-        .for_each(|thread| join_within(PATIENCE, thread));
+        .for_each(|thread| join_within(TIMEOUT, thread));
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
     for n in 0..EACH {
         *expected.entry(format!("{}", n * 7 % 83)).or_default() += 10;
     }
-    assert_eq!(join_within(PATIENCE, reader), expected);
+    assert_eq!(join_within(TIMEOUT, reader), expected);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_key_over_the_limit_is_refused_or_waits_for_the_next_event() {
     let waiter = std::thread::spawn(move || waits.add("b", 5).and_then(|()| waits.flush()));
     // If this comes before the waiter waits, the waiter finds room at once.
     rollup.flush().unwrap();
-    assert_eq!(join_within(PATIENCE, waiter), Ok(()));
+    assert_eq!(join_within(TIMEOUT, waiter), Ok(()));
     assert_eq!(next_data(&mut events), r#"{"a":2}"#);
     assert_eq!(next_data(&mut events), r#"{"b":5}"#);
 }

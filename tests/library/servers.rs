@@ -5,8 +5,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use crate::support::{
-    Client, LAST, PATIENCE, body, builder, expect_no_event, header, join_within, next_data,
-    request, start, start_at, status, within,
+    Client, LAST, TIMEOUT, body, builder, expect_no_event, header, join_within, next_data, request,
+    start, start_at, status, within,
 };
 use fanfare::{
     ConnectionInfo, Disconnect, DisconnectReason, Event, EventError, Namespace, RecvTimeoutError,
@@ -97,11 +97,11 @@ fn clones_of_a_publisher_share_the_queue_and_no_event_is_lost() {
         .collect();
     threads
         .into_iter()
-        .for_each(|thread| join_within(PATIENCE, thread));
+        .for_each(|thread| join_within(TIMEOUT, thread));
     server.publish_last();
     let orders: Vec<_> = readers
         .into_iter()
-        .map(|reader| join_within(PATIENCE, reader))
+        .map(|reader| join_within(TIMEOUT, reader))
         .collect();
     assert!(orders[0] == orders[1], "one total order for all");
     assert_eq!(server.handle.status().events, (THREADS * EACH + 1) as u64);
@@ -122,10 +122,10 @@ fn a_full_queue_gives_the_event_back_and_a_server_takes_it_when_it_runs() {
     );
     let sender = std::thread::spawn(move || publisher.send(event(2)));
     let thread = server.spawn("127.0.0.1:0").unwrap();
-    assert_eq!(join_within(PATIENCE, sender), Ok(()));
-    thread.handle().shutdown(PATIENCE);
+    assert_eq!(join_within(TIMEOUT, sender), Ok(()));
+    thread.handle().shutdown(TIMEOUT);
     let handle = thread.handle().clone();
-    within(PATIENCE, || thread.join()).unwrap();
+    within(TIMEOUT, || thread.join()).unwrap();
     assert_eq!(handle.status().events, 3);
 }
 
@@ -143,7 +143,7 @@ fn the_queue_is_bounded_in_bytes_with_room_for_one_event() {
     let thread = server.spawn("127.0.0.1:0").unwrap();
     assert_eq!(publisher.send(large), Ok(()));
     thread.handle().shutdown(Duration::ZERO);
-    within(PATIENCE, || thread.join()).unwrap();
+    within(TIMEOUT, || thread.join()).unwrap();
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn an_invalid_event_comes_back_with_the_reason() {
         let refused = Err(SendError::Refused(expected));
         assert_eq!(publisher.send(event.clone()), refused);
         assert_eq!(publisher.try_send(event.clone()), refused);
-        assert_eq!(publisher.send_timeout(event.clone(), PATIENCE), refused);
+        assert_eq!(publisher.send_timeout(event.clone(), TIMEOUT), refused);
         assert_eq!(publisher.broadcast(event), refused);
     }
     for event in [Event::new("/../a", ""), Event::new("/", "").also("/a\nb")] {
@@ -211,7 +211,7 @@ fn a_publisher_that_waits_for_room_returns_when_the_server_ends() {
     let waiter = std::thread::spawn(move || publisher.send(Event::new("/", "")));
     drop(server);
     assert!(matches!(
-        join_within(PATIENCE, waiter),
+        join_within(TIMEOUT, waiter),
         Err(SendError::Closed(_))
     ));
 }
@@ -232,11 +232,11 @@ fn a_handle_works_before_while_and_after_its_server_runs() {
     let early = handle.clone();
     let subscribes = std::thread::spawn(move || early.subscribe(&[Namespace::root()]));
     let thread = std::thread::spawn(move || server.run());
-    let subscription = join_within(PATIENCE, subscribes).unwrap();
+    let subscription = join_within(TIMEOUT, subscribes).unwrap();
     let running = handle.status();
     assert_eq!((running.state, running.subscribers), (State::Serving, 1));
-    handle.shutdown(PATIENCE);
-    join_within(PATIENCE, thread).unwrap();
+    handle.shutdown(TIMEOUT);
+    join_within(TIMEOUT, thread).unwrap();
     let subscription = expect_no_event(subscription);
     assert_eq!(subscription.reason(), Some(DisconnectReason::Shutdown));
     let last = handle.status();
@@ -256,7 +256,7 @@ fn a_handle_works_before_while_and_after_its_server_runs() {
 fn a_shutdown_before_the_run_ends_it_at_once() {
     let mut server = builder().build().unwrap();
     server.bind("127.0.0.1:0").unwrap();
-    server.handle().shutdown(PATIENCE);
+    server.handle().shutdown(TIMEOUT);
     server.run().unwrap();
 }
 
@@ -382,7 +382,7 @@ fn a_subscription_that_reads_gets_every_event() {
         let data = next_data(&mut subscription);
         assert_eq!(data.split_once(' ').unwrap().0, number.to_string());
     }
-    join_within(PATIENCE, thread);
+    join_within(TIMEOUT, thread);
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn a_subscription_that_does_not_read_lags() {
     assert_eq!(lags.reason(), Some(DisconnectReason::Lagged));
     // It still gets the events from before the gap, and none after it.
     let ended = loop {
-        match lags.recv_timeout(PATIENCE) {
+        match lags.recv_timeout(TIMEOUT) {
             Ok(event) => assert_eq!(event.data, data),
             Err(ended) => break ended,
         }
@@ -470,7 +470,7 @@ fn hooks_get_each_connection_and_the_reason_of_its_end() {
         let mut client = Client::connect(address);
         client.send(request(&format!("GET {target}"), ""));
         client.read_stream_start();
-        let Ok(Report::Connected(info)) = reports.recv_timeout(PATIENCE) else {
+        let Ok(Report::Connected(info)) = reports.recv_timeout(TIMEOUT) else {
             panic!("a connect");
         };
         let names: Vec<_> = info.namespaces.iter().map(Namespace::as_str).collect();
@@ -486,7 +486,7 @@ fn hooks_get_each_connection_and_the_reason_of_its_end() {
         }
         let (peer, received) = (client.stream.local_addr().unwrap(), client.received);
         drop(client);
-        let Ok(Report::Disconnected(ended, reason)) = reports.recv_timeout(PATIENCE) else {
+        let Ok(Report::Disconnected(ended, reason)) = reports.recv_timeout(TIMEOUT) else {
             panic!("a disconnect");
         };
         assert_eq!(reason, DisconnectReason::Client);
@@ -504,20 +504,20 @@ fn hooks_get_each_connection_and_the_reason_of_its_end() {
     client.response();
     let received = client.received;
     drop(client);
-    let Ok(Report::Disconnected(ended, reason)) = reports.recv_timeout(PATIENCE) else {
+    let Ok(Report::Disconnected(ended, reason)) = reports.recv_timeout(TIMEOUT) else {
         panic!("a disconnect");
     };
     assert_eq!((reason, ended.bytes), (DisconnectReason::Client, received));
     assert!(!ended.is_stream());
     // A subscription in this process is a stream without an address.
     let subscription = thread.handle().subscribe(&[namespace("/s")]).unwrap();
-    let Ok(Report::Connected(info)) = reports.recv_timeout(PATIENCE) else {
+    let Ok(Report::Connected(info)) = reports.recv_timeout(TIMEOUT) else {
         panic!("a connect");
     };
     assert_eq!((info.id, info.peer), (subscription.id(), None));
     drop(subscription);
     thread.handle().shutdown(Duration::ZERO);
-    within(PATIENCE, || thread.join()).unwrap();
+    within(TIMEOUT, || thread.join()).unwrap();
 }
 
 #[test]
@@ -537,7 +537,7 @@ fn a_route_hook_decides_before_the_servers_own_routes() {
         }
     }));
     let mut time = server.subscribe("/time?zone=utc");
-    assert_eq!(heads.recv_timeout(PATIENCE).unwrap(), "GET /time zone=utc ");
+    assert_eq!(heads.recv_timeout(TIMEOUT).unwrap(), "GET /time zone=utc ");
     let mut client = server.connect();
     for (target, expected, text) in [
         ("/teapot", 418, "{\"error\":\"a \\\"teapot\\\"\"}"),
@@ -553,7 +553,7 @@ fn a_route_hook_decides_before_the_servers_own_routes() {
             "{target}"
         );
         assert_eq!(
-            heads.recv_timeout(PATIENCE).unwrap(),
+            heads.recv_timeout(TIMEOUT).unwrap(),
             format!("GET {target}  ")
         );
     }
@@ -620,7 +620,7 @@ fn a_server_listens_on_ipv6_and_on_several_addresses() {
     publisher.send(Event::new("/", "last")).unwrap();
     clients.iter_mut().for_each(|client| client.expect(LAST));
     handle.shutdown(Duration::ZERO);
-    join_within(PATIENCE, thread).unwrap();
+    join_within(TIMEOUT, thread).unwrap();
 }
 
 #[test]
@@ -656,7 +656,7 @@ fn a_server_without_a_port_serves_this_process() {
     let mut subscription = handle.subscribe(&[namespace("/a")]).unwrap();
     publisher.send(Event::new("/a", "x")).unwrap();
     assert_eq!(next_data(&mut subscription), "x");
-    handle.shutdown(PATIENCE);
+    handle.shutdown(TIMEOUT);
     drop(expect_no_event(subscription));
-    join_within(PATIENCE, thread).unwrap();
+    join_within(TIMEOUT, thread).unwrap();
 }

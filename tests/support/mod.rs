@@ -25,7 +25,7 @@ use fanfare::{
 };
 
 /// The longest that a test waits for anything. It fails after that.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time, to limit waits and to drive an engine by hand.
 #[expect(clippy::disallowed_methods, reason = "this is the tests' clock")]
@@ -129,7 +129,7 @@ impl Running {
     /// Publishes in this process.
     pub(crate) fn publish(&self, namespace: &str, data: &str) {
         self.publisher
-            .send_timeout(Event::new(namespace, data), PATIENCE)
+            .send_timeout(Event::new(namespace, data), TIMEOUT)
             .expect("a server that runs");
     }
 
@@ -143,14 +143,14 @@ impl Running {
     /// The next connection that ends, with the reason.
     pub(crate) fn next_end(&self) -> (ConnectionInfo, DisconnectReason) {
         self.ended
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TIMEOUT)
             .expect("a connection that ends")
     }
 
     /// Waits for the server to end by itself.
     pub(crate) fn join(mut self) {
         let thread = self.thread.take().expect("only this takes it");
-        within(PATIENCE, || thread.join()).expect("a run without errors");
+        within(TIMEOUT, || thread.join()).expect("a run without errors");
     }
 }
 
@@ -162,9 +162,9 @@ impl Drop for Running {
         };
         if thread::panicking() {
             // The test has failed already, and a second panic would hide why.
-            let _ = catch_unwind(AssertUnwindSafe(|| within(PATIENCE, || thread.join())));
+            let _ = catch_unwind(AssertUnwindSafe(|| within(TIMEOUT, || thread.join())));
         } else {
-            within(PATIENCE, || thread.join()).expect("a run without errors");
+            within(TIMEOUT, || thread.join()).expect("a run without errors");
         }
     }
 }
@@ -204,10 +204,10 @@ impl Client {
     fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a socket");
         stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(TIMEOUT))
             .expect("a valid timeout");
         stream
-            .set_write_timeout(Some(PATIENCE))
+            .set_write_timeout(Some(TIMEOUT))
             .expect("a valid timeout");
         Self {
             stream,
@@ -362,13 +362,13 @@ pub(crate) fn retry_ms(stream: &str) -> Option<u64> {
 
 /// The data of the next event of a subscription.
 pub(crate) fn next_data(subscription: &mut Subscription) -> String {
-    subscription.recv_timeout(PATIENCE).expect("an event").data
+    subscription.recv_timeout(TIMEOUT).expect("an event").data
 }
 
 /// Reads a subscription that has ended: no event comes, and the next call does not wait for one.
 #[track_caller]
 pub(crate) fn expect_no_event(mut subscription: Subscription) -> Subscription {
-    let (event, subscription) = within(PATIENCE, || (subscription.recv(), subscription));
+    let (event, subscription) = within(TIMEOUT, || (subscription.recv(), subscription));
     assert_eq!(event, None);
     subscription
 }

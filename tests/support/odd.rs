@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 
-use super::{PATIENCE, join_within};
+use super::{TIMEOUT, join_within};
 
 /// The usual head of an event stream that ends with its connection.
 pub(crate) const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
@@ -51,7 +51,7 @@ impl Drop for Listening {
         // A connection wakes it.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
-            join_within(PATIENCE, thread);
+            join_within(TIMEOUT, thread);
         }
     }
 }
@@ -97,13 +97,13 @@ impl OddServer {
 
     /// The next request.
     pub(crate) fn next_request(&self) -> String {
-        self.requests.recv_timeout(PATIENCE).expect("a request")
+        self.requests.recv_timeout(TIMEOUT).expect("a request")
     }
 }
 
 /// Reads a request: its head, and its body if that has a length.
 fn read_request(stream: &TcpStream) -> String {
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a socket");
     let mut reader = BufReader::new(stream);
     let mut request = String::new();
     while !request.ends_with("\r\n\r\n") {
@@ -155,7 +155,7 @@ impl CuttingProxy {
             let _ = std::io::copy(&mut (&upstream).take(budget(number)), &mut (&client));
             let _ = client.shutdown(Shutdown::Both);
             let _ = upstream.shutdown(Shutdown::Both);
-            join_within(PATIENCE, up);
+            join_within(TIMEOUT, up);
         });
         Self { listening }
     }

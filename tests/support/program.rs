@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 /// The longest life of a program: one that hangs is killed, so that its test fails instead.
-const LIFETIME: Duration = PATIENCE.saturating_mul(3);
+const LIFETIME: Duration = TIMEOUT.saturating_mul(3);
 
 /// A running program, which ends with its test.
 pub(crate) struct Process {
@@ -85,10 +85,10 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     Process::start(fanfare().args(arguments)).output()
 }
 
-/// Reads lines until the text contains `wanted`.
-pub(crate) fn read_until(stream: &mut impl BufRead, wanted: &str) -> String {
+/// Reads lines until the text contains `expected`.
+pub(crate) fn read_until(stream: &mut impl BufRead, expected: &str) -> String {
     let mut text = String::new();
-    while !text.contains(wanted) {
+    while !text.contains(expected) {
         let count = stream.read_line(&mut text).unwrap();
         assert!(count > 0, "the stream ended: {text}");
     }
@@ -122,17 +122,17 @@ impl Serving {
 
     pub(crate) fn request(&self, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         stream
     }
 
-    /// Subscribes, and reads until the stream contains `wanted`.
-    pub(crate) fn stream_until(&self, namespace: &str, wanted: &str) -> String {
+    /// Subscribes, and reads until the stream contains `expected`.
+    pub(crate) fn stream_until(&self, namespace: &str, expected: &str) -> String {
         let stream = self.request(&format!(
             "GET /subscribe{namespace} HTTP/1.1\r\nHost: localhost\r\n\r\n"
         ));
-        read_until(&mut BufReader::new(stream), wanted)
+        read_until(&mut BufReader::new(stream), expected)
     }
 
     pub(crate) fn signal(&self, name: &str) {

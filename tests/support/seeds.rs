@@ -26,7 +26,7 @@ pub(crate) fn play_all(count: u64, play: impl Fn(u64) -> Result<(), String>) {
     let first = RandomState::new().hash_one(0);
     let seeds = (0..number("SIM_SEEDS").unwrap_or(count)).map(|index| first.wrapping_add(index));
     if std::env::var_os("SIM_SURVEY").is_some() {
-        return survey(seeds, play);
+        return report_kinds(seeds, play);
     }
     for (index, seed) in seeds.enumerate() {
         play(seed).unwrap_or_else(|problem| {
@@ -36,7 +36,7 @@ pub(crate) fn play_all(count: u64, play: impl Fn(u64) -> Result<(), String>) {
 }
 
 /// Plays all seeds, and reports each kind of problem once, with its frequency and a seed.
-fn survey(seeds: impl Iterator<Item = u64>, play: impl Fn(u64) -> Result<(), String>) {
+fn report_kinds(seeds: impl Iterator<Item = u64>, play: impl Fn(u64) -> Result<(), String>) {
     let mut kinds = BTreeMap::<String, (usize, u64)>::new();
     for seed in seeds {
         if let Err(problem) = play(seed) {

@@ -89,10 +89,10 @@ const live = (page) =>
 /** Waits until the page shows the total of the posts, and compares every count. */
 async function expectCounts(page, posts) {
   await page.waitForFunction((total) => {
-    const shown = (node) => Number(node.textContent.replace(/\D/g, ""));
-    const counts = Array.from(document.querySelectorAll(".count"), shown);
+    const countOf = (node) => Number(node.textContent.replace(/\D/g, ""));
+    const counts = Array.from(document.querySelectorAll(".count"), countOf);
     return [
-      shown(document.getElementById("total")),
+      countOf(document.getElementById("total")),
       counts.reduce((sum, count) => sum + count, 0),
     ].every((sum) => sum === total);
   }, posts.total);
@@ -151,15 +151,15 @@ test("the page counts the posts, with a thousand other subscribers", async () =>
 test("after a cut the page reconnects, and no use is missed or counted twice", async () => {
   const server = await serve("--addr", "127.0.0.1:0");
   const { port } = new URL(server.url);
-  const carried = new Set();
+  const sockets = new Set();
   const proxy = createServer((near) => {
     const far = connect(port, "127.0.0.1");
-    carried.add(near);
+    sockets.add(near);
     near.pipe(far).pipe(near);
     const end = () => {
       near.destroy();
       far.destroy();
-      carried.delete(near);
+      sockets.delete(near);
     };
     for (const socket of [near, far]) socket.on("error", end).on("close", end);
   }).listen(0, "127.0.0.1");
@@ -169,7 +169,7 @@ test("after a cut the page reconnects, and no use is missed or counted twice", a
   const page = await open(`http://127.0.0.1:${proxy.address().port}`);
   for (let n = 0; n < 3; n += 1) {
     await server.feed(posts.make(200));
-    for (const socket of carried) socket.destroy();
+    for (const socket of sockets) socket.destroy();
     await server.feed(posts.make(200));
     await live(page);
     await expectCounts(page, posts);

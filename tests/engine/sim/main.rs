@@ -18,7 +18,7 @@
 //! - planned: an event with its expected form in a stream.
 //! - follower: the model of one stream: the events that are due to it.
 //! - witness: a subscriber of all namespaces, with a socket that is never full. Events that are
-//!   published over HTTP get their place in the total order when the witness receives them.
+//!   published over HTTP get their number in the total order when the witness receives them.
 //! - sip: a socket that sips takes at most a few bytes at a time.
 //! - fickle: a fickle socket takes all bytes of a write, some or none, at random.
 //! - calm: a world without failures of the store, where most events go to one namespace. It finds a

@@ -383,9 +383,9 @@ impl Follower {
         let Some((_, next)) = self.pending.front().cloned() else {
             return Err(format!("{} was received, and no event is due", show(rest)));
         };
-        let wanted = &next.wire[self.partial..];
-        let step = wanted.len().min(rest.len());
-        if wanted[..step] != rest[..step] {
+        let expected = &next.wire[self.partial..];
+        let step = expected.len().min(rest.len());
+        if expected[..step] != rest[..step] {
             return Err(format!(
                 "{} was received, {} bytes into {}",
                 show(rest),

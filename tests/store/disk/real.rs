@@ -13,7 +13,7 @@ use fanfare::internals::{Disk, SKIP};
 use fanfare::{EventStore, Fsync, Namespace, Record, Recovered};
 
 use crate::restored::Restored;
-use crate::support::{PATIENCE, within};
+use crate::support::{TIMEOUT, within};
 
 /// The variables with the task of a child process, and its folder.
 const TASK: &str = "FANFARE_TEST_TASK";
@@ -100,7 +100,7 @@ fn child(program: &str, arguments: &[&str], task: &str, folder: &Path) -> Child 
         .spawn()
         .unwrap();
     // Once it has written something, or has ended, it holds no lock of this process.
-    within(PATIENCE, move || {
+    within(TIMEOUT, move || {
         let _ = child.stdout.as_mut().unwrap().read(&mut [0]);
         child
     })
@@ -122,7 +122,7 @@ fn on_a_mount(options: &str, task: &str) {
         arguments.insert(0, "--map-root-user");
     }
     let child = child("unshare", &arguments, task, folder.path());
-    let output = within(PATIENCE, || child.wait_with_output()).unwrap();
+    let output = within(TIMEOUT, || child.wait_with_output()).unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success() && text.contains("task done"),
@@ -295,7 +295,7 @@ fn a_folder_has_one_owner() {
         (ErrorKind::ResourceBusy, taken.clone())
     );
     let child = child(&this_program(), &[], "open", folder.path());
-    let output = within(PATIENCE, || child.wait_with_output()).unwrap();
+    let output = within(TIMEOUT, || child.wait_with_output()).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains(&taken), "{text}");
     drop(owner);
@@ -371,7 +371,7 @@ fn events_that_counted_survive_kill_9() {
         let mut numbers = lines
             .map_while(Result::ok)
             .filter_map(|line| line.parse::<u64>().ok());
-        let (first, numbers) = within(PATIENCE, move || {
+        let (first, numbers) = within(TIMEOUT, move || {
             let first = numbers.find(|&counted| counted > next + 2_000);
             (first.unwrap(), numbers)
         });

@@ -143,10 +143,10 @@ impl World {
         let damaged = past.flipped || past.cut || past.power;
         self.blurred |= faults > 0 || damaged || !begun;
         self.rough |= end != End::Clean || faults > 0 || past.flipped || past.cut;
-        let loose = end == End::Power;
-        past.sure = begun && !loose && !past.flipped && !past.failing;
+        let power_cut = end == End::Power;
+        past.sure = begun && !power_cut && !past.flipped && !past.failing;
         let safe = past.sure || fsync == Fsync::Always;
-        let failed = if loose { past.failed } else { past.failing };
+        let failed = if power_cut { past.failed } else { past.failing };
         past.sure_if_whole = begun && safe && !past.flipped && !failed;
         Ok(())
     }

@@ -17,11 +17,11 @@ impl World {
             .got
             .last()
             .map_or_else(|| self.begin(stream), |last| last + 1);
-        let lacks: Vec<usize> = (from..self.events.len())
+        let missing: Vec<usize> = (from..self.events.len())
             .filter(|&event| self.is_part(names, event) != Reach::No)
             .collect();
-        let bytes: u64 = lacks.iter().map(|&event| self.events[event].bytes).sum();
-        let gone = lacks
+        let bytes: u64 = missing.iter().map(|&event| self.events[event].bytes).sum();
+        let gone = missing
             .iter()
             .any(|&event| !names.iter().any(|name| self.must_retain(name, event)));
         let least = 6 * (self.config.max_event + 1) + self.config.write_budget;
@@ -29,7 +29,7 @@ impl World {
             return Ok(());
         }
         Err(format!(
-            "client {number} of {names:?} was disconnected as lagged, but lacks only {bytes} bytes, \
+            "client {number} of {names:?} was disconnected as lagged, but is missing only {bytes} bytes, \
              all of which are retained"
         ))
     }

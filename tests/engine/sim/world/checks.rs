@@ -75,10 +75,10 @@ impl World {
         }
     }
 
-    pub(super) fn look_at_everyone(&mut self, settled: bool) -> Result<(), String> {
+    pub(super) fn check_clients(&mut self, idle: bool) -> Result<(), String> {
         for index in 0..self.live.len() {
             let number = self.live[index];
-            self.look_at(number, settled)
+            self.check_client(number, idle)
                 .map_err(|problem| format!("client {number}: {problem}"))?;
         }
         self.witness_copied = 0;
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// Responses can be parsed though some events are not yet known.
-    pub(super) fn look_at_answers(&mut self) -> Result<(), String> {
+    pub(super) fn check_responses(&mut self) -> Result<(), String> {
         for &number in &self.live {
             let client = &mut self.clients[number];
             if client.follower.is_none() {
@@ -101,7 +101,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn look_at(&mut self, number: usize, settled: bool) -> Result<(), String> {
+    pub(super) fn check_client(&mut self, number: usize, idle: bool) -> Result<(), String> {
         let client = &mut self.clients[number];
         let socket = &mut self.net.sockets[number];
         let seen = client.look(socket, &self.rules, self.now)?;
@@ -132,14 +132,14 @@ impl World {
                 return Err(format!("a keepalive after {quiet} ms of silence"));
             }
         }
-        if settled {
-            self.check_settled(number)?;
+        if idle {
+            self.check_idle(number)?;
         }
         Ok(())
     }
 
     /// Checks a stream after a turn that had nothing left to do.
-    pub(super) fn check_settled(&mut self, number: usize) -> Result<(), String> {
+    pub(super) fn check_idle(&mut self, number: usize) -> Result<(), String> {
         let socket = &self.net.sockets[number];
         let client = &mut self.clients[number];
         let Some(follower) = &client.follower else {
@@ -154,7 +154,9 @@ impl World {
                 return Err(format!("lags by {owed} bytes and is still connected"));
             }
             if owed > 0 && !socket.blocked {
-                return Err(format!("lacks {owed} bytes, though its socket is open"));
+                return Err(format!(
+                    "is missing {owed} bytes, though its socket is open"
+                ));
             }
         }
         let has_notice =

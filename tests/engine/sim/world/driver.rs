@@ -51,9 +51,9 @@ impl World {
         self.resolve()?;
         if self.resolved < self.order.len() {
             self.unresolved = true;
-            self.look_at_answers()?;
+            self.check_responses()?;
         } else {
-            self.look_at_everyone(idle && !unfinished)?;
+            self.check_clients(idle && !unfinished)?;
             self.unresolved = false;
             if idle && !unfinished {
                 self.check_retained()?;

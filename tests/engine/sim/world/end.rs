@@ -106,9 +106,11 @@ impl World {
     pub(super) fn check_quiet(&self) -> Result<(), String> {
         if self.resolved != self.order.len() {
             let slot = &self.order[self.resolved];
-            let wanted = slot.planned.as_ref().map(|planned| show(&planned.wire));
+            let expected = slot.planned.as_ref().map(|planned| show(&planned.wire));
             let got = show(&self.witnessed);
-            return Err(format!("the witness did not receive {wanted:?}, but {got}"));
+            return Err(format!(
+                "the witness did not receive {expected:?}, but {got}"
+            ));
         }
         for &client in &self.live {
             if let Some(follower) = &self.clients[client].follower
@@ -116,7 +118,7 @@ impl World {
                 && follower.closing_notice.is_none()
             {
                 return Err(format!(
-                    "client {client} lacks {} bytes at the end",
+                    "client {client} is missing {} bytes at the end",
                     follower.owed
                 ));
             }
