@@ -45,13 +45,13 @@ impl std::ops::Index<ConnId> for Connections {
     type Output = Connection;
 
     fn index(&self, key: ConnId) -> &Connection {
-        &self.slab[key as usize]
+        &self.slab[key.index()]
     }
 }
 
 impl std::ops::IndexMut<ConnId> for Connections {
     fn index_mut(&mut self, key: ConnId) -> &mut Connection {
-        &mut self.slab[key as usize]
+        &mut self.slab[key.index()]
     }
 }
 
@@ -92,12 +92,12 @@ impl Connections {
     }
 
     pub(super) fn get(&self, key: ConnId) -> Option<&Connection> {
-        self.slab.get(key as usize)
+        self.slab.get(key.index())
     }
 
     /// The connection with this key, unless it has ended.
     pub(super) fn live_mut(&mut self, key: ConnId) -> Option<&mut Connection> {
-        let connection = self.slab.get_mut(key as usize)?;
+        let connection = self.slab.get_mut(key.index())?;
         connection.ended.is_none().then_some(connection)
     }
 
@@ -109,7 +109,7 @@ impl Connections {
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Connection)> {
         self.slab
             .iter()
-            .map(|(key, connection)| (key as ConnId, connection))
+            .map(|(key, connection)| (ConnId::from_index(key), connection))
     }
 
     /// The next connection from a key on, and the key after it, for a walk that may stop and
@@ -118,7 +118,7 @@ impl Connections {
     pub(super) fn next_from(&self, key: usize) -> Option<(usize, ConnId)> {
         let keys = key..self.slab.capacity();
         let key = keys.into_iter().find(|key| self.slab.contains(*key))?;
-        Some((key + 1, key as ConnId))
+        Some((key + 1, ConnId::from_index(key)))
     }
 
     /// Adds a connection.
@@ -130,7 +130,7 @@ impl Connections {
     ) -> ConnId {
         let id = self.next_id;
         self.next_id += 1;
-        self.slab.insert(Connection::new(id, peer, surplus, now_ms)) as ConnId
+        ConnId::from_index(self.slab.insert(Connection::new(id, peer, surplus, now_ms)))
     }
 
     /// Puts a connection into another phase.
@@ -175,7 +175,7 @@ impl Connections {
 
     /// Removes a connection; returns it and the reason of its end.
     pub(super) fn remove(&mut self, key: ConnId) -> (Connection, DisconnectReason) {
-        let connection = self.slab.remove(key as usize);
+        let connection = self.slab.remove(key.index());
         self.leave_phase(&connection.phase);
         let reason = connection
             .ended
@@ -248,7 +248,7 @@ impl Connections {
 
     /// Puts a connection that receives a body into the queue of uploads.
     pub(super) fn queue_upload(&mut self, key: ConnId) {
-        if let Phase::Upload(upload) = &mut self.slab[key as usize].phase {
+        if let Phase::Upload(upload) = &mut self.slab[key.index()].phase {
             self.uploads.schedule(key, upload);
         }
     }
@@ -279,7 +279,7 @@ impl Connections {
     /// Reads the next item of the body that a connection receives; `None` if there is no body, or
     /// the response to it waits for the store.
     pub(super) fn read_upload(&mut self, key: ConnId) -> Option<Result<Item, UploadError>> {
-        let connection = self.slab.get_mut(key as usize)?;
+        let connection = self.slab.get_mut(key.index())?;
         match &mut connection.phase {
             Phase::Upload(upload) if connection.ended.is_none() && !upload.is_over() => {
                 Some(self.uploads.read(upload))

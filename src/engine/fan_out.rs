@@ -204,6 +204,14 @@ pub(super) struct Cursors<C> {
     least: Option<C>,
 }
 
+/// Appends to a list of which many exist with one item for good: `Vec` would make room for four.
+pub(super) fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.push(item);
+}
+
 impl<C> Default for Cursors<C> {
     fn default() -> Self {
         Self {
@@ -216,7 +224,7 @@ impl<C> Default for Cursors<C> {
 impl<C: Copy + Ord> Cursors<C> {
     pub(super) fn push(&mut self, cursor: C) {
         self.least = Some(self.least.map_or(cursor, |least| least.min(cursor)));
-        self.list.push(cursor);
+        push(&mut self.list, cursor);
     }
 
     /// A cursor before which no subscriber stands, as of the last pass; `None` without subscribers.
@@ -565,14 +573,14 @@ mod tests {
     /// A group whose pass is due, with a subscriber at each of these offsets.
     fn group(offsets: &[usize]) -> (Members, Cursors<Offset>) {
         let (mut members, mut cursors) = (Members::default(), Cursors::default());
-        for (conn, &offset) in (0..).zip(offsets) {
+        for (conn, &offset) in offsets.iter().enumerate() {
             cursors.push(Offset::ZERO + offset);
             members.states.push(SubscriberState {
                 active_ms: 0,
                 lag_limit: LIMITS.max_lag,
                 events: 0,
                 bytes: 0,
-                conn,
+                conn: ConnId::from_index(conn),
                 writable: true,
                 blocked: false,
             });
@@ -648,10 +656,10 @@ mod tests {
             assert_eq!((state.events, state.bytes), (events, taken.len() as u64));
             assert_eq!(cursors.list[0], Offset::ZERO + offset + taken.len());
             let found = match (state.writable, state.blocked) {
-                _ if report.ended == [(0, DisconnectReason::Lagged)] => Ended,
+                _ if report.ended == [(ConnId::from_index(0), DisconnectReason::Lagged)] => Ended,
                 (false, true) => Blocked,
                 (false, false) => Full,
-                _ if report.lagging == [0] => Lagging,
+                _ if report.lagging == [ConnId::from_index(0)] => Lagging,
                 _ => Served,
             };
             assert_eq!(found, outcome, "{row}");
@@ -673,7 +681,8 @@ mod tests {
             LogReader::new(&log),
             &mut writer,
         );
-        assert_eq!(report.ended, [(0, DisconnectReason::Lagged)]);
+        let lagged = (ConnId::from_index(0), DisconnectReason::Lagged);
+        assert_eq!(report.ended, [lagged]);
         assert_eq!(sockets.taken, ["", "two.three."]);
     }
 

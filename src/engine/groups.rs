@@ -147,7 +147,7 @@ impl Groups {
                 cursors.push(MergeCursor::after(new.after, new.known_tick));
             }
         }
-        members.states.push(state);
+        fan_out::push(&mut members.states, state);
         let index = (members.states.len() - 1) as u32;
         Membership { group, index }
     }
@@ -461,8 +461,15 @@ mod tests {
                 let mut parts = parts();
                 let members = [0, 1, 2].map(|conn| parts.join(conn, set));
                 let gone = parts.groups.leave(members[leaving], &mut parts.topics);
-                assert_eq!((gone.moved, gone.freed.len()), (moved, 0));
-                assert!(parts.groups.conns(members[0].group).eq(left));
+                assert_eq!(gone.moved.map(ConnId::index), moved);
+                assert!(gone.freed.is_empty());
+                assert!(
+                    parts
+                        .groups
+                        .conns(members[0].group)
+                        .map(ConnId::index)
+                        .eq(left)
+                );
                 parts.check();
             }
         }

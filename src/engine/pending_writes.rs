@@ -217,7 +217,7 @@ mod tests {
     fn push(pending: &mut PendingWrites, data: &str, request: Option<u64>) {
         let frame = Frame::new(&Event::new("/", data), &EventLimits::default()).unwrap();
         let request = request.map(|id| RequestId {
-            key: id as ConnId,
+            key: ConnId::from_index(id as usize),
             id,
         });
         pending.push(frame.by_ref(), request);

@@ -319,14 +319,24 @@ mod tests {
         let none: Change = |_| {};
         for (change, can_append, is_flushed, is_idle) in [
             (none, true, true, true),
-            (|schedule| schedule.ready.push_back(0), true, true, false),
             (
-                |schedule| schedule.replaying.push_back(0),
+                |schedule| schedule.ready.push_back(ConnId::from_index(0)),
                 true,
                 true,
                 false,
             ),
-            (|schedule| schedule.lagging.push_back(0), false, true, false),
+            (
+                |schedule| schedule.replaying.push_back(ConnId::from_index(0)),
+                true,
+                true,
+                false,
+            ),
+            (
+                |schedule| schedule.lagging.push_back(ConnId::from_index(0)),
+                false,
+                true,
+                false,
+            ),
             (
                 |schedule| schedule.due.push_back(GroupId(0)),
                 false,

@@ -70,10 +70,10 @@ impl Parts {
     }
 
     /// Adds a subscriber after the last event.
-    pub(super) fn join(&mut self, conn: ConnId, paths: &[&str]) -> Membership {
+    pub(super) fn join(&mut self, conn: usize, paths: &[&str]) -> Membership {
         let set = self.topics(paths);
         let new = NewSubscriber {
-            conn,
+            conn: ConnId::from_index(conn),
             after: self.ids.seq(),
             known_tick: 0,
             writable: true,
@@ -130,7 +130,7 @@ impl Sockets {
 
 impl Outlet for Sockets {
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
-        let conn = conn as usize;
+        let conn = conn.index();
         let bytes = slices.to_vec();
         let count = bytes.len().min(self.room[conn]);
         self.room[conn] -= count;

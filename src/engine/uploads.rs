@@ -430,7 +430,7 @@ mod tests {
             upload.reader.push(piece);
             loop {
                 let item = uploads.read(&mut upload)?;
-                uploads.check([(1, &upload)].into_iter());
+                uploads.check([(ConnId::from_index(1), &upload)].into_iter());
                 match item {
                     Item::Incomplete => break,
                     Item::Complete(item) => items.push(String::from_utf8(item).unwrap()),

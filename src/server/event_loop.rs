@@ -203,7 +203,7 @@ impl EventLoop {
         if token == WAKER || self.listeners.on_ready(token) {
             return;
         }
-        let conn = token.0 as ConnId;
+        let conn = ConnId::from_index(token.0);
         let Some(remote) = self.peers.remote(conn) else {
             return;
         };
@@ -240,7 +240,7 @@ impl EventLoop {
         let mut stream = accepted.stream;
         let registered = self.poll.registry().register(
             &mut stream,
-            Token(conn as usize),
+            Token(conn.index()),
             Interest::READABLE | Interest::WRITABLE,
         );
         match registered {

@@ -151,7 +151,7 @@ pub(super) struct Peers {
 
 impl Peers {
     pub(super) fn insert(&mut self, conn: ConnId, peer: Peer) {
-        let index = conn as usize;
+        let index = conn.index();
         if self.list.len() <= index {
             self.list.resize_with(index + 1, || None);
         }
@@ -159,11 +159,11 @@ impl Peers {
     }
 
     pub(super) fn remove(&mut self, conn: ConnId) -> Option<Peer> {
-        self.list.get_mut(conn as usize)?.take()
+        self.list.get_mut(conn.index())?.take()
     }
 
     pub(super) fn remote(&mut self, conn: ConnId) -> Option<&mut Remote> {
-        match self.list.get_mut(conn as usize)? {
+        match self.list.get_mut(conn.index())? {
             Some(Peer::Remote(remote)) => Some(remote),
             _ => None,
         }
@@ -183,7 +183,7 @@ impl Drop for Peers {
 
 impl Outlet for Peers {
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason> {
-        match self.list.get_mut(conn as usize) {
+        match self.list.get_mut(conn.index()) {
             Some(Some(Peer::Remote(remote))) => {
                 #[cfg(target_os = "linux")]
                 let written = send(&mut remote.stream, &self.pages, slices);

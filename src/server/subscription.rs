@@ -230,7 +230,10 @@ mod tests {
         let (sender, _) = queue::channel(1, 1);
         let (control, commands) = Control::new(sender);
         let pipe = Arc::new(Pipe::new(capacity));
-        (Subscription::new(pipe, control, 7, 1, MAX_EVENT), commands)
+        (
+            Subscription::new(pipe, control, ConnId::from_index(7), 1, MAX_EVENT),
+            commands,
+        )
     }
 
     fn write(subscription: &Subscription, bytes: &str) -> usize {
@@ -260,7 +263,8 @@ mod tests {
         assert!(commands.is_empty());
         assert_eq!(write(&subscription, "data:2\n\ndata:3\n\n"), 8);
         assert_eq!(subscription.try_recv().unwrap().data, "2");
-        assert!(matches!(commands.try_recv(), Ok(Command::PipeEmptied(7))));
+        let emptied = commands.try_recv();
+        assert!(matches!(emptied, Ok(Command::PipeEmptied(conn)) if conn.index() == 7));
         drop(subscription);
         assert!(matches!(commands.try_recv(), Ok(Command::Unsubscribe(1))));
     }

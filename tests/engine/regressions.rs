@@ -502,7 +502,7 @@ fn a_slow_reader_catches_up_also_if_events_may_exceed_max_lag() {
         engine.tick(now);
         engine.end_intake(true, now);
         flush(&mut engine, &mut outlet, now);
-        engine.reap(|conn, _, why| panic!("{conn} was cut after {ms} ms: {why:?}"));
+        engine.reap(|conn, _, why| panic!("{conn:?} was cut after {ms} ms: {why:?}"));
     }
     // It delays the others by no more than this.
     assert!(published > 8 << 20, "{published}");

@@ -97,7 +97,7 @@ impl SinkEngine {
         self.engine.tick(self.now);
         self.flush();
         self.engine
-            .reap(|conn, _, reason| panic!("{conn} was disconnected: {reason:?}"));
+            .reap(|conn, _, reason| panic!("{conn:?} was disconnected: {reason:?}"));
     }
 
     fn flush(&mut self) {

@@ -101,13 +101,14 @@ mod tests {
         let mut watchers = Watchers::default();
         assert_eq!(watchers.next_report_ms(), None);
         assert!(watchers.take_due(5_000).is_empty());
-        watchers.add(7, 5_000);
-        watchers.add(8, 5_900);
+        let keys = [7, 8].map(ConnId::from_index);
+        watchers.add(keys[0], 5_000);
+        watchers.add(keys[1], 5_900);
         for (now_ms, due, next_ms) in [
-            (5_999, vec![], 6_000),
-            (6_010, vec![7, 8], 7_010),
-            (6_010, vec![], 7_010),
-            (9_000, vec![7, 8], 10_000),
+            (5_999, [].as_slice(), 6_000),
+            (6_010, &keys, 7_010),
+            (6_010, &[], 7_010),
+            (9_000, &keys, 10_000),
         ] {
             assert_eq!(watchers.take_due(now_ms), due, "at {now_ms}");
             assert_eq!(watchers.next_report_ms(), Some(next_ms));

@@ -99,7 +99,7 @@ impl Net {
     }
 
     pub(crate) fn add(&mut self, conn: ConnId, socket: Socket) -> usize {
-        let conn = conn as usize;
+        let conn = conn.index();
         if self.clients.len() <= conn {
             self.clients.resize(conn + 1, None);
         }
@@ -110,11 +110,11 @@ impl Net {
     }
 
     pub(crate) fn client(&self, conn: ConnId) -> Option<usize> {
-        *self.clients.get(conn as usize)?
+        *self.clients.get(conn.index())?
     }
 
     pub(crate) fn remove(&mut self, conn: ConnId) -> Option<usize> {
-        self.clients.get_mut(conn as usize)?.take()
+        self.clients.get_mut(conn.index())?.take()
     }
 
     fn capacity(&mut self, client: usize, bytes: usize) -> Result<usize, DisconnectReason> {
