@@ -10,12 +10,12 @@
 //!   [`end_intake`](Engine::end_intake);
 //! - [`tick`](Engine::tick): timers;
 //! - [`flush`](Engine::flush): gives bytes to an [`Outlet`];
-//! - [`reap`](Engine::reap): frees what ended in this turn. Nothing is freed earlier, so a key stays
-//!   valid for the whole turn.
+//! - [`reap`](Engine::reap): frees what ended in this turn. Nothing is freed earlier, so a key
+//!   stays valid for the whole turn.
 //!
 //! The state has owners with private fields: [`Topics`], [`Groups`], [`Schedule`], [`Retention`],
-//! [`EventIds`], [`PendingWrites`], [`Connections`] and [`Meters`]. They do not know the engine. The
-//! verbs are `impl Engine` in `publish`, `subscribe`, `flush`, `requests`, `upload`, `store`,
+//! [`EventIds`], [`PendingWrites`], [`Connections`] and [`Meters`]. They do not know the engine.
+//! The verbs are `impl Engine` in `publish`, `subscribe`, `flush`, `requests`, `upload`, `store`,
 //! `timers`, `drain` and `admin`.
 
 #[cfg(feature = "admin")]
@@ -101,6 +101,8 @@ pub trait Outlet {
     fn write(&mut self, conn: ConnId, slices: &Slices<'_>) -> Result<usize, DisconnectReason>;
 
     /// Announces bytes of a log that `readers` subscribers will receive, in one write or several.
+    /// The slices have an [`Extent`](crate::log::Extent), by which later writes of these bytes are
+    /// recognized.
     fn publish_pages(&mut self, slices: &Slices<'_>, readers: usize);
 
     /// Shuts down the sending side of a connection. Bytes from the client are still read.
@@ -206,9 +208,9 @@ impl Engine {
         }
     }
 
-    /// Sets the cost of events in one call of [`flush`](Engine::flush), in bytes that could be copied
-    /// in that time, 23,000 of them for a write. Default: [`SLICE`]. With a lower cost, a pass over a
-    /// few subscribers is interrupted as one over thousands would be.
+    /// Sets the cost of events in one call of [`flush`](Engine::flush), in bytes that could be
+    /// copied in that time, 23,000 of them for a write. Default: [`SLICE`]. With a lower cost, a
+    /// pass over a few subscribers is interrupted as one over thousands would be.
     pub fn set_slice(&mut self, bytes: usize) {
         self.schedule.slice = bytes;
     }

@@ -97,11 +97,23 @@ impl Engine {
             multi_target: !matches!(target, TargetRef::One(_)),
             reached: Reached::default(),
         };
+        self.append_to_target(target, &mut append);
+        if append.custom_id {
+            self.ids.release(seq);
+        }
+        self.evict();
+        Published {
+            seq,
+            subscribers: append.reached.count(),
+        }
+    }
+
+    fn append_to_target(&mut self, target: TargetRef<'_>, append: &mut Append<'_>) {
         match target {
-            TargetRef::One(namespace) => self.append_on_path(namespace, &mut append),
+            TargetRef::One(namespace) => self.append_on_path(namespace, append),
             TargetRef::Many(namespaces) => {
                 for namespace in namespaces {
-                    self.append_on_path(namespace.by_ref(), &mut append);
+                    self.append_on_path(namespace.by_ref(), append);
                 }
             }
             TargetRef::Everyone => {
@@ -110,17 +122,9 @@ impl Engine {
                 let mut next = 0;
                 while let Some((after, topic)) = self.topics.next_from(next) {
                     next = after;
-                    self.append_to_topic(topic, &mut append);
+                    self.append_to_topic(topic, append);
                 }
             }
-        }
-        if append.custom_id {
-            self.ids.release(seq);
-        }
-        self.evict();
-        Published {
-            seq,
-            subscribers: append.reached.count(),
         }
     }
 

@@ -56,14 +56,14 @@ pub(super) struct Retention {
     /// The last events of namespaces that are not in use.
     last_events: LastEvents,
     /// Number of logs that were ever made.
-    logs: u64,
+    logs_made: u64,
     /// Events up to this number may be missing in any namespace.
     lost: Seq,
     /// A clock for drops that advances with replays. An event dropped before a replay began has an
     /// earlier tick than one dropped later.
     tick: u64,
     /// Whether events were dropped since the last tick.
-    dropped: bool,
+    dropped_in_tick: bool,
     /// Topics whose logs may hold events that are no longer needed.
     untrimmed: Vec<TopicId>,
 }
@@ -98,10 +98,10 @@ impl Retention {
             oldest: BinaryHeap::new(),
             by_size: vec![Vec::new(); usize::BITS as usize + 1],
             last_events: LastEvents::default(),
-            logs: 0,
+            logs_made: 0,
             lost: Seq::ZERO,
             tick: 0,
-            dropped: false,
+            dropped_in_tick: false,
             untrimmed: Vec::new(),
         }
     }
@@ -113,8 +113,8 @@ impl Retention {
 
     /// Makes a log for a namespace that comes into use.
     pub(super) fn new_log(&mut self, namespace: &Namespace) -> EventLog {
-        self.logs += 1;
-        EventLog::new(LogId(self.logs), self.last_gone(namespace))
+        self.logs_made += 1;
+        EventLog::new(LogId(self.logs_made), self.last_gone(namespace))
     }
 
     /// The last event of a namespace that is not in use, or a later one if that is not known. The
@@ -145,8 +145,8 @@ impl Retention {
 
     /// The tick at which a replay begins. Events dropped before it are known to its subscriber.
     pub(super) fn tick_of_replay(&mut self) -> u64 {
-        if self.dropped || self.tick == 0 {
-            self.dropped = false;
+        if self.dropped_in_tick || self.tick == 0 {
+            self.dropped_in_tick = false;
             self.tick += 1;
         }
         self.tick
@@ -363,7 +363,7 @@ impl Retention {
         if log.drop_before(offset, self.tick) == 0 {
             return;
         }
-        self.dropped = true;
+        self.dropped_in_tick = true;
         let gone = log.dropped_seq();
         if usage.multi_target.is_empty() {
             usage.single_target = gone;
@@ -389,22 +389,22 @@ impl Retention {
             self.oldest.push(Reverse((first, id)));
         }
         let size = (usize::BITS - memory.leading_zeros()) as usize;
-        if size != usage.size {
+        if size != usage.size_class {
             self.list_by_size(id, size, topics);
         }
     }
 
     fn list_by_size(&mut self, id: TopicId, size: usize, topics: &mut Topics) {
         let usage = &mut topics[id].usage;
-        let before = std::mem::replace(&mut usage.size, size);
-        let index = std::mem::replace(&mut usage.index, self.by_size[size].len() as u32);
+        let before = std::mem::replace(&mut usage.size_class, size);
+        let index = std::mem::replace(&mut usage.class_index, self.by_size[size].len() as u32);
         if size > 0 {
             self.by_size[size].push(id);
         }
         if before > 0 {
             self.by_size[before].swap_remove(index as usize);
             if let Some(&moved) = self.by_size[before].get(index as usize) {
-                topics[moved].usage.index = index;
+                topics[moved].usage.class_index = index;
             }
         }
     }
@@ -427,8 +427,11 @@ impl Retention {
             events += usage.events;
             bytes += usage.bytes;
             memory += usage.memory;
-            if usage.size > 0 {
-                assert_eq!(self.by_size[usage.size][usage.index as usize], id);
+            if usage.size_class > 0 {
+                assert_eq!(
+                    self.by_size[usage.size_class][usage.class_index as usize],
+                    id
+                );
             }
             assert!(
                 usage

@@ -15,9 +15,9 @@ pub(super) struct TopicUsage {
     pub(super) bytes: u64,
     pub(super) memory: usize,
     /// The index of the list in `by_size` that has the topic; 0 for none.
-    pub(super) size: usize,
+    pub(super) size_class: usize,
     /// The topic's index in that list.
-    pub(super) index: u32,
+    pub(super) class_index: u32,
     /// The first retained event, if the heap has an entry for it; else [`Seq::ZERO`].
     pub(super) oldest: Seq,
     /// The retained events with custom IDs, in order.

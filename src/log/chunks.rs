@@ -1,8 +1,8 @@
 //! The memory of a log: its bytes, in as few pieces as possible.
 //!
 //! Small frames are copied to the end of a chunk, so that one slice can cover many of them. A large
-//! frame is a chunk of its own that shares the memory of the published event. The chunks do not know
-//! where frames begin and end: that is the log's index.
+//! frame is a chunk of its own that shares the memory of the published event. The chunks do not
+//! know where frames begin and end: that is the log's index.
 
 use std::collections::VecDeque;
 
@@ -121,8 +121,8 @@ impl Chunks {
         self.list.push_back(chunk);
     }
 
-    /// Appends at most `max` bytes from an offset on to `slices`, while those have room. Returns the
-    /// offset after them.
+    /// Appends at most `max` bytes from an offset on to `slices`, while those have room. Returns
+    /// the offset after them.
     pub(super) fn gather<'a>(
         &'a self,
         mut from: Offset,

@@ -2,7 +2,8 @@
 //!
 //! The byte at an offset of a log never changes. A driver that knows which bytes of which log a
 //! write consists of can therefore replace them with equal bytes that are cheaper to send. On Linux
-//! that is a copy in the kernel, made once for many sockets. The name of the bytes is an [`Extent`]:
+//! that is a copy in the kernel, made once for many sockets. The name of the bytes is an
+//! [`Extent`]:
 //!
 //! 1. [`EventLog::gather`](super::EventLog::gather) marks [`Slices`](super::Slices) with the extent
 //!    of their bytes, if they hold bytes of that log and nothing else.
