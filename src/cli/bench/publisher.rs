@@ -247,22 +247,51 @@ mod tests {
         assert!(read_response(&mut cut).is_err());
     }
 
-    #[test]
-    fn events_are_due_at_regular_times() {
-        let mut config = PublisherConfig {
+    fn config(method: PublishMethod, targets: &[&str], rate: f64) -> PublisherConfig {
+        PublisherConfig {
             address: ([127, 0, 0, 1], 1).into(),
-            method: PublishMethod::Posts,
+            method,
             path: String::new(),
             headers: String::new(),
             number: 0,
-            targets: vec!["/a".into()],
+            targets: targets.iter().map(ToString::to_string).collect(),
             data_bytes: 0,
-            rate: 4.0,
+            rate,
             clock: LoadClock::start(),
-        };
-        let due: Vec<u64> = (0..3).map(|count| due_us(&config, 10, count, 99)).collect();
-        assert_eq!(due, [10, 250_010, 500_010]);
-        config.rate = 0.0;
-        assert_eq!(due_us(&config, 10, 7, 99), 99);
+        }
+    }
+
+    #[test]
+    fn events_are_due_at_regular_times() {
+        let with_rate = config(PublishMethod::Posts, &["/a"], 4.0);
+        let due = (0..3).map(|count| due_us(&with_rate, 10, count, 99));
+        assert_eq!(due.collect::<Vec<_>>(), [10, 250_010, 500_010]);
+        let without_rate = config(PublishMethod::Posts, &["/a"], 0.0);
+        assert_eq!(due_us(&without_rate, 10, 7, 99), 99);
+    }
+
+    #[test]
+    fn a_batch_has_one_post_or_all_lines_that_are_due_and_fit() {
+        let targets = ["/a", "/b", "/c"];
+        for (method, rate, count, expected) in [
+            (PublishMethod::Posts, 0.0, 4, Some([0, 1, 0])),
+            (PublishMethod::Lines, 1e-3, 0, Some([1, 0, 0])),
+            (PublishMethod::Lines, 1e-3, 1, Some([0, 0, 0])),
+            (PublishMethod::Lines, 0.0, 0, None),
+        ] {
+            let config = config(method, &targets, rate);
+            let (mut batch, mut sent) = (Vec::new(), [0; 3]);
+            let added = fill(&config, &mut batch, 0, count, &mut sent);
+            assert_eq!(added, sent.iter().sum::<u64>());
+            match expected {
+                Some(expected) => assert_eq!(sent, expected),
+                // A full batch ends with the first event that reaches its size.
+                None => {
+                    let last = batch[..batch.len() - 1].iter().rposition(|&b| b == b'\n');
+                    assert!(batch.len() >= BATCH_BYTES && last < Some(BATCH_BYTES));
+                    assert!(sent[0] - sent[2] <= 1);
+                }
+            }
+        }
     }
 }
