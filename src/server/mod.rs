@@ -179,11 +179,8 @@ impl Server {
         if let crate::config::Admin::At(address) = self.config.admin
             && self.admin_listener.is_none()
         {
-            let about = |error: io::Error| {
-                let problem = format!("the status page cannot listen on {address}: {error}");
-                io::Error::new(error.kind(), problem)
-            };
-            let listener = socket::listen(address, &self.config).map_err(about)?;
+            let listener = socket::listen(address, &self.config)
+                .map_err(|error| io::Error::new(error.kind(), AdminBindError { address, error }))?;
             self.handle.info().set_admin_address(listener.local_addr()?);
             self.admin_listener = Some(listener);
         }
@@ -252,6 +249,29 @@ impl Server {
     }
 }
 
+/// The error of binding the status page's own listener.
+#[cfg(feature = "admin")]
+#[derive(Debug)]
+struct AdminBindError {
+    address: SocketAddr,
+    error: io::Error,
+}
+
+#[cfg(feature = "admin")]
+impl fmt::Display for AdminBindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, error } = self;
+        write!(f, "the status page cannot listen on {address}: {error}")
+    }
+}
+
+#[cfg(feature = "admin")]
+impl std::error::Error for AdminBindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
 /// A server that runs on a separate thread, started by [`Server::spawn`].
 ///
 /// Dropping it neither ends the server nor waits for it.
@@ -285,5 +305,24 @@ impl ServerThread {
         self.thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+#[cfg(all(test, feature = "admin"))]
+mod tests {
+    use super::*;
+    use crate::Admin;
+
+    #[test]
+    fn the_error_of_the_status_pages_listener_has_its_address_and_source() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let builder = Server::builder().admin(Admin::At(address));
+        let error = builder.build().unwrap().bind("127.0.0.1:0").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        let source = error.get_ref().and_then(std::error::Error::source);
+        let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+        assert!(source.is_some_and(|source| source.raw_os_error().is_some()));
     }
 }
