@@ -41,6 +41,7 @@ pub(crate) const MAX_FIELD_BYTES: usize = 1024;
 pub struct Event {
     pub(crate) namespace: String,
     pub(crate) also: Vec<String>,
+    pub(crate) to_all: bool,
     pub(crate) event_type: Option<String>,
     pub(crate) id: Option<String>,
     pub(crate) retry: Option<Duration>,
@@ -101,6 +102,7 @@ impl Event {
         Self {
             namespace,
             also: Vec::new(),
+            to_all: false,
             event_type: None,
             id: None,
             retry: None,
@@ -136,6 +138,13 @@ impl Event {
     /// Adds another namespace. A subscriber that several of them reach gets the event once.
     pub fn also(mut self, namespace: impl Into<String>) -> Self {
         self.also.push(namespace.into());
+        self
+    }
+
+    /// Makes the event one for every subscriber of every namespace. Its own namespaces must be valid
+    /// and are otherwise ignored.
+    pub fn to_all(mut self) -> Self {
+        self.to_all = true;
         self
     }
 }

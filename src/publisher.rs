@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, EventError, EventLimits};
-use crate::event_stream::frame::Frame;
 use crate::queue::buffer::EncodedEvent;
 use crate::queue::{PushError, Queue, WaitPolicy};
 
@@ -133,7 +132,7 @@ impl Publisher {
     /// [`SendError::Refused`] if the event is invalid, [`SendError::Closed`] if the server has
     /// ended.
     pub fn send(&self, event: Event) -> Result<(), SendError> {
-        self.enqueue(event, EncodedEvent::new, WaitPolicy::Forever)
+        self.enqueue(event, WaitPolicy::Forever)
     }
 
     /// Sends an event if the queue has room for it now.
@@ -143,7 +142,7 @@ impl Publisher {
     /// # Errors
     /// [`SendError::Full`] if the queue is full; otherwise as [`Publisher::send`].
     pub fn try_send(&self, event: Event) -> Result<(), SendError> {
-        self.enqueue(event, EncodedEvent::new, WaitPolicy::DontWait)
+        self.enqueue(event, WaitPolicy::DontWait)
     }
 
     /// Sends an event. Blocks while the queue is full, for `timeout` at most.
@@ -159,25 +158,23 @@ impl Publisher {
         let policy = Instant::now()
             .checked_add(timeout)
             .map_or(WaitPolicy::Forever, WaitPolicy::Until);
-        self.enqueue(event, EncodedEvent::new, policy)
+        self.enqueue(event, policy)
     }
 
-    /// Sends an event to every subscriber of every namespace. Blocks as [`Publisher::send`] does.
-    ///
-    /// The namespaces of the event must be valid and are otherwise ignored.
+    /// Sends an event to every subscriber of every namespace: short for [`Publisher::send`] with
+    /// [`Event::to_all`].
     ///
     /// # Errors
     /// As [`Publisher::send`].
     pub fn broadcast(&self, event: Event) -> Result<(), SendError> {
-        let encode: Encode =
-            |event, limits, _| Frame::broadcast(event, limits).map(EncodedEvent::Frame);
-        self.enqueue(event, encode, WaitPolicy::Forever)
+        self.send(event.to_all())
     }
 
-    fn enqueue(&self, event: Event, encode: Encode, policy: WaitPolicy) -> Result<(), SendError> {
-        let pushed = with_scratch(|scratch| match encode(&event, &self.limits, scratch) {
-            Ok(encoded) => Ok(self.queue.push(encoded, policy)),
-            Err(error) => Err(SendError::Refused(error)),
+    fn enqueue(&self, event: Event, policy: WaitPolicy) -> Result<(), SendError> {
+        let pushed = with_scratch(|scratch| {
+            let encoded = EncodedEvent::new(&event, &self.limits, scratch);
+            let encoded = encoded.map_err(SendError::Refused)?;
+            Ok(self.queue.push(encoded, policy))
         })?;
         pushed.map_err(|error| match error {
             PushError::Full => SendError::Full(Box::new(event)),
@@ -185,10 +182,6 @@ impl Publisher {
         })
     }
 }
-
-/// Checks and encodes an event, into the scratch buffer if it is small.
-type Encode =
-    for<'s> fn(&Event, &EventLimits, &'s mut String) -> Result<EncodedEvent<'s>, EventError>;
 
 thread_local! {
     /// The buffer in which this thread encodes small events, so that the queue copies each in one
@@ -225,6 +218,7 @@ mod tests {
         drop(reader);
         let closed = Err(SendError::Closed(Box::new(event())));
         assert_eq!(publisher.send(event()), closed);
+        let closed = Err(SendError::Closed(Box::new(event().to_all())));
         assert_eq!(publisher.broadcast(event()), closed);
     }
 

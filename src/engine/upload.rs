@@ -182,11 +182,10 @@ impl Engine {
             let response = self.act(action, &item);
             return self.respond_to_upload(key, &response);
         }
-        let broadcast = upload.sink.is_broadcast();
         let published = match upload.sink.event(item) {
             Ok(None) => return,
             Ok(Some(event)) => {
-                let published = self.publish_event(&event, broadcast, RequestId { key, id });
+                let published = self.publish_event(&event, RequestId { key, id });
                 published.map(|published| (event, published))
             }
             Err(error) => Err(error),
@@ -208,16 +207,10 @@ impl Engine {
     fn publish_event(
         &mut self,
         event: &Event,
-        broadcast: bool,
         request: RequestId,
     ) -> Result<Option<Published>, UploadError> {
         let limits = self.config.event_limits();
-        let frame = if broadcast {
-            Frame::broadcast(event, &limits)
-        } else {
-            Frame::new(event, &limits)
-        };
-        let frame = frame.map_err(UploadError::Event)?;
+        let frame = Frame::new(event, &limits).map_err(UploadError::Event)?;
         if self.store_is_refusing() {
             return Err(UploadError::StoreFailing);
         }

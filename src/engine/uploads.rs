@@ -182,12 +182,12 @@ impl UploadError {
 }
 
 impl Sink {
-    /// The event of an item; `None` for an empty line.
+    /// The event of an item; `None` for an empty line, and for an action.
     ///
     /// # Errors
     /// [`UploadError::Malformed`].
     pub(super) fn event(&mut self, item: Vec<u8>) -> Result<Option<Event>, UploadError> {
-        match self {
+        let broadcast = match self {
             Self::Event(EventBody::Data(namespace, query)) => {
                 let data = String::from_utf8(item)
                     .map_err(|_| UploadError::Malformed("the body is not UTF-8".into()))?;
@@ -195,12 +195,17 @@ impl Sink {
                 event.event_type = query.event.take();
                 event.id = query.id.take();
                 event.retry = query.retry.map(Duration::from_millis);
+                event.to_all = query.broadcast;
                 return Ok(Some(event));
             }
             Self::Lines { .. } if item.iter().all(u8::is_ascii_whitespace) => return Ok(None),
-            _ => {}
-        }
-        let event = parse_event(&item).map_err(UploadError::Malformed)?;
+            Self::Event(EventBody::Json { broadcast }) | Self::Lines { broadcast, .. } => {
+                *broadcast
+            }
+            Self::Action(_) => return Ok(None),
+        };
+        let mut event = parse_event(&item).map_err(UploadError::Malformed)?;
+        event.to_all = broadcast;
         Ok(Some(event))
     }
 
@@ -209,17 +214,6 @@ impl Sink {
     pub(super) fn refuses_length(&self, head: &RequestHead, max_item: usize) -> bool {
         let length = head.fixed_length().unwrap_or_default();
         !matches!(self, Self::Lines { .. }) && length > max_item as u64
-    }
-
-    /// Whether its events go to every subscriber.
-    pub(super) fn is_broadcast(&self) -> bool {
-        match self {
-            Self::Event(EventBody::Data(_, query)) => query.broadcast,
-            Self::Event(EventBody::Json { broadcast }) | Self::Lines { broadcast, .. } => {
-                *broadcast
-            }
-            Self::Action(_) => false,
-        }
     }
 }
 

@@ -15,32 +15,25 @@ impl Frame {
     /// # Errors
     /// An [`EventError`] if the event is invalid.
     pub fn new(event: &Event, limits: &EventLimits) -> Result<Self, EventError> {
-        let first = Namespace::parse_within(&event.namespace, &limits.namespace)?;
-        let target = if event.also.is_empty() {
+        let parse = |path: &String| Namespace::parse_within(path, &limits.namespace);
+        let first = parse(&event.namespace)?;
+        let mut all = event
+            .also
+            .iter()
+            .map(parse)
+            .collect::<Result<Vec<_>, _>>()?;
+        let target = if event.to_all {
+            Target::Everyone
+        } else if all.is_empty() {
             Target::One(first)
         } else {
-            let mut all = vec![first];
-            for also in &event.also {
-                all.push(Namespace::parse_within(also, &limits.namespace)?);
-            }
+            all.insert(0, first);
             Target::Many(all)
         };
         Ok(Self {
             target,
             bytes: encode(event, limits.max_event)?,
             encoded: event.content.is_encoded(),
-        })
-    }
-
-    /// As [`Frame::new`], but for every subscriber. The event's namespaces are checked and then
-    /// ignored.
-    ///
-    /// # Errors
-    /// As for [`Frame::new`].
-    pub fn broadcast(event: &Event, limits: &EventLimits) -> Result<Self, EventError> {
-        Ok(Self {
-            target: Target::Everyone,
-            ..Self::new(event, limits)?
         })
     }
 }

@@ -41,7 +41,8 @@ impl EncodedEvent<'_> {
         limits: &EventLimits,
         scratch: &'s mut String,
     ) -> Result<EncodedEvent<'s>, EventError> {
-        if !event.also.is_empty() || event.content.bytes() >= SHARE_FROM {
+        let is_for_one = event.also.is_empty() && !event.to_all;
+        if !is_for_one || event.content.bytes() >= SHARE_FROM {
             return Frame::new(event, limits).map(EncodedEvent::Frame);
         }
         let path = namespace::normal_form(&event.namespace, &limits.namespace)?;
@@ -183,7 +184,7 @@ mod tests {
             data(1 << 20),
             Event::encoded("/b", "data:1\n\ndata:2\n\n"),
             data(1).also("/b").also("/c"),
-            data(2),
+            data(1).to_all(),
         ];
         let (mut buffer, mut scratch) = (EventBuffer::default(), String::new());
         for _ in 0..2 {
@@ -195,9 +196,6 @@ mod tests {
                 buffer.push(encoded);
                 frames.push(frame);
             }
-            let everyone = Frame::broadcast(&data(1), &limits).unwrap();
-            buffer.push(EncodedEvent::Frame(everyone.clone()));
-            frames.push(everyone);
             for (number, frame) in (1..).zip(&frames) {
                 let (taken, last) = buffer.next().unwrap();
                 assert_eq!(last, number == frames.len());

@@ -200,6 +200,7 @@ fn a_publisher_of_a_dropped_server_reports_that_it_is_closed() {
     let closed = Err(SendError::Closed(Box::new(event.clone())));
     assert_eq!(publisher.send(event.clone()), closed);
     assert_eq!(publisher.try_send(event.clone()), closed);
+    let closed = Err(SendError::Closed(Box::new(event.clone().to_all())));
     assert_eq!(publisher.broadcast(event), closed);
 }
 

@@ -52,10 +52,8 @@ impl World {
             max_event: self.config.max_event,
             ..EventLimits::default()
         };
-        let frame = match broadcast {
-            true => Frame::broadcast(&event, &limits),
-            false => Frame::new(&event, &limits),
-        };
+        let event = if broadcast { event.to_all() } else { event };
+        let frame = Frame::new(&event, &limits);
         let frame = frame.expect("a valid event");
         let used = if broadcast { self.used() } else { Vec::new() };
         if broadcast {

@@ -293,11 +293,13 @@ impl World {
             max_event: self.config.max_event,
             namespace: self.config.namespace_limits(),
         };
-        let frame = if planned.broadcast {
-            Frame::broadcast(&planned.event, &limits)
+        let event = planned.event.clone();
+        let event = if planned.broadcast {
+            event.to_all()
         } else {
-            Frame::new(&planned.event, &limits)
+            event
         };
+        let frame = Frame::new(&event, &limits);
         let frame = frame.map_err(|error| error.to_string())?;
         let now = self.instant();
         let before = self.engine.status(now);
