@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         server.publisher().send(event)?;
     }
 
-    // Ends all streams within ten seconds and tells each client when to reconnect.
+    // Ends all streams within ten seconds. Each client receives a time after which to reconnect.
     server.handle().shutdown(Duration::from_secs(10));
     server.join()?;
     Ok(())

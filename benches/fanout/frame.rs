@@ -34,7 +34,7 @@ fn put(out: &mut Vec<u8>, value: u64) {
     out.extend((0..FIELD).map(|digit| b'0' + (value >> (6 * digit) & 63) as u8));
 }
 
-/// Reads all eight characters at once, as the reading process does little else. Neighbours are
+/// Reads all eight characters at once, because the reading process does little else. Neighbors are
 /// joined to 12, then 24, then 48 bits.
 fn get(field: [u8; FIELD]) -> u64 {
     let zeros = u64::from_le_bytes([b'0'; FIELD]);

@@ -6,7 +6,7 @@ use emojis::{Emoji, EmojiVersion};
 use serde_json::json;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Selects the coloured glyph of a character that also has a plain one. Many writers leave it out,
+/// Selects the colored glyph of a character that also has a plain one. Many writers leave it out,
 /// so IDs do not contain it.
 const EMOJI_PRESENTATION: char = '\u{fe0f}';
 

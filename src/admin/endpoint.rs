@@ -1,4 +1,5 @@
-//! The paths below `/admin` and `/metrics`, the methods they take, and the JSON bodies of their requests.
+//! The endpoints of the status page and the metrics: their paths, the methods that they take, and
+//! the JSON bodies of their requests.
 
 use serde::Deserialize;
 

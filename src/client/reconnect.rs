@@ -145,12 +145,12 @@ impl Reconnect {
         Ok(FollowUp::Redirect(location))
     }
 
-    /// Notes that a complete event arrived, so that the next wait starts with the first backoff.
+    /// Records that a complete event arrived, so that the next wait starts with the first backoff.
     pub(super) fn on_event(&mut self) {
         self.received_event = true;
     }
 
-    /// Sets the reconnection time, as the stream's `retry` field demands.
+    /// Sets the reconnection time, after a `retry` field of the stream.
     pub(super) fn set_reconnection_time(&mut self, reconnection_time: Duration) {
         self.reconnection_time = reconnection_time.min(MAX_RECONNECTION_TIME);
     }

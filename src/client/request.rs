@@ -103,12 +103,9 @@ impl Hop {
     /// # Errors
     /// [`Error::Redirect`] if the location is not a URL of HTTP.
     pub(super) fn redirected(&self, status: u16, location: &str) -> Result<Self, Error> {
-        let invalid = |problem: String| Error::Redirect(problem);
-        let url = self
-            .url
-            .join(location)
-            .map_err(|error| invalid(problem(location, &error)))?;
-        refuse_credentials(&url).map_err(invalid)?;
+        let url = self.url.join(location);
+        let url = url.map_err(|error| Error::Redirect(problem(location, &error)))?;
+        refuse_credentials(&url).map_err(Error::Redirect)?;
         Ok(Self {
             // A POST stays one only after 307 and 308 (RFC 9110, section 15.4).
             is_post: self.is_post && matches!(status, 307 | 308),
@@ -133,7 +130,7 @@ fn parse_url(text: &str) -> Result<Url, String> {
 /// Credentials in a URL end up in logs; they belong in a header.
 fn refuse_credentials(url: &Url) -> Result<(), String> {
     if url.has_credentials() {
-        // The URL is not repeated here, as it contains a secret.
+        // The URL is not repeated here, because it contains a secret.
         return Err("a URL must not contain credentials: use a header".into());
     }
     Ok(())

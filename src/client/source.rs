@@ -52,7 +52,7 @@ impl Default for Settings {
 ///
 /// It does not promise that every event arrives: a server may have discarded events while the
 /// client was disconnected. A fanfare server with history reports that as [`Update::Gap`]; other
-/// servers may not. Each event is returned once if the server honours `Last-Event-ID`.
+/// servers may not. Each event is returned once if the server honors `Last-Event-ID`.
 ///
 /// ```no_run
 /// use std::time::Duration;

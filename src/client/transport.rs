@@ -88,7 +88,7 @@ fn agent(settings: &TransportSettings) -> Agent {
     let limit = |time: Duration| (!time.is_zero()).then_some(time);
     let config = Agent::config_builder()
         .http_status_as_error(false)
-        // The event source follows redirects, as it knows which headers may be sent along.
+        // The event source follows redirects, because it knows which headers may be sent along.
         .max_redirects(0)
         .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
         // A connection carries one stream, so it is never used again.

@@ -8,7 +8,7 @@ use ureq::http::uri::{Authority, Scheme};
 use crate::loopback::is_loopback_host;
 
 /// An absolute `http` or `https` URL with a host and, if it names a port, a valid one. It has no
-/// fragment, as a request does not send one.
+/// fragment, because a request does not send one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url(Uri);
 

@@ -41,7 +41,7 @@ pub struct LastEvents {
     last_seq: u64,
     /// Up to this number, any event may have gone to any namespace.
     watermark: u64,
-    /// By the hash of the path, as a path may take a thousand bytes. If two paths have the same
+    /// By the hash of the path, because a path may take a thousand bytes. If two paths have the same
     /// hash, the later event counts for both.
     by_namespace: HashMap<u64, u64>,
 }

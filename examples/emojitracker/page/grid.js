@@ -316,7 +316,7 @@ function light() {
   };
 }
 
-/** The ID of an emoji: its code points without U+FE0F, which only selects the coloured glyph. */
+/** The ID of an emoji: its code points without U+FE0F, which only selects the colored glyph. */
 export function idOf(emoji) {
   const codePoints = Array.from(emoji, (character) => character.codePointAt(0)).filter(
     (codePoint) => codePoint !== 0xfe0f,

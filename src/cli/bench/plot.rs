@@ -11,7 +11,7 @@ use super::results::{Sample, short, time};
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (960, 640);
 
-/// A line of a chart: its name, its colour, and the value of a sample.
+/// A line of a chart: its name, its color, and the value of a sample.
 type ChartLine = (&'static str, RGBColor, fn(&Sample) -> f64);
 
 const BLUE: RGBColor = RGBColor(31, 119, 180);
@@ -89,9 +89,9 @@ fn chart(
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
         .draw()?;
-    for (_, colour, value) in lines {
+    for (_, color, value) in lines {
         let line = samples.iter().map(|sample| (sample.seconds, value(sample)));
-        chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
+        chart.draw_series(LineSeries::new(line, color.stroke_width(2)))?;
     }
     if lines.len() > 1 {
         legend(area, lines)?;
@@ -117,8 +117,8 @@ fn legend(
 ) -> Result<(), Box<dyn Error>> {
     let width = 64;
     let mut x = SIZE.0 as i32 - 24 - width * lines.len() as i32;
-    for (name, colour, _) in lines {
-        let stroke = PathElement::new([(x, 22), (x + 20, 22)], colour.stroke_width(2));
+    for (name, color, _) in lines {
+        let stroke = PathElement::new([(x, 22), (x + 20, 22)], color.stroke_width(2));
         area.draw(&stroke)?;
         area.draw(&Text::new(*name, (x + 26, 16), ("sans-serif", 13)))?;
         x += width;

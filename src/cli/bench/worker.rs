@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use super::clock::LoadClock;
 use super::stream::{Counters, StreamChecker};
 
-/// Loopback addresses that connections are made from, as each has a limited number of ports.
+/// Loopback addresses that connections are made from, because each has a limited number of ports.
 const SOURCE_ADDRESSES: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often an idle worker checks whether the load has ended, and how often a slow one reads.
