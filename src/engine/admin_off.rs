@@ -1,5 +1,5 @@
-//! `admin` and `telemetry` without the feature `admin`: the same names, with nothing behind them, so
-//! that their callers need not know whether the feature is on.
+//! `admin` and `telemetry` without the feature `admin`: the same names with empty types
+//! and methods, so that their callers need not know whether the feature is on.
 
 #![allow(
     clippy::needless_pass_by_ref_mut,
@@ -15,9 +15,9 @@ use super::{ConnId, Engine};
 
 /// Never made.
 #[derive(Debug)]
-pub(super) enum Admin {}
+pub(super) enum AdminState {}
 
-impl Admin {
+impl AdminState {
     pub(super) fn record_pass(&mut self, _since_us: u64, _began_us: u64) {
         match *self {}
     }

@@ -3,7 +3,7 @@
 use crate::namespace::NamespaceRef;
 use crate::status::{DisconnectReason, State, Status};
 
-use super::admin::Admin;
+use super::admin::AdminState;
 use super::fan_out::{Pass, Report};
 use super::ids::TopicId;
 use super::topics::Topics;
@@ -13,7 +13,7 @@ use super::topics::Topics;
 pub(super) struct Meters {
     pub(super) status: Status,
     /// The state of the status page and the metrics; `None` if they are off.
-    pub(super) admin: Option<Box<Admin>>,
+    pub(super) admin: Option<Box<AdminState>>,
 }
 
 impl Meters {

@@ -50,7 +50,7 @@ pub struct AdminSetup {
 
 /// The state of the status page and the metrics.
 #[derive(Debug)]
-pub(super) struct Admin {
+pub(super) struct AdminState {
     setup: AdminSetup,
     /// When the engine's time began, in milliseconds of Unix time.
     started_unix_ms: u64,
@@ -69,7 +69,7 @@ pub(super) struct Admin {
     window_ends_us: u64,
 }
 
-impl Admin {
+impl AdminState {
     /// Records the end of a pass: when the first of its events came, and when it began, in
     /// microseconds of the engine's time.
     pub(super) fn record_pass(&mut self, since_us: u64, began_us: u64) {
@@ -136,7 +136,7 @@ impl Engine {
     /// Turns the status page and the metrics on.
     pub fn set_admin(&mut self, setup: AdminSetup, now: Instant) {
         self.clock.set(now);
-        self.meters.admin = Some(Box::new(Admin {
+        self.meters.admin = Some(Box::new(AdminState {
             started_unix_ms: setup.unix_ms.saturating_sub(self.clock.ms()),
             setup,
             watchers: Watchers::default(),
