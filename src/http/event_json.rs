@@ -20,7 +20,7 @@ pub(crate) fn max_json_bytes(max_event: usize) -> usize {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a JSON object")]
 struct EventJson<'a> {
     namespace: Option<String>,
     namespaces: Option<Vec<String>>,
@@ -138,7 +138,8 @@ mod tests {
         }
         for (json, why) in [
             ("", "invalid JSON form"),
-            ("[]", "invalid JSON form"),
+            ("[]", "expected a JSON object"),
+            ("7", "expected a JSON object"),
             (r#"{"namespace":"/a",}"#, "trailing comma at column 19"),
             (r#"{"data":"x"}"#, "must have a `namespace`"),
             (r#"{"namespaces":[],"data":"x"}"#, "must have a `namespace`"),
