@@ -435,8 +435,12 @@ impl Kind for Networks {
     const FORM: Form = Form::List(',');
 
     fn parse(text: &str) -> Result<Vec<Cidr>, String> {
+        let problem = |item: &str, problem: String| match item == text {
+            true => problem,
+            false => format!("`{}` {problem}", item.escape_debug()),
+        };
         items(text, ',')
-            .map(|item| parse_as(item).map_err(|problem| format!("`{item}`: {problem}")))
+            .map(|item| parse_as(item).map_err(|error| problem(item, error)))
             .collect()
     }
 

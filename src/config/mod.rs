@@ -189,7 +189,7 @@ impl Config {
         if total < lag {
             let total = ByteSize(total);
             let problem = format!(
-                "{total} is less than the {lag} bytes that may be pending for one subscriber"
+                "{total} is less than the {lag} bytes that max-lag and max-event let one subscriber lag"
             );
             return fail("history-total", problem);
         }

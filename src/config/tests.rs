@@ -169,6 +169,18 @@ fn an_error_contains_the_value_and_what_is_expected() {
             "invalid value `*,https://a`: `*` allows all origins and must be the only one",
         ),
         (
+            "trusted-proxies",
+            "10.0.0.0/33",
+            "invalid value `10.0.0.0/33`: must be an address, or a network such as 10.0.0.0/8 or \
+             2001:db8::/32",
+        ),
+        (
+            "trusted-proxies",
+            "::1,x",
+            "invalid value `::1,x`: `x` must be an address, or a network such as 10.0.0.0/8 or \
+             2001:db8::/32",
+        ),
+        (
             "headers",
             "X-A",
             "invalid value `X-A`: expected a header such as `Name: value`",
@@ -191,7 +203,6 @@ fn an_error_contains_the_value_and_what_is_expected() {
         ("cors-origins", "https://a,,https://b"),
         ("headers", "Content-Length: 3"),
         ("headers", "X A: b"),
-        ("trusted-proxies", "10.0.0.0/33"),
         #[cfg(feature = "disk")]
         ("fsync", "sometimes"),
         #[cfg(feature = "admin")]
@@ -233,7 +244,8 @@ fn options_that_depend_on_each_other_are_checked() {
     assert_eq!(
         error_of(|config| config.history_total = 1 << 20),
         format!(
-            "history-total: 1MiB is less than the {lag} bytes that may be pending for one subscriber"
+            "history-total: 1MiB is less than the {lag} bytes that max-lag and max-event let one \
+             subscriber lag"
         )
     );
     #[cfg(feature = "disk")]

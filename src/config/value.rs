@@ -44,7 +44,7 @@ impl FromStr for Span {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (number, unit) = split_unit(text)?;
+        let (number, unit) = split_unit(text, "a duration such as 500ms, 15s, 5m or 1h")?;
         let unit_ms = match unit {
             "ms" => 1,
             "s" => 1_000,
@@ -82,7 +82,7 @@ pub struct ByteSize(pub usize);
 impl ByteSize {
     /// The bytes that a text stands for, on 32-bit machines too.
     pub(super) fn parse_u64(text: &str) -> Result<u64, ValueError> {
-        let (number, unit) = split_unit(text)?;
+        let (number, unit) = split_unit(text, "a size such as 100B, 64KiB, 1MiB or 1GiB")?;
         let unit_bytes = match unit {
             "" | "B" => 1,
             "KiB" => 1 << 10,
@@ -118,15 +118,15 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// Splits `15s` into 15 and `s`.
-fn split_unit(text: &str) -> Result<(u64, &str), ValueError> {
+/// Splits `15s` into 15 and `s`. The error for a text without a number says what was `expected`.
+fn split_unit<'a>(text: &'a str, expected: &str) -> Result<(u64, &'a str), ValueError> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     match number.parse() {
         Ok(number) => Ok((number, unit.trim_start())),
-        Err(_) if number.is_empty() => Err(ValueError::new("expected a number and a unit")),
+        Err(_) if number.is_empty() => Err(ValueError(format!("expected {expected}"))),
         Err(_) => Err(ValueError::new("the number is too large")),
     }
 }
@@ -225,9 +225,9 @@ mod tests {
     #[test]
     fn an_invalid_duration_or_size_is_an_error_with_what_is_expected() {
         for (text, expected) in [
-            ("", "expected a number and a unit"),
-            ("s", "expected a number and a unit"),
-            ("-1s", "expected a number and a unit"),
+            ("", "expected a duration such as 500ms, 15s, 5m or 1h"),
+            ("s", "expected a duration such as 500ms, 15s, 5m or 1h"),
+            ("-1s", "expected a duration such as 500ms, 15s, 5m or 1h"),
             ("15", "a duration needs a unit: 15ms, 15s, 15m or 15h"),
             ("1.5s", "unknown time unit `.5s`: use ms, s, m or h"),
             ("3x", "unknown time unit `x`: use ms, s, m or h"),
@@ -238,9 +238,9 @@ mod tests {
             assert_eq!(error.to_string(), expected, "{text}");
         }
         for (text, expected) in [
-            ("", "expected a number and a unit"),
-            ("KiB", "expected a number and a unit"),
-            ("-1", "expected a number and a unit"),
+            ("", "expected a size such as 100B, 64KiB, 1MiB or 1GiB"),
+            ("KiB", "expected a size such as 100B, 64KiB, 1MiB or 1GiB"),
+            ("-1", "expected a size such as 100B, 64KiB, 1MiB or 1GiB"),
             ("64KB", "unknown size unit `KB`: use B, KiB, MiB or GiB"),
             ("64k", "unknown size unit `k`: use B, KiB, MiB or GiB"),
             ("99999999999GiB", "the size is too large"),
