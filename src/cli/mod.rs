@@ -12,6 +12,7 @@ mod target;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -98,8 +99,8 @@ pub(crate) fn run() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints one line on standard error, with control characters replaced. Ignores write errors, as
-/// they cannot be reported anywhere.
+/// Prints one line on standard error, with control characters replaced. Ignores write errors,
+/// because they cannot be reported anywhere.
 fn report(message: &str) {
     let line = message.replace(char::is_control, "\u{fffd}");
     let _ = writeln!(io::stderr(), "fanfare: {line}");
@@ -144,16 +145,20 @@ fn parse() -> Result<Command, Failure> {
     }
 }
 
-/// The first sentence of an error, with the environment variable if the value came from one.
+/// The first sentence of an error, with a similar name if there is one, or with the environment
+/// variable if the value came from one.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let line = first
-        .strip_prefix("error: ")
-        .unwrap_or(first)
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let mut parts = text.split("\n\n").map(|part| {
+        let words: Vec<_> = part.split_whitespace().collect();
+        words.join(" ")
+    });
+    let first = parts.next().unwrap_or_default();
+    let mut line = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
+    let similar = parts.find(|part| part.starts_with("tip:") && part.contains("similar"));
+    if let Some(tip) = similar {
+        line.push_str(&tip.replacen("tip:", ";", 1));
+    }
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return line;
     };
@@ -237,6 +242,11 @@ fn execute(command: Command) -> Result<(), Failure> {
             print(&String::from_utf8_lossy(&script))
         }
     }
+}
+
+/// Parses the value of an argument that is a number.
+fn whole_number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "expected a whole number".into())
 }
 
 /// Writes to standard output.

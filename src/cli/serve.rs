@@ -1,6 +1,6 @@
 //! `fanfare serve`: runs the server, logs what it does, and ends it on signals.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -50,7 +50,11 @@ fn start(options: &Options) -> Result<(Server, SocketAddr), Failure> {
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let address = server.bind(&options.addr).map_err(|error| {
         let address = options.addr.escape_debug();
-        Failure::Failed(format!("cannot listen on {address}: {error}"))
+        let expected = match error.kind() {
+            ErrorKind::InvalidInput => "; expected HOST:PORT such as 127.0.0.1:8001",
+            _ => "",
+        };
+        Failure::Failed(format!("cannot listen on {address}: {error}{expected}"))
     })?;
     server
         .recover()

@@ -8,7 +8,7 @@ use fanfare::config::Span;
 use serde::Serialize;
 
 use super::target::{self, ServerTarget};
-use super::{Failure, interruption, report, write_failure};
+use super::{Failure, interruption, report, whole_number, write_failure};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Subscribe {
@@ -24,7 +24,7 @@ pub(super) struct Subscribe {
     #[arg(long, value_name = "ID")]
     last_event_id: Option<String>,
     /// Stop after this many events
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = whole_number::<u64>)]
     count: Option<u64>,
     /// Stop after this time, such as 500ms, 30s or 5m; the exit code is 1 if --count is not reached
     #[arg(long, value_name = "DURATION")]
@@ -162,7 +162,7 @@ fn wait_for_next<T>(
 struct Printer {
     writer: BufWriter<StdoutLock<'static>>,
     format: OutputFormat,
-    /// Control characters in data are replaced on a terminal, as they could control it.
+    /// Control characters in data are replaced on a terminal, because they could control it.
     is_terminal: bool,
 }
 

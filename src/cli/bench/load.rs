@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, after, select, tick};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::super::Failure;
+use super::super::target::parse_url;
 use super::clock::LoadClock;
 use super::results::{Latency, Results, Sample, short, time};
 use super::url_template::{NAMESPACE_PLACEHOLDER, UrlTemplate};
@@ -51,6 +52,10 @@ impl Load {
     pub(super) fn start(options: &Bench, clock: LoadClock) -> Result<Self, Failure> {
         let base = options.target.url.trim_end_matches('/');
         let fanfare = format!("{base}/subscribe/bench/{NAMESPACE_PLACEHOLDER}");
+        if options.stream.is_none() {
+            // So that an error has the URL as it was given.
+            parse_url(&options.target.url)?;
+        }
         let template = UrlTemplate::resolve(options.stream.as_deref().unwrap_or(&fanfare))?;
         let headers = headers(options, &template)?;
         let request = |number: u64| {

@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use fanfare::config::{ByteSize, Span};
 
 use super::target::ServerTarget;
-use super::{Failure, interruption, print};
+use super::{Failure, interruption, print, whole_number};
 use clock::LoadClock;
 use load::Load;
 use publisher::{PublishMethod, PublisherConfig};
@@ -38,13 +38,13 @@ pub(super) struct Bench {
     #[arg(long, value_name = "URL")]
     post: Option<String>,
     /// Number of connections that read
-    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = at_least_one())]
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = at_least_one)]
     connections: u64,
     /// Number of namespaces that connections and events are spread over
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = at_least_one())]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = at_least_one)]
     namespaces: u64,
     /// Events published per second in total; 0 publishes as fast as the server accepts them
-    #[arg(long, value_name = "EVENTS", default_value_t = 1000)]
+    #[arg(long, value_name = "EVENTS", default_value_t = 1000, value_parser = whole_number::<u64>)]
     rate: u64,
     /// Size of the data of an event, such as 64KiB
     #[arg(long, value_name = "SIZE", default_value = "100")]
@@ -53,13 +53,13 @@ pub(super) struct Bench {
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     duration: Span,
     /// Number of threads that publish; with 0, only events of other publishers are received
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = whole_number::<usize>)]
     publishers: usize,
     /// Number of additional connections that read too slowly
-    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = whole_number::<u64>)]
     slow: u64,
     /// Number of threads that read
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = at_least_one())]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = at_least_one)]
     workers: u64,
     /// Print the results as one line of JSON on standard output, and the table on standard error
     #[arg(long)]
@@ -69,8 +69,9 @@ pub(super) struct Bench {
     plot: Option<PathBuf>,
 }
 
-fn at_least_one() -> clap::builder::RangedU64ValueParser<u64> {
-    clap::value_parser!(u64).range(1..)
+fn at_least_one(text: &str) -> Result<u64, String> {
+    let number = whole_number(text).ok().filter(|&number| number > 0);
+    number.ok_or_else(|| "expected a whole number of at least 1".into())
 }
 
 /// The number of events that one publisher has sent to each namespace.

@@ -50,7 +50,10 @@ pub(in crate::cli) fn read_file(path: &Path) -> Result<Options, String> {
 /// A parser's message with the line and, unless the message names it, the key: `3: max-lag: …`.
 fn at_line(line: usize, text: &str, message: &str) -> String {
     let message = first_part(message);
-    let source = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    // An indented line and an item of a list belong to the option before them.
+    let is_first = |line: &&str| !line.starts_with([' ', '\t', '-']);
+    let source = text.lines().take(line).filter(is_first).last();
+    let source = source.unwrap_or_default();
     let key = source.split_once([':', '=']).map(|(key, _)| key.trim());
     let entry = key.and_then(|key| entries().find(|entry| entry.name == dashed(key)));
     match entry {

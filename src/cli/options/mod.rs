@@ -196,6 +196,8 @@ impl ServeOption {
             .long(self.name)
             .env(variable(self.name))
             .value_name(self.value_name)
+            // So that the error for `-1` names the option.
+            .allow_negative_numbers(true)
             .help(format!("{} [default: {}]", self.help, self.default))
             .hide_env_values(self.is_secret);
         match self.form {

@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, AsSendBody, Body, SendBody};
 
 use super::target::{self, ServerTarget};
-use super::{Failure, print};
+use super::{Failure, print, whole_number};
 use early_response::EarlyResponse;
 use lines::{LineTemplate, Lines};
 
@@ -39,7 +39,7 @@ pub(super) struct Publish {
     #[arg(long, value_name = "ID", conflicts_with = "ndjson")]
     id: Option<String>,
     /// Reconnection time for the subscribers that receive the event, in milliseconds
-    #[arg(long, value_name = "MS", conflicts_with = "ndjson")]
+    #[arg(long, value_name = "MS", value_parser = whole_number::<u64>, conflicts_with = "ndjson")]
     retry: Option<u64>,
     /// Read one event per line from standard input, each a JSON object:
     /// {"namespace":…,"data":…,"event":…,"id":…,"retry":…}
@@ -63,7 +63,8 @@ pub(super) fn publish(options: &Publish) -> Result<(), Failure> {
     match (&options.namespace, options.data.as_deref()) {
         (Some(namespace), Some("-")) => {
             if options.id.is_some() {
-                let problem = "--id cannot be used with -, as no two events may have the same ID";
+                let problem =
+                    "--id cannot be used with -, because each event needs an ID of its own";
                 return Err(Failure::Usage(problem.into()));
             }
             let template = LineTemplate {
