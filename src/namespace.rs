@@ -217,7 +217,7 @@ pub(crate) fn normal_form<'a>(
     if depth == 0 {
         return Ok("/".into());
     }
-    // Any other spelling has additional slashes, or lacks the first one.
+    // Any other spelling has additional slashes, or no slash at its start.
     if path.starts_with('/') && path.len() == bytes {
         return Ok(path.into());
     }

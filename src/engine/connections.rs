@@ -17,7 +17,8 @@ use super::random::Random;
 #[cfg(feature = "publish")]
 use super::uploads::{Item, Upload, UploadError, Uploads};
 
-/// Connections accepted beyond `max_connections`. Each is told so in one response and closed.
+/// Number of connections accepted beyond `max_connections`. Each receives one response that says
+/// so, and is closed.
 pub const SURPLUS: usize = 128;
 
 /// The connections of an engine.
@@ -249,7 +250,7 @@ impl Connections {
     /// Puts a connection that receives a body into the queue of uploads.
     pub(super) fn queue_upload(&mut self, key: ConnId) {
         if let Phase::Upload(upload) = &mut self.slab[key.index()].phase {
-            self.uploads.schedule(key, upload);
+            self.uploads.enqueue(key, upload);
         }
     }
 

@@ -12,11 +12,12 @@ use super::{ConnId, Engine};
 /// even within a long grace period.
 const MIN_RATE: u64 = 200;
 
-/// The schedule of a drain.
+/// A drain that has begun, and the streams that it has not ended.
 #[derive(Debug)]
 pub(super) struct Drain {
-    /// Streams in the order of their ends, the last one first: time in milliseconds, id, key.
-    schedule: Vec<(u64, u64, ConnId)>,
+    /// The last one to end first: when it ends, in milliseconds of the engine's time, its ID and
+    /// its key.
+    streams: Vec<(u64, u64, ConnId)>,
     until_ms: u64,
     grace_ms: u64,
 }
@@ -24,7 +25,7 @@ pub(super) struct Drain {
 impl Drain {
     /// When the next stream is ended, or the grace is over.
     pub(super) fn next_ms(&self) -> u64 {
-        self.schedule
+        self.streams
             .last()
             .map_or(self.until_ms, |&(at_ms, ..)| at_ms)
     }
@@ -43,21 +44,21 @@ impl Engine {
         };
         let open = self.connections.iter();
         let open = open.filter(|(_, connection)| is_open(connection));
-        let mut schedule: Vec<_> = open
+        let mut streams: Vec<_> = open
             .map(|(key, connection)| (0, connection.id, key))
             .collect();
-        for index in (1..schedule.len()).rev() {
+        for index in (1..streams.len()).rev() {
             let other = self.connections.random.between(0, index as u64);
-            schedule.swap(index, other as usize);
+            streams.swap(index, other as usize);
         }
         // The last streams have a tenth of the period to receive their pending events.
-        let count = schedule.len() as u64;
+        let count = streams.len() as u64;
         let window = (grace_ms / 10 * 9).min(count * 1000 / MIN_RATE);
-        for (index, stream) in schedule.iter_mut().rev().enumerate() {
+        for (index, stream) in streams.iter_mut().rev().enumerate() {
             stream.0 = now_ms + window * index as u64 / count;
         }
         self.connections.drain = Some(Drain {
-            schedule,
+            streams,
             until_ms: now_ms + grace_ms,
             grace_ms,
         });
@@ -83,7 +84,7 @@ impl Engine {
     pub(super) fn tick_drain(&mut self) {
         let now_ms = self.clock.ms();
         while let Some(drain) = &mut self.connections.drain
-            && let Some((_, id, key)) = drain.schedule.pop_if(|(at_ms, ..)| *at_ms <= now_ms)
+            && let Some((_, id, key)) = drain.streams.pop_if(|(at_ms, ..)| *at_ms <= now_ms)
         {
             let grace_ms = drain.grace_ms.max(1);
             if self.connections.with_id(key, id).is_some() {
@@ -105,7 +106,7 @@ impl Engine {
         }
     }
 
-    /// In a drain, ends the connections that only wait for a request, once there are no others.
+    /// In a drain, ends the connections that only wait for a request, if all others have ended.
     pub(super) fn end_idle(&mut self) {
         let is_idle = |phase: &Phase| match phase {
             Phase::Request { reader, .. } => reader.is_empty(),

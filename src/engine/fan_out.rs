@@ -1,5 +1,4 @@
-//! The fan-out: gives each subscriber of a group one write with the events that it lacks.
-//!
+//! The fan-out: gives each subscriber of a group one write with its pending events.
 //!
 //! This is the inner loop of the server. Nearly all subscribers of a group stand at the same
 //! cursor. The bytes after it are gathered once, as a [`Cohort`], and written to each of them. A
@@ -28,7 +27,7 @@ pub(super) trait Source {
     /// A position in the events.
     type Cursor: Copy + Ord;
 
-    /// The cursor of a subscriber that lacks nothing.
+    /// The cursor of a subscriber that has received everything.
     fn end(&self) -> Self::Cursor;
 
     /// Whether more events are complete before `cursor` than before `other`.
@@ -56,12 +55,12 @@ pub(super) struct Gone;
 pub(super) struct Limits {
     /// The most bytes that one write carries.
     pub(super) max_write: usize,
-    /// The most bytes that a subscriber may lack.
+    /// Limit of the pending bytes of a subscriber.
     pub(super) max_lag: u64,
 }
 
 impl Limits {
-    /// A subscriber with a full socket that lacks more bytes than this is blocked. It is the size
+    /// A subscriber with a full socket and more pending bytes than this is blocked. It is the size
     /// of one write, or half of the lag limit if that is less.
     pub(super) fn blocked_from(&self) -> u64 {
         (self.max_write as u64).min(self.max_lag / 2)
@@ -73,7 +72,7 @@ impl Limits {
 pub(super) struct SubscriberState {
     /// When it last took bytes or its socket became full, in milliseconds of the engine's time.
     pub(super) active_ms: u64,
-    /// The most bytes that it may lack: [`Limits::max_lag`], or more while it receives a replay.
+    /// Limit of its pending bytes: [`Limits::max_lag`], or more while it receives a replay.
     pub(super) lag_limit: u64,
     /// Events given in full.
     pub(super) events: u64,
@@ -82,8 +81,8 @@ pub(super) struct SubscriberState {
     pub(super) conn: ConnId,
     /// Whether a pass may write to it: its socket takes bytes, and no other bytes go out first.
     pub(super) writable: bool,
-    /// Whether it is blocked: its socket is full, it lacks more than [`Limits::blocked_from`] and
-    /// it receives no replay.
+    /// Whether it is blocked: its socket is full, more than [`Limits::blocked_from`] bytes are
+    /// pending, and it receives no replay.
     pub(super) blocked: bool,
 }
 
@@ -249,19 +248,19 @@ impl<C: Copy + Ord> Cursors<C> {
     }
 }
 
-/// The outlet of a pass, its limits, and the report that it fills.
+/// The outlet of a pass, its limits, and the results that it collects.
 pub(super) struct Writer<'a, O> {
     pub(super) outlet: &'a mut O,
     pub(super) clock: Clock,
     pub(super) limits: Limits,
     /// The time left for writes in this turn, in bytes that could be copied in it.
     pub(super) budget: usize,
-    pub(super) report: &'a mut Report,
+    pub(super) results: &'a mut WriteResults,
 }
 
-/// The results of writes since the report was last applied.
+/// The results of writes since they were last applied to the engine.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(super) struct WriteResults {
     /// Number of completed events.
     pub(super) events: u64,
     /// Number of bytes written, events and others.
@@ -270,13 +269,13 @@ pub(super) struct Report {
     pub(super) unblocked: usize,
     /// Connections to end.
     pub(super) ended: Vec<(ConnId, DisconnectReason)>,
-    /// Subscribers that took a whole write and lack more.
+    /// Subscribers that took a whole write and have more events pending.
     pub(super) lagging: Vec<ConnId>,
     /// Number of events that each write completed. Never reset.
     pub(super) write_sizes: WriteSizes,
 }
 
-/// The bytes that all subscribers at one cursor lack.
+/// The pending bytes of all subscribers at one cursor.
 struct Cohort<'a, S: Source> {
     source: &'a S,
     cursor: S::Cursor,
@@ -289,7 +288,7 @@ struct Cohort<'a, S: Source> {
 impl<O> Writer<'_, O> {
     fn end(&mut self, state: &mut SubscriberState, reason: DisconnectReason) {
         state.writable = false;
-        self.report.ended.push((state.conn, reason));
+        self.results.ended.push((state.conn, reason));
     }
 
     /// Records that a subscriber took bytes of events.
@@ -297,10 +296,10 @@ impl<O> Writer<'_, O> {
         state.events += events;
         state.bytes += bytes as u64;
         state.active_ms = self.clock.ms();
-        self.report.events += events;
-        self.report.bytes += bytes as u64;
+        self.results.events += events;
+        self.results.bytes += bytes as u64;
         if bytes > 0 {
-            self.report.write_sizes.count(events);
+            self.results.write_sizes.count(events);
         }
     }
 }
@@ -321,7 +320,7 @@ impl<O: Outlet> Writer<'_, O> {
     }
 
     /// Writes the bytes of a cohort to one of its subscribers, if that is writable. Ends the
-    /// subscriber if it still lacks more than its limit. Returns whether it is blocked.
+    /// subscriber if more bytes are still pending than its limit. Returns whether it is blocked.
     fn give<S: Source>(
         &mut self,
         state: &mut SubscriberState,
@@ -349,7 +348,7 @@ impl<O: Outlet> Writer<'_, O> {
             if !all {
                 state.writable = false;
             } else if next < cohort.end {
-                self.report.lagging.push(state.conn);
+                self.results.lagging.push(state.conn);
             }
         }
         let lag = cohort.source.lag() - taken as u64;
@@ -416,7 +415,7 @@ fn visit_cohort<S: Source>(
         let cursor = &mut cursors.list[index];
         let blocked = writer.give(&mut members.states[index], cursor, cohort);
         cursors.least = cursors.least.map(|least| least.min(*cursor));
-        writer.report.unblocked += usize::from(members.set_blocked(index, blocked));
+        writer.results.unblocked += usize::from(members.set_blocked(index, blocked));
     }
 }
 
@@ -432,7 +431,7 @@ pub(super) struct Written {
     pub(super) least_moved: bool,
 }
 
-/// Writes to one subscriber: `first`, then the events that it lacks. Returns the result, and the
+/// Writes to one subscriber: `first`, then its pending events. Returns the result, and the
 /// number of bytes that the socket took.
 pub(super) fn write_one<S: Source>(
     members: &mut Members,
@@ -453,12 +452,12 @@ pub(super) fn write_one<S: Source>(
         source.add_to(&mut slices);
         lag = source.lag();
     }
-    let wanted = slices.bytes();
+    let gathered = slices.bytes();
     let taken = writer.write(members.states[index].conn, &slices)?;
-    let all = taken == wanted;
+    let all = taken == gathered;
     let of_events = taken.saturating_sub(first.len());
     lag -= of_events as u64;
-    writer.report.bytes += (taken - of_events) as u64;
+    writer.results.bytes += (taken - of_events) as u64;
     let (next, events) = source.advance(cursor, of_events);
     cursors.list[index] = next;
     let state = &mut members.states[index];
@@ -468,13 +467,13 @@ pub(super) fn write_one<S: Source>(
         state.lag_limit = writer.limits.max_lag;
     }
     if of_events > 0 && lag <= writer.limits.blocked_from() {
-        writer.report.unblocked += usize::from(members.set_blocked(index, false));
+        writer.results.unblocked += usize::from(members.set_blocked(index, false));
     }
     // Cursors are often within an event. The log can drop it after the last of them completed it.
     let was_least = |least| !source.is_in_later_event(cursor, least);
     let written = Written {
         all,
-        events: wanted > first.len(),
+        events: gathered > first.len(),
         least_moved: events > 0 && least.is_some_and(was_least),
     };
     Ok((written, taken))
@@ -591,7 +590,7 @@ mod tests {
 
     fn writer<'a>(
         outlet: &'a mut Sockets,
-        report: &'a mut Report,
+        results: &'a mut WriteResults,
         budget: usize,
     ) -> Writer<'a, Sockets> {
         Writer {
@@ -599,27 +598,27 @@ mod tests {
             clock: Clock::at_ms(5),
             limits: LIMITS,
             budget,
-            report,
+            results,
         }
     }
 
     /// What a pass did to a subscriber.
     #[derive(Debug, PartialEq, Eq)]
     enum Outcome {
-        /// It lacks nothing.
+        /// It has received everything.
         Served,
-        /// It took everything and lacks more.
+        /// It took the whole write and has more events pending.
         Lagging,
         /// Its socket is full.
         Full,
-        /// Its socket is full and it lacks much.
+        /// Its socket is full and many bytes are pending.
         Blocked,
-        /// It lacks too much and ends.
+        /// More bytes are pending than its limit, so it ends.
         Ended,
     }
 
     #[test]
-    fn a_pass_gives_a_subscriber_one_write_and_judges_it_by_what_it_still_lacks() {
+    fn a_pass_gives_a_subscriber_one_write_and_judges_it_by_its_pending_bytes() {
         use Outcome::{Blocked, Ended, Full, Lagging, Served};
         for (offset, room, lag_limit, taken, events, outcome) in [
             (14, 99, 12, "", 0, Served),
@@ -636,15 +635,15 @@ mod tests {
             (0, 2, 12, "on", 0, Blocked),
             (0, 1, 12, "o", 0, Ended),
             (0, 0, 12, "", 0, Ended),
-            // It receives a replay, so it may lack more and holds back no publisher.
+            // It receives a replay, so its lag limit is higher, and it blocks no publisher.
             (0, 1, 26, "o", 0, Full),
             (0, 0, 26, "", 0, Full),
         ] {
             let row = format!("{offset} {room} {lag_limit}");
             let (log, (mut members, mut cursors)) = (log(), group(&[offset]));
             members.states[0].lag_limit = lag_limit;
-            let (mut sockets, mut report) = (Sockets::new(&[room]), Report::default());
-            let mut writer = writer(&mut sockets, &mut report, usize::MAX);
+            let (mut sockets, mut results) = (Sockets::new(&[room]), WriteResults::default());
+            let mut writer = writer(&mut sockets, &mut results, usize::MAX);
             fan_out(
                 &mut members,
                 &mut cursors,
@@ -656,10 +655,10 @@ mod tests {
             assert_eq!((state.events, state.bytes), (events, taken.len() as u64));
             assert_eq!(cursors.list[0], Offset::ZERO + offset + taken.len());
             let found = match (state.writable, state.blocked) {
-                _ if report.ended == [(ConnId::from_index(0), DisconnectReason::Lagged)] => Ended,
+                _ if results.ended == [(ConnId::from_index(0), DisconnectReason::Lagged)] => Ended,
                 (false, true) => Blocked,
                 (false, false) => Full,
-                _ if report.lagging == [ConnId::from_index(0)] => Lagging,
+                _ if results.lagging == [ConnId::from_index(0)] => Lagging,
                 _ => Served,
             };
             assert_eq!(found, outcome, "{row}");
@@ -673,8 +672,8 @@ mod tests {
     fn a_subscriber_before_the_first_retained_byte_is_ended() {
         let (mut log, (mut members, mut cursors)) = (log(), group(&[0, 4]));
         log.drop_before(Offset::ZERO + 4, 0);
-        let (mut sockets, mut report) = (Sockets::new(&[99, 99]), Report::default());
-        let mut writer = writer(&mut sockets, &mut report, usize::MAX);
+        let (mut sockets, mut results) = (Sockets::new(&[99, 99]), WriteResults::default());
+        let mut writer = writer(&mut sockets, &mut results, usize::MAX);
         fan_out(
             &mut members,
             &mut cursors,
@@ -682,7 +681,7 @@ mod tests {
             &mut writer,
         );
         let lagged = (ConnId::from_index(0), DisconnectReason::Lagged);
-        assert_eq!(report.ended, [lagged]);
+        assert_eq!(results.ended, [lagged]);
         assert_eq!(sockets.taken, ["", "two.three."]);
     }
 
@@ -692,14 +691,14 @@ mod tests {
         for leaving in 0..5 {
             for slices_before in 0..5 {
                 let (mut members, mut cursors) = group(&[8; 5]);
-                let (mut sockets, mut report) = (Sockets::new(&[99; 5]), Report::default());
+                let (mut sockets, mut results) = (Sockets::new(&[99; 5]), WriteResults::default());
                 for slice in 0..5 {
                     if slice == slices_before {
                         members.remove(leaving);
                         cursors.list.swap_remove(leaving);
                     }
                     // A budget that one write exhausts.
-                    let mut writer = writer(&mut sockets, &mut report, 1);
+                    let mut writer = writer(&mut sockets, &mut results, 1);
                     fan_out(
                         &mut members,
                         &mut cursors,
@@ -728,8 +727,8 @@ mod tests {
         ] {
             let row = format!("{offset} {first} {room}");
             let (log, (mut members, mut cursors)) = (log(), group(&[offset]));
-            let (mut sockets, mut report) = (Sockets::new(&[room]), Report::default());
-            let mut writer = writer(&mut sockets, &mut report, usize::MAX);
+            let (mut sockets, mut results) = (Sockets::new(&[room]), WriteResults::default());
+            let mut writer = writer(&mut sockets, &mut results, usize::MAX);
             let reader = LogReader::new(&log);
             let first = first.as_bytes();
             let written = write_one(&mut members, &mut cursors, 0, reader, first, &mut writer);
@@ -742,7 +741,7 @@ mod tests {
                 "{row}"
             );
             assert_eq!(members.states[0].writable, all, "{row}");
-            assert_eq!(report.bytes, taken.len() as u64, "{row}");
+            assert_eq!(results.bytes, taken.len() as u64, "{row}");
         }
     }
 }

@@ -29,8 +29,8 @@
 //! - **FLUSHING**: events wait until every subscriber with a writable socket has received the
 //!   previous ones. A subscriber that keeps up is therefore never disconnected. Replays are exempt:
 //!   they continue while new events come.
-//! - **PAUSED**: events wait, so that a blocked subscriber has time to read before it lacks
-//!   `max_lag` bytes. A subscriber that takes no bytes in that time reaches `max_lag` and is
+//! - **PAUSED**: events wait, so that a blocked subscriber has time to read before `max_lag`
+//!   bytes are pending. A subscriber that takes no bytes in that time reaches `max_lag` and is
 //!   disconnected.
 //!
 //! [`Schedule::can_append`]: super::schedule::Schedule::can_append

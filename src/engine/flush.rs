@@ -66,15 +66,15 @@ impl Engine {
     }
 
     /// Announces the bytes of the first replay to the outlet. Clients that reconnect together
-    /// mostly lack the same events.
+    /// mostly miss the same events.
     fn publish_replay_pages(&self, outlet: &mut impl Outlet) {
         let replaying = &self.schedule.replaying;
         let first = replaying.front().and_then(|&key| self.connections.get(key));
-        if let Some(of) = first.and_then(|connection| connection.membership())
+        if let Some(member) = first.and_then(|connection| connection.membership())
             && replaying.len() > 1
         {
             self.groups
-                .publish_replay_pages(of, replaying.len(), &self.topics, outlet);
+                .publish_replay_pages(member, replaying.len(), &self.topics, outlet);
         }
     }
 
@@ -110,11 +110,11 @@ impl Engine {
             clock: self.clock,
             limits: self.groups.limits(),
             budget: *budget,
-            report: &mut self.schedule.report,
+            results: &mut self.schedule.results,
         };
         self.groups.fan_out(group, &self.topics, &mut writer);
         *budget = writer.budget;
-        self.apply_report();
+        self.apply_results();
         let Members { pass, blocked, .. } = self.groups.members_mut(group);
         if !pass.is_complete() {
             return false;
@@ -140,20 +140,20 @@ impl Engine {
     }
 
     /// Applies the results of writes: counts, connections to end, lagging subscribers.
-    fn apply_report(&mut self) {
-        let report = &mut self.schedule.report;
-        self.meters.take_counts(report);
+    fn apply_results(&mut self) {
+        let results = &mut self.schedule.results;
+        self.meters.take_counts(results);
         self.schedule
             .flow
-            .unblock(std::mem::take(&mut report.unblocked));
-        while let Some((conn, reason)) = self.schedule.report.ended.pop() {
+            .unblock(std::mem::take(&mut results.unblocked));
+        while let Some((conn, reason)) = self.schedule.results.ended.pop() {
             self.disconnect(conn, reason);
         }
-        for index in 0..self.schedule.report.lagging.len() {
-            let conn = self.schedule.report.lagging[index];
+        for index in 0..self.schedule.results.lagging.len() {
+            let conn = self.schedule.results.lagging[index];
             self.list_lagging(conn);
         }
-        self.schedule.report.lagging.clear();
+        self.schedule.results.lagging.clear();
     }
 
     fn list_lagging(&mut self, key: ConnId) {
@@ -162,7 +162,7 @@ impl Engine {
             return;
         }
         let limits = self.groups.limits();
-        let replays = |of| self.groups.state(of).is_replaying(&limits);
+        let replays = |member| self.groups.state(member).is_replaying(&limits);
         if connection.membership().is_some_and(replays) {
             self.schedule.replaying.push_back(key);
         } else {
@@ -183,8 +183,8 @@ impl Engine {
     pub(super) fn push_outgoing(&mut self, key: ConnId, bytes: &[u8]) {
         let connection = &mut self.connections[key];
         connection.outgoing.push(bytes);
-        if let Some(of) = connection.membership() {
-            self.groups.state_mut(of).writable = false;
+        if let Some(member) = connection.membership() {
+            self.groups.state_mut(member).writable = false;
         }
         self.wake(key);
     }
@@ -197,28 +197,28 @@ impl Engine {
         };
         connection.writable = true;
         let nothing_first = connection.outgoing.is_empty();
-        if let Some(of) = connection.membership() {
-            self.groups.state_mut(of).writable = nothing_first;
+        if let Some(member) = connection.membership() {
+            self.groups.state_mut(member).writable = nothing_first;
         }
         if !nothing_first || self.has_pending(key) {
             self.wake(key);
         }
     }
 
-    /// Whether a stream lacks events.
+    /// Whether a stream has pending events.
     pub(super) fn has_pending(&self, key: ConnId) -> bool {
-        let of = self.connections[key].membership();
-        of.is_some_and(|of| self.groups.has_pending(of, &self.topics))
+        let member = self.connections[key].membership();
+        member.is_some_and(|member| self.groups.has_pending(member, &self.topics))
     }
 
-    /// Writes to a connection once: the bytes that go out first, then the events that it lacks.
+    /// Writes to a connection once: the bytes that go out first, then its pending events.
     fn flush_connection(&mut self, key: ConnId, outlet: &mut impl Outlet, budget: &mut usize) {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
         let membership = connection.membership();
         // A pass records a full socket in the subscriber's state, not in the connection.
-        let is_full = membership.is_some_and(|of| !self.groups.state(of).writable);
+        let is_full = membership.is_some_and(|member| !self.groups.state(member).writable);
         if connection.ended.is_some()
             || !connection.writable
             || (is_full && connection.outgoing.is_empty())
@@ -226,17 +226,17 @@ impl Engine {
             return;
         }
         let written = self.write_to(key, outlet, budget);
-        self.apply_report();
+        self.apply_results();
         let written = match written {
             Ok(written) => written,
             Err(reason) => return self.disconnect(key, reason),
         };
         if written.least_moved
-            && let Some(of) = membership
+            && let Some(member) = membership
         {
             // A pass finds the new least cursor, so that the logs can drop what is before it.
             self.schedule
-                .schedule(of.group, &mut self.groups, 0, &self.clock);
+                .schedule(member.group, &mut self.groups, 0, &self.clock);
         }
         if written.all && !(written.events && self.has_pending(key)) {
             self.on_all_written(key, outlet);
@@ -256,13 +256,15 @@ impl Engine {
             clock: self.clock,
             limits: self.groups.limits(),
             budget: *budget,
-            report: &mut self.schedule.report,
+            results: &mut self.schedule.results,
         };
         let connection = &mut self.connections[key];
         let first = connection.outgoing.rest();
         let membership = connection.membership();
         let result = match membership.filter(|_| connection.receives_events()) {
-            Some(of) => self.groups.write_one(of, first, &self.topics, &mut writer),
+            Some(member) => self
+                .groups
+                .write_one(member, first, &self.topics, &mut writer),
             None => write_first(key, first, &mut writer),
         };
         *budget = writer.budget;
@@ -333,7 +335,7 @@ fn write_first(
     let mut slices = Slices::new();
     slices.push(first);
     let taken = writer.write(key, &slices)?;
-    writer.report.bytes += taken as u64;
+    writer.results.bytes += taken as u64;
     let written = Written {
         all: taken == first.len(),
         events: false,

@@ -53,8 +53,8 @@ struct SetTopic {
 }
 
 impl From<SetTopic> for TopicId {
-    fn from(of: SetTopic) -> Self {
-        of.topic
+    fn from(listed: SetTopic) -> Self {
+        listed.topic
     }
 }
 
@@ -64,7 +64,7 @@ impl Feed {
             Self::One(topic, _) => (Some(*topic), &[][..]),
             Self::Merged(set, _) => (None, &**set),
         };
-        one.into_iter().chain(set.iter().map(|of| of.topic))
+        one.into_iter().chain(set.iter().map(|listed| listed.topic))
     }
 }
 
@@ -183,8 +183,11 @@ impl Groups {
     }
 
     /// Removes a subscriber, and its group if that becomes empty.
-    pub(super) fn leave(&mut self, of: Membership, topics: &mut Topics) -> Left {
-        let (group, index) = (&mut self.slab[of.group.0 as usize], of.index as usize);
+    pub(super) fn leave(&mut self, member: Membership, topics: &mut Topics) -> Left {
+        let (group, index) = (
+            &mut self.slab[member.group.0 as usize],
+            member.index as usize,
+        );
         let gone = group.members.remove(index);
         match &mut group.feed {
             Feed::One(_, cursors) => drop(cursors.list.swap_remove(index)),
@@ -192,7 +195,7 @@ impl Groups {
         }
         let moved = group.members.states.get(index).map(|state| state.conn);
         let freed = match group.members.states.is_empty() {
-            true => self.free(of.group, topics),
+            true => self.free(member.group, topics),
             false => Vec::new(),
         };
         Left {
@@ -225,19 +228,19 @@ impl Groups {
     /// Records that a group has another index in a topic's list.
     fn set_index(&mut self, GroupId(key): GroupId, topic: TopicId, index: u32) {
         if let Feed::Merged(set, _) = &mut self.slab[key as usize].feed {
-            let listed = set.iter_mut().find(|of| of.topic == topic);
+            let listed = set.iter_mut().find(|listed| listed.topic == topic);
             listed
                 .expect("a topic lists only groups that include it")
                 .index = index;
         }
     }
 
-    pub(super) fn state(&self, of: Membership) -> &SubscriberState {
-        &self.slab[of.group.0 as usize].members.states[of.index as usize]
+    pub(super) fn state(&self, member: Membership) -> &SubscriberState {
+        &self.slab[member.group.0 as usize].members.states[member.index as usize]
     }
 
-    pub(super) fn state_mut(&mut self, of: Membership) -> &mut SubscriberState {
-        &mut self.slab[of.group.0 as usize].members.states[of.index as usize]
+    pub(super) fn state_mut(&mut self, member: Membership) -> &mut SubscriberState {
+        &mut self.slab[member.group.0 as usize].members.states[member.index as usize]
     }
 
     /// The passes over a group, if it exists.
@@ -280,25 +283,25 @@ impl Groups {
         states.map(|state| state.conn)
     }
 
-    /// Whether a subscriber lacks events.
-    pub(super) fn has_pending(&self, of: Membership, topics: &Topics) -> bool {
-        let index = of.index as usize;
-        match &self.slab[of.group.0 as usize].feed {
+    /// Whether a subscriber has pending events.
+    pub(super) fn has_pending(&self, member: Membership, topics: &Topics) -> bool {
+        let index = member.index as usize;
+        match &self.slab[member.group.0 as usize].feed {
             Feed::One(topic, cursors) => cursors.list[index] < topics[*topic].log.end(),
             Feed::Merged(set, cursors) => cursors.list[index] < merge::end_of(set, topics),
         }
     }
 
-    /// Bytes that a subscriber lacks. An event in several logs counts in each.
+    /// Pending bytes of a subscriber. An event in several logs counts in each.
     #[cfg(feature = "admin")]
-    pub(super) fn lag(&self, of: Membership, topics: &Topics) -> u64 {
-        let index = of.index as usize;
-        match &self.slab[of.group.0 as usize].feed {
+    pub(super) fn lag(&self, member: Membership, topics: &Topics) -> u64 {
+        let index = member.index as usize;
+        match &self.slab[member.group.0 as usize].feed {
             Feed::One(topic, cursors) => topics[*topic].log.end() - cursors.list[index],
             Feed::Merged(set, cursors) => {
                 let passed = cursors.list[index].passed;
-                let missing = |of: &SetTopic| {
-                    let log = &topics[of.topic].log;
+                let missing = |listed: &SetTopic| {
+                    let log = &topics[listed.topic].log;
                     log.end() - log.offset_after(passed)
                 };
                 set.iter().map(missing).sum()
@@ -336,17 +339,17 @@ impl Groups {
         }
     }
 
-    /// Writes to one subscriber: `first`, then the events that it lacks. Returns the result, and
+    /// Writes to one subscriber: `first`, then its pending events. Returns the result, and
     /// the number of bytes that the socket took.
     pub(super) fn write_one(
         &mut self,
-        of: Membership,
+        member: Membership,
         first: &[u8],
         topics: &Topics,
         writer: &mut Writer<'_, impl Outlet>,
     ) -> Result<(Written, usize), DisconnectReason> {
-        let Group { members, feed } = &mut self.slab[of.group.0 as usize];
-        let index = of.index as usize;
+        let Group { members, feed } = &mut self.slab[member.group.0 as usize];
+        let index = member.index as usize;
         match feed {
             Feed::One(topic, cursors) => {
                 let reader = LogReader::new(&topics[*topic].log);
@@ -359,18 +362,18 @@ impl Groups {
         }
     }
 
-    /// Announces the bytes that a subscriber of one namespace lacks to the outlet, for `readers`
+    /// Announces the pending bytes of a subscriber of one namespace to the outlet, for `readers`
     /// subscribers.
     pub(super) fn publish_replay_pages(
         &self,
-        of: Membership,
+        member: Membership,
         readers: usize,
         topics: &Topics,
         outlet: &mut impl Outlet,
     ) {
-        if let Feed::One(topic, cursors) = &self.slab[of.group.0 as usize].feed {
+        if let Feed::One(topic, cursors) = &self.slab[member.group.0 as usize].feed {
             let log = &topics[*topic].log;
-            let from = cursors.list[of.index as usize].max(log.start());
+            let from = cursors.list[member.index as usize].max(log.start());
             let mut slices = Slices::new();
             log.gather(from, self.limits.max_write, &mut slices);
             outlet.publish_pages(&slices, readers);
@@ -391,9 +394,9 @@ impl Groups {
                     cursors.list.len()
                 }
                 Feed::Merged(set, cursors) => {
-                    for of in set {
-                        let groups = &topics[of.topic].shared_groups;
-                        assert_eq!(groups.get(of.index as usize), Some(&id));
+                    for listed in set {
+                        let groups = &topics[listed.topic].shared_groups;
+                        assert_eq!(groups.get(listed.index as usize), Some(&id));
                     }
                     cursors.check(&members.pass, |cursor| cursor.passed);
                     cursors.list.len()
@@ -436,11 +439,11 @@ mod tests {
         ];
         let joined = (0..).zip(sets).map(|(conn, set)| parts.join(conn, set));
         let members: Vec<_> = joined.collect();
-        for (of, set) in members.iter().zip(sets) {
+        for (member, set) in members.iter().zip(sets) {
             for (other, other_set) in members.iter().zip(sets) {
-                assert_eq!(of.group == other.group, set == other_set);
+                assert_eq!(member.group == other.group, set == other_set);
             }
-            let names = parts.groups.topics_of(of.group);
+            let names = parts.groups.topics_of(member.group);
             let names: Vec<_> = names
                 .map(|id| parts.topics[id].namespace.as_str())
                 .collect();
@@ -485,11 +488,11 @@ mod tests {
                 .map(|(conn, set)| parts.join(conn, set))
                 .collect();
             members.rotate_left(first);
-            for of in members {
-                let topics: Vec<_> = parts.groups.topics_of(of.group).collect();
-                let gone = parts.groups.leave(of, &mut parts.topics);
+            for member in members {
+                let topics: Vec<_> = parts.groups.topics_of(member.group).collect();
+                let gone = parts.groups.leave(member, &mut parts.topics);
                 assert_eq!((gone.moved, gone.freed), (None, topics));
-                assert!(parts.groups.pass_mut(of.group).is_none());
+                assert!(parts.groups.pass_mut(member.group).is_none());
                 parts.check();
             }
             assert!(
@@ -502,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_lacks_the_events_of_its_namespaces_since_it_joined() {
+    fn events_of_its_namespaces_are_pending_from_the_time_a_subscriber_joins() {
         for (set, has_pending, lag) in [
             (&["/a"][..], true, 7),
             (&["/b"], true, 8),
@@ -512,17 +515,17 @@ mod tests {
         ] {
             let mut parts = parts();
             parts.publish(&["/a", "/b", "/c"], "before", 0);
-            let of = parts.join(0, set);
-            assert!(!parts.groups.has_pending(of, &parts.topics));
+            let member = parts.join(0, set);
+            assert!(!parts.groups.has_pending(member, &parts.topics));
             parts.publish(&["/a", "/b"], "ab", 0);
             parts.publish(&["/a"], "alone", 0);
             parts.publish(&["/b"], "longer", 0);
-            assert_eq!(parts.groups.has_pending(of, &parts.topics), has_pending);
+            assert_eq!(parts.groups.has_pending(member, &parts.topics), has_pending);
             #[cfg(feature = "admin")]
-            assert_eq!(parts.groups.lag(of, &parts.topics), lag);
-            let topics: Vec<_> = parts.groups.topics_of(of.group).collect();
+            assert_eq!(parts.groups.lag(member, &parts.topics), lag);
+            let topics: Vec<_> = parts.groups.topics_of(member.group).collect();
             let needed = |log: &EventLog| {
-                let from = parts.groups.needed_from(of.group, log);
+                let from = parts.groups.needed_from(member.group, log);
                 log.end() - from.expect("the group has a subscriber")
             };
             let logs = topics.iter().map(|&id| &parts.topics[id].log);

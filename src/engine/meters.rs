@@ -4,7 +4,7 @@ use crate::namespace::NamespaceRef;
 use crate::status::{DisconnectReason, State, Status};
 
 use super::admin::AdminState;
-use super::fan_out::{Pass, Report};
+use super::fan_out::{Pass, WriteResults};
 use super::ids::TopicId;
 use super::topics::Topics;
 
@@ -32,10 +32,10 @@ impl Meters {
         self.status.count_disconnect(reason);
     }
 
-    /// Moves the counts of a report into the status.
-    pub(super) fn take_counts(&mut self, report: &mut Report) {
-        self.status.deliveries += std::mem::take(&mut report.events);
-        self.status.bytes += std::mem::take(&mut report.bytes);
+    /// Moves the counts of writes into the status.
+    pub(super) fn take_counts(&mut self, results: &mut WriteResults) {
+        self.status.deliveries += std::mem::take(&mut results.events);
+        self.status.bytes += std::mem::take(&mut results.bytes);
     }
 
     /// Records that a pass is over.
@@ -47,8 +47,8 @@ impl Meters {
         }
     }
 
-    /// Counts an event that was published to a namespace. `last` is the last topic on the path to it,
-    /// if there is one.
+    /// Counts an event that was published to a namespace. `last` is the last topic on the path to
+    /// it, if there is one.
     pub(super) fn count_published(
         &mut self,
         namespace: NamespaceRef<'_>,
@@ -110,15 +110,15 @@ mod tests {
     }
 
     #[test]
-    fn the_counts_of_a_report_move_into_the_status() {
+    fn the_counts_of_writes_move_into_the_status() {
         let mut meters = Meters::new();
-        let mut report = Report::default();
+        let mut results = WriteResults::default();
         for (events, bytes, deliveries, total) in [(3, 100, 3, 100), (0, 5, 3, 105)] {
-            (report.events, report.bytes) = (events, bytes);
-            meters.take_counts(&mut report);
+            (results.events, results.bytes) = (events, bytes);
+            meters.take_counts(&mut results);
             let status = &meters.status;
             assert_eq!((status.deliveries, status.bytes), (deliveries, total));
-            assert_eq!((report.events, report.bytes), (0, 0));
+            assert_eq!((results.events, results.bytes), (0, 0));
         }
     }
 }

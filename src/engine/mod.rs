@@ -246,9 +246,11 @@ impl Engine {
     pub fn info(&self, key: ConnId) -> ConnectionInfo {
         let connection = &self.connections[key];
         let membership = connection.membership();
-        let state = membership.map(|of| self.groups.state(of));
+        let state = membership.map(|member| self.groups.state(member));
         let (events, bytes) = state.map_or((0, 0), |state| (state.events, state.bytes));
-        let namespaces = membership.into_iter().flat_map(|of| self.namespaces_of(of));
+        let namespaces = membership
+            .into_iter()
+            .flat_map(|member| self.namespaces_of(member));
         ConnectionInfo {
             id: connection.id,
             peer: connection.shown_peer(self.config.mask_addresses),
@@ -294,9 +296,13 @@ impl Engine {
         }
         let mut subscribers = 0;
         for (key, connection) in self.connections.iter() {
-            if let Some(of) = connection.membership() {
+            if let Some(member) = connection.membership() {
                 subscribers += 1;
-                assert_eq!(self.groups.state(of).conn, key, "a membership leads back");
+                assert_eq!(
+                    self.groups.state(member).conn,
+                    key,
+                    "a membership leads back"
+                );
             }
         }
         self.meters.check(self.connections.len(), subscribers);

@@ -5,7 +5,7 @@
 //! one gathers meanwhile.
 //!
 //! ```text
-//! push ─► waiting ─ take_batch ─► batch at the store ─ finish_batch ─► stored ─ pop_stored ─► logs
+//! push ─► waiting ─ take_batch ─► batch ─ finish_batch ─► stored ─ pop_stored ─► logs
 //! ```
 
 use std::collections::VecDeque;

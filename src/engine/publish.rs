@@ -182,7 +182,8 @@ impl Engine {
             }
             return;
         }
-        // A subscriber that lacks a dropped event exceeds its lag limit. The next pass ends it.
+        // A subscriber that has not received a dropped event exceeds its lag limit. The next pass
+        // ends it.
         self.drop_unneeded(id, Offset::ZERO);
         for group in self.topics[id].groups() {
             self.schedule
@@ -199,7 +200,7 @@ impl Engine {
     /// limit.
     fn evict(&mut self) {
         while let Some(id) = self.retention.evict(&mut self.topics, &mut self.ids) {
-            // The next pass ends subscribers that lack a dropped event.
+            // The next pass ends the subscribers for which a dropped event was pending.
             for group in self.topics[id].groups() {
                 self.schedule.schedule_now(group, &mut self.groups);
             }

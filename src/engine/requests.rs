@@ -107,7 +107,7 @@ impl Engine {
         }
     }
 
-    /// Answers a request, after the application's `route` hook had its say.
+    /// Answers a request as the application's `route` hook decides, if there is one.
     fn answer(&mut self, key: ConnId, head: &RequestHead) {
         let is_for_admin = self.is_for_admin(key, head);
         if head.method() == "OPTIONS" {

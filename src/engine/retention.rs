@@ -1,7 +1,6 @@
 //! Retention: which events stay in the logs, and which are missing.
 //!
-//!
-//! A log holds the events that its subscribers lack. With history, it also holds those that a
+//! A log holds the pending events of its subscribers. With history, it also holds those that a
 //! returning client may ask for. History is bounded by count, bytes and age in each namespace, and
 //! by memory for all namespaces together.
 //!
@@ -30,13 +29,13 @@ const TOPIC_MEMORY: usize = size_of::<Topic>() + 256;
 /// The limits of history, and what is retained.
 #[derive(Debug)]
 pub(super) struct Retention {
-    /// Whether logs retain events that no subscriber lacks.
+    /// Whether logs retain events that every subscriber has received.
     history: bool,
     max_events: usize,
     max_bytes: u64,
     age_ms: i64,
     max_memory: usize,
-    /// The most bytes that a subscriber may lack.
+    /// Limit of the pending bytes of a subscriber.
     max_lag: u64,
     /// Retained events, their bytes, and the memory that they take, in all logs together.
     events: usize,
@@ -534,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn without_history_a_log_holds_what_its_subscribers_lack() {
+    fn without_history_a_log_holds_the_pending_events_of_its_subscribers() {
         for (set, room, retained) in [
             (&["/a"][..], [0, 12], &[1, 2, 3][..]),
             (&["/a"], [3, 12], &[1, 2, 3]),
@@ -545,12 +544,12 @@ mod tests {
             (&["/a", "/b"], [12, 12], &[]),
         ] {
             let mut parts = Parts::new(&config(0, 0));
-            let [of, _] = [0, 1].map(|conn| parts.join(conn, set));
+            let [member, _] = [0, 1].map(|conn| parts.join(conn, set));
             for _ in 0..3 {
                 parts.publish(&["/a"], "1234", 0);
             }
             assert_eq!(parts.retained("/a"), [1, 2, 3]);
-            parts.fan_out(of.group, &mut Sockets::new(&room));
+            parts.fan_out(member.group, &mut Sockets::new(&room));
             let topic = parts.topics(&["/a"])[0];
             parts.retention.list_untrimmed(topic, &mut parts.topics);
             trim(&mut parts);

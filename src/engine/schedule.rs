@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::config::Config;
 
 use super::clock::Clock;
-use super::fan_out::{Pass, PassState, Report};
+use super::fan_out::{Pass, PassState, WriteResults};
 use super::flow::Flow;
 use super::groups::Groups;
 use super::ids::ConnId;
@@ -41,13 +41,13 @@ pub(super) struct Schedule {
     due: VecDeque<GroupId>,
     /// Connections with bytes to write that are not written by a pass.
     pub(super) ready: VecDeque<ConnId>,
-    /// Subscribers that took a whole write and lack more.
+    /// Subscribers that took a whole write and have more events pending.
     pub(super) lagging: VecDeque<ConnId>,
     /// Lagging subscribers that are receiving a replay.
     pub(super) replaying: VecDeque<ConnId>,
     pub(super) flow: Flow,
     /// Results of writes, to be applied after each pass.
-    pub(super) report: Report,
+    pub(super) results: WriteResults,
 }
 
 impl Schedule {
@@ -63,7 +63,7 @@ impl Schedule {
             lagging: VecDeque::new(),
             replaying: VecDeque::new(),
             flow: Flow::new(config.max_lag as u64, config.lag_limit() as u64),
-            report: Report::default(),
+            results: WriteResults::default(),
         }
     }
 
@@ -95,7 +95,7 @@ impl Schedule {
             PassState::Clean | PassState::Dirty
                 if pass.pending_bytes + bytes as u64 > self.write_budget =>
             {
-                self.make_due(group, pass);
+                self.queue_pass(group, pass);
             }
             PassState::Clean => {
                 pass.state = PassState::Dirty;
@@ -114,11 +114,11 @@ impl Schedule {
         if let Some(pass) = groups.pass_mut(group)
             && matches!(pass.state, PassState::Clean | PassState::Dirty)
         {
-            self.make_due(group, pass);
+            self.queue_pass(group, pass);
         }
     }
 
-    fn make_due(&mut self, group: GroupId, pass: &mut Pass) {
+    fn queue_pass(&mut self, group: GroupId, pass: &mut Pass) {
         pass.state = PassState::Due;
         self.due.push_back(group);
     }
@@ -138,7 +138,7 @@ impl Schedule {
                 continue;
             };
             if all || now_ms >= due_ms {
-                self.make_due(group, pass);
+                self.queue_pass(group, pass);
             } else if coalesces {
                 self.dirty.push_back((group, due_ms));
             } else {
@@ -221,7 +221,7 @@ mod tests {
         let joined = (0..)
             .zip(paths)
             .map(|(conn, path)| parts.join(conn, &[path]));
-        let groups = joined.map(|of| of.group).collect();
+        let groups = joined.map(|member| member.group).collect();
         (Schedule::new(&config), parts, groups)
     }
 
@@ -289,12 +289,12 @@ mod tests {
     fn a_group_that_is_gone_or_had_its_pass_is_skipped() {
         for is_gone in [true, false] {
             let (mut schedule, mut parts, _) = schedule(0, &[]);
-            let of = parts.join(0, &["/a"]);
-            schedule.schedule(of.group, &mut parts.groups, 1, &Clock::at_ms(0));
+            let member = parts.join(0, &["/a"]);
+            schedule.schedule(member.group, &mut parts.groups, 1, &Clock::at_ms(0));
             if is_gone {
-                parts.groups.leave(of, &mut parts.topics);
+                parts.groups.leave(member, &mut parts.topics);
             } else {
-                parts.groups.members_mut(of.group).pass.state = PassState::Clean;
+                parts.groups.members_mut(member.group).pass.state = PassState::Clean;
             }
             schedule.end_intake(&mut parts.groups, true, 0);
             assert_eq!(schedule.next_group(), None);

@@ -147,17 +147,17 @@ impl Engine {
     }
 
     /// The namespaces of a stream, in order.
-    pub(super) fn namespaces_of(&self, of: Membership) -> impl Iterator<Item = &Namespace> {
-        let set = self.groups.topics_of(of.group);
+    pub(super) fn namespaces_of(&self, member: Membership) -> impl Iterator<Item = &Namespace> {
+        let set = self.groups.topics_of(member.group);
         set.map(|topic| &self.topics[topic].namespace)
     }
 
     /// Ends a connection, which is freed at the end of the turn. The first reason counts.
     pub fn disconnect(&mut self, key: ConnId, reason: DisconnectReason) {
         if self.connections.end(key, reason)
-            && let Some(of) = self.connections[key].membership()
+            && let Some(member) = self.connections[key].membership()
         {
-            self.groups.state_mut(of).writable = false;
+            self.groups.state_mut(member).writable = false;
         }
     }
 
@@ -215,20 +215,20 @@ impl Engine {
         }
     }
 
-    fn leave(&mut self, of: Membership, had_pending: bool) {
+    fn leave(&mut self, member: Membership, had_pending: bool) {
         self.meters.status.subscribers -= 1;
-        let left = self.groups.leave(of, &mut self.topics);
+        let left = self.groups.leave(member, &mut self.topics);
         self.schedule.flow.unblock(usize::from(left.was_blocked));
         if let Some(moved) = left.moved
             && let Phase::Streaming(stream) = &mut self.connections[moved].phase
         {
-            stream.membership = of;
+            stream.membership = member;
         }
         if had_pending && left.freed.is_empty() {
             // A pass finds the least cursor of the other subscribers.
             self.schedule
-                .schedule(of.group, &mut self.groups, 0, &self.clock);
-            self.list_untrimmed(of.group);
+                .schedule(member.group, &mut self.groups, 0, &self.clock);
+            self.list_untrimmed(member.group);
         }
         for topic in left.freed {
             self.retention.list_untrimmed(topic, &mut self.topics);

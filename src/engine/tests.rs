@@ -8,7 +8,7 @@ use crate::status::DisconnectReason;
 
 use super::clock::Clock;
 use super::event_ids::EventIds;
-use super::fan_out::{Limits, PassState, Report, Writer};
+use super::fan_out::{Limits, PassState, WriteResults, Writer};
 use super::groups::{Groups, Membership, NewSubscriber};
 use super::ids::{GroupId, TopicId};
 use super::retention::Retention;
@@ -90,7 +90,7 @@ impl Parts {
             clock: Clock::at_ms(0),
             limits: self.groups.limits(),
             budget: usize::MAX,
-            report: &mut Report::default(),
+            results: &mut WriteResults::default(),
         };
         self.groups.fan_out(group, &self.topics, &mut writer);
         self.groups.members_mut(group).pass.state = PassState::Clean;

@@ -1,9 +1,8 @@
 //! Timers: timeouts, keepalives and everything else that falls due.
 //!
 //! Each connection has one entry in a heap: the time at which its timer fires. Reads and writes do
-//! not touch it. When an entry fires, the deadline is recomputed from the connection's last
-//! activity. The entry is armed for it again, or for the shortest timeout that applies, whichever is
-//! sooner. This costs one heap operation per connection in several seconds.
+//! not touch it. When a timer fires, the deadline is recomputed from the connection's last activity.
+//! The timer is armed for it again, or for the shortest timeout that applies, whichever is sooner. This costs one heap operation per connection in several seconds.
 
 use std::time::Instant;
 
@@ -113,8 +112,10 @@ impl Engine {
         if connection.ended.is_some() {
             return TimerAction::WaitUntil(u64::MAX);
         }
-        let state = connection.membership().map(|of| self.groups.state(of));
-        // A pass that finds a socket full records it in the subscriber's state, not in the connection.
+        let state = connection
+            .membership()
+            .map(|member| self.groups.state(member));
+        // A pass records a full socket in the subscriber's state, not in the connection.
         let is_full = state.is_some_and(|state| !state.writable) && connection.outgoing.is_empty();
         let active_ms = state.map_or(0, |state| state.active_ms);
         let active_ms = active_ms.max(connection.active_ms);
@@ -161,7 +162,8 @@ impl Engine {
             return TimerAction::WaitUntil(u64::MAX);
         }
         let keepalive_ms = self.config.keepalive.as_millis() as u64;
-        // Spread over an eighth: not every stream that received the last event gets a comment at once.
+        // Spread over an eighth, so that streams that received the same event do not all get a
+        // comment at once.
         let spread_ms = connection.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (keepalive_ms / 8 + 1);
         self.after(active_ms, keepalive_ms + spread_ms, TimerAction::Keepalive)
     }

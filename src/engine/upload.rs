@@ -64,8 +64,8 @@ impl Engine {
                 Sink::Event(EventBody::Data(Namespace::root(), query))
             }
             (None, _) => {
-                let message = "POST /publish takes application/json or application/x-ndjson; to publish a body as it is, \
-                               name a namespace: POST /publish/<namespace>";
+                let message = "POST /publish takes application/json or application/x-ndjson; to publish a \
+                               body as it is, name a namespace: POST /publish/<namespace>";
                 return Err(Reject::new(415, message));
             }
         };

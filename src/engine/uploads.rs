@@ -44,7 +44,7 @@ impl Uploads {
     }
 
     /// Puts an upload at the end of the queue, unless it is in the queue.
-    pub(super) fn schedule(&mut self, key: ConnId, upload: &mut Upload) {
+    pub(super) fn enqueue(&mut self, key: ConnId, upload: &mut Upload) {
         upload.idle_since_ms = None;
         if !mem::replace(&mut upload.queued, true) {
             self.queue.push_back(key);

@@ -1,8 +1,8 @@
 //! The recent frames of one topic: the outbox of all its subscribers.
 //!
 //! A log is bytes with an index of frames. A reader's position is an offset in these bytes, which
-//! keeps its meaning however much is dropped before it, so lag is a subtraction. The bytes that a
-//! subscriber lacks are mostly contiguous, and one system call can take them. The log knows neither
+//! keeps its meaning however much is dropped before it, so lag is a subtraction. The pending bytes
+//! of a subscriber are mostly contiguous, and one system call can take them. The log knows neither
 //! its readers nor when to drop frames: its owner decides.
 
 mod chunks;
@@ -92,7 +92,7 @@ impl EventLog {
         self.start
     }
 
-    /// Offset after the last byte: the position of a subscriber that lacks nothing.
+    /// Offset after the last byte: the position of a subscriber that has received everything.
     pub fn end(&self) -> Offset {
         self.end
     }

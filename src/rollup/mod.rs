@@ -52,14 +52,14 @@ use pending::{PendingCounts, json_object};
 /// ends too. Its pending changes are lost, and all methods return [`RollupError::Ended`].
 #[must_use = "a roll-up ends when its last clone is dropped"]
 pub struct Rollup<V> {
-    inner: Arc<Inner<V>>,
+    shared: Arc<Shared<V>>,
     _close: Arc<CloseOnDrop<V>>,
 }
 
 impl<V> Clone for Rollup<V> {
     fn clone(&self) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
+            shared: Arc::clone(&self.shared),
             _close: Arc::clone(&self._close),
         }
     }
@@ -149,8 +149,8 @@ impl<V: Display + Send + 'static> Rollup<V> {
         pending: PendingCounts<V>,
         mut event: impl FnMut(String) -> Event + Send + 'static,
     ) -> io::Result<Self> {
-        let inner = Arc::new(Inner::new(pending));
-        let thread = EndOnDrop(Arc::clone(&inner));
+        let shared = Arc::new(Shared::new(pending));
+        let thread = EndOnDrop(Arc::clone(&shared));
         std::thread::Builder::new()
             .name("fanfare-rollup".into())
             .spawn(move || {
@@ -162,8 +162,8 @@ impl<V: Display + Send + 'static> Rollup<V> {
                 }
             })?;
         Ok(Self {
-            _close: Arc::new(CloseOnDrop(Arc::clone(&inner))),
-            inner,
+            _close: Arc::new(CloseOnDrop(Arc::clone(&shared))),
+            shared,
         })
     }
 }
@@ -175,14 +175,14 @@ impl<V> Rollup<V> {
     /// [`RollupError::Ended`] if the roll-up has ended.
     pub fn add(&self, key: &str, value: V) -> Result<(), RollupError> {
         let mut value = value;
-        let mut state = self.inner.lock();
+        let mut state = self.shared.lock();
         loop {
             state.check_running()?;
-            value = match self.inner.add(&mut state, key, value) {
+            value = match self.shared.add(&mut state, key, value) {
                 Ok(()) => return Ok(()),
                 Err(refused) => refused,
             };
-            state = wait(&self.inner.progress, state);
+            state = wait(&self.shared.progress, state);
         }
     }
 
@@ -192,9 +192,9 @@ impl<V> Rollup<V> {
     /// [`RollupError::Full`] if a new key would exceed `max_keys`, [`RollupError::Ended`] if the
     /// roll-up has ended.
     pub fn try_add(&self, key: &str, value: V) -> Result<(), RollupError> {
-        let mut state = self.inner.lock();
+        let mut state = self.shared.lock();
         state.check_running()?;
-        let added = self.inner.add(&mut state, key, value);
+        let added = self.shared.add(&mut state, key, value);
         added.map_err(|_| RollupError::Full)
     }
 
@@ -206,23 +206,23 @@ impl<V> Rollup<V> {
     /// # Errors
     /// [`RollupError::Ended`] if the roll-up has ended.
     pub fn flush(&self) -> Result<(), RollupError> {
-        let mut state = self.inner.lock();
+        let mut state = self.shared.lock();
         let mut target = state.taken;
         if state.pending.due().is_some() {
             target += 1;
             state.flush_requested = true;
-            self.inner.work.notify_one();
+            self.shared.work.notify_one();
         }
         while state.published < target {
             state.check_running()?;
-            state = wait(&self.inner.progress, state);
+            state = wait(&self.shared.progress, state);
         }
         state.check_running()
     }
 }
 
 /// The data that the clones of a roll-up and its thread share.
-struct Inner<V> {
+struct Shared<V> {
     state: Mutex<RollupState<V>>,
     /// Wakes the thread: the first change is pending, a flush was requested, or the last clone was
     /// dropped.
@@ -250,7 +250,7 @@ impl<V> RollupState<V> {
     }
 }
 
-impl<V> Inner<V> {
+impl<V> Shared<V> {
     fn new(pending: PendingCounts<V>) -> Self {
         Self {
             state: Mutex::new(RollupState {
@@ -327,7 +327,7 @@ fn wait<'a, V>(
 }
 
 /// Owned by all clones of a [`Rollup`]. Makes the thread end when the last clone is dropped.
-struct CloseOnDrop<V>(Arc<Inner<V>>);
+struct CloseOnDrop<V>(Arc<Shared<V>>);
 
 impl<V> Drop for CloseOnDrop<V> {
     fn drop(&mut self) {
@@ -337,7 +337,7 @@ impl<V> Drop for CloseOnDrop<V> {
 }
 
 /// Owned by the thread. Marks the roll-up as ended when the thread returns or panics.
-struct EndOnDrop<V>(Arc<Inner<V>>);
+struct EndOnDrop<V>(Arc<Shared<V>>);
 
 impl<V> Drop for EndOnDrop<V> {
     fn drop(&mut self) {

@@ -75,7 +75,8 @@ impl Engine {
                 "publishing is open to everyone on this machine: no publish token is set".into(),
             ),
             PublishAccess::Closed => Some(
-                "publishing over HTTP is closed: no publish token is set, and the server is not bound to a loopback address"
+                "publishing over HTTP is closed: no publish token is set, and the server is not bound to a \
+                 loopback address"
                     .into(),
             ),
             PublishAccess::Token => None,

@@ -17,8 +17,8 @@ use super::{MAX_STEPS, SLICE_BYTES, Work};
 
 /// A walk over all connections, from a key on.
 #[derive(Debug)]
-pub(super) struct Scan {
-    query: ListQuery<Column>,
+pub(super) struct ConnectionScan {
+    query: ListQuery<ConnectionColumn>,
     page: Page<ConnId>,
     next: usize,
     total: usize,
@@ -26,7 +26,7 @@ pub(super) struct Scan {
 
 /// The connections of the page, the last one first, and the JSON of those before them.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct ConnectionRows {
     rows: Vec<(u64, ConnId)>,
     written: Vec<Box<RawValue>>,
     page: PageJson,
@@ -34,7 +34,7 @@ pub(super) struct Rows {
 
 /// A column that the list can be sorted by.
 #[derive(Debug, Clone, Copy)]
-enum Column {
+enum ConnectionColumn {
     Id,
     Namespace,
     ClientIp,
@@ -45,20 +45,20 @@ enum Column {
     LastWrite,
 }
 
-const COLUMNS: [(&str, Column); 9] = [
-    ("id", Column::Id),
-    ("namespace", Column::Namespace),
-    ("client_ip", Column::ClientIp),
-    ("user_agent", Column::UserAgent),
+const COLUMNS: [(&str, ConnectionColumn); 9] = [
+    ("id", ConnectionColumn::Id),
+    ("namespace", ConnectionColumn::Namespace),
+    ("client_ip", ConnectionColumn::ClientIp),
+    ("user_agent", ConnectionColumn::UserAgent),
     // IDs are given in the order in which connections are accepted.
-    ("created_at", Column::Id),
-    ("msgs_sent", Column::Events),
-    ("bytes_sent", Column::Bytes),
-    ("lag", Column::Lag),
-    ("last_write", Column::LastWrite),
+    ("created_at", ConnectionColumn::Id),
+    ("msgs_sent", ConnectionColumn::Events),
+    ("bytes_sent", ConnectionColumn::Bytes),
+    ("lag", ConnectionColumn::Lag),
+    ("last_write", ConnectionColumn::LastWrite),
 ];
 
-impl Scan {
+impl ConnectionScan {
     pub(super) fn new(query: &str) -> Result<Self, Reject> {
         let query = ListQuery::parse(query, &COLUMNS)?;
         Ok(Self {
@@ -71,7 +71,7 @@ impl Scan {
 }
 
 impl Engine {
-    pub(super) fn scan_connections(&self, mut scan: Scan) -> Work {
+    pub(super) fn scan_connections(&self, mut scan: ConnectionScan) -> Work {
         let mut steps = 0;
         while let Some((next, key)) = self.connections.next_from(scan.next) {
             if steps >= MAX_STEPS {
@@ -89,7 +89,7 @@ impl Engine {
                 scan.page.offer(sort_key, connection.id, key);
             }
         }
-        Work::WriteConnections(Rows {
+        Work::WriteConnections(ConnectionRows {
             page: scan.query.page_json(scan.total, scan.page.matched),
             rows: scan.page.into_rows(),
             written: Vec::new(),
@@ -103,7 +103,12 @@ impl Engine {
         connection.ended.is_none().then_some((connection, stream))
     }
 
-    fn matches(&self, query: &ListQuery<Column>, connection: &Connection, stream: &Stream) -> bool {
+    fn matches(
+        &self,
+        query: &ListQuery<ConnectionColumn>,
+        connection: &Connection,
+        stream: &Stream,
+    ) -> bool {
         if query.filter.is_empty() {
             return true;
         }
@@ -113,20 +118,25 @@ impl Engine {
         query.matches(own.into_iter().chain(namespaces.map(Namespace::as_str)))
     }
 
-    fn sort_key(&self, sort: Column, connection: &Connection, stream: &Stream) -> SortKey {
+    fn sort_key(
+        &self,
+        sort: ConnectionColumn,
+        connection: &Connection,
+        stream: &Stream,
+    ) -> SortKey {
         let state = self.groups.state(stream.membership);
         SortKey::Number(match sort {
-            Column::Id => connection.id,
-            Column::Namespace => {
+            ConnectionColumn::Id => connection.id,
+            ConnectionColumn::Namespace => {
                 let first = self.namespaces_of(stream.membership).next();
                 return SortKey::Text(first.map_or("", Namespace::as_str).into());
             }
-            Column::ClientIp => return SortKey::Text(self.address_of(connection).into()),
-            Column::UserAgent => return SortKey::Text(stream.client.agent().into()),
-            Column::Events => state.events,
-            Column::Bytes => connection.bytes + state.bytes,
-            Column::Lag => self.groups.lag(stream.membership, &self.topics),
-            Column::LastWrite => self.last_write_ms(connection, stream),
+            ConnectionColumn::ClientIp => return SortKey::Text(self.address_of(connection).into()),
+            ConnectionColumn::UserAgent => return SortKey::Text(stream.client.agent().into()),
+            ConnectionColumn::Events => state.events,
+            ConnectionColumn::Bytes => connection.bytes + state.bytes,
+            ConnectionColumn::Lag => self.groups.lag(stream.membership, &self.topics),
+            ConnectionColumn::LastWrite => self.last_write_ms(connection, stream),
         })
     }
 
@@ -143,7 +153,7 @@ impl Engine {
         self.clock.ms().saturating_sub(active_ms)
     }
 
-    pub(super) fn write_connections(&self, mut work: Rows) -> Work {
+    pub(super) fn write_connections(&self, mut work: ConnectionRows) -> Work {
         let mut bytes = 0;
         while let Some((id, key)) = work.rows.pop() {
             // The connection may have ended since, and its key may belong to another one.

@@ -19,6 +19,8 @@ use super::super::connection::Phase;
 use super::super::topics::Topic;
 use super::super::{ConnId, Engine};
 use super::guarded;
+use connections::{ConnectionRows, ConnectionScan};
+use namespaces::{NamespaceChoice, NamespaceScan};
 
 /// The limit of steps in one slice: a few tenths of a millisecond.
 const MAX_STEPS: usize = 1_000;
@@ -41,10 +43,10 @@ struct Job {
 /// The next step of an answer.
 #[derive(Debug)]
 enum Work {
-    ScanConnections(connections::Scan),
-    WriteConnections(connections::Rows),
-    ScanNamespaces(namespaces::Scan),
-    ChooseNamespaces(namespaces::Choice),
+    ScanConnections(ConnectionScan),
+    WriteConnections(ConnectionRows),
+    ScanNamespaces(NamespaceScan),
+    ChooseNamespaces(NamespaceChoice),
     CountSubscribers(SubscriberCounts),
     Done(Response),
 }
@@ -60,10 +62,10 @@ impl Engine {
     /// The first step of an endpoint's answer.
     fn work_for(&self, endpoint: Endpoint, head: &RequestHead) -> Result<Work, Reject> {
         Ok(match endpoint {
-            Endpoint::Status => Work::ScanConnections(connections::Scan::new(head.query())?),
+            Endpoint::Status => Work::ScanConnections(ConnectionScan::new(head.query())?),
             Endpoint::Namespaces => {
                 let limits = self.config.namespace_limits();
-                Work::ScanNamespaces(namespaces::Scan::new(head.query(), &limits)?)
+                Work::ScanNamespaces(NamespaceScan::new(head.query(), &limits)?)
             }
             _ => {
                 let admin = self.meters.admin.as_ref();
@@ -76,7 +78,8 @@ impl Engine {
         })
     }
 
-    /// Begins to make an endpoint's answer. Its connection is in the phase of a response until then.
+    /// Begins to make an endpoint's answer. Until it is made, its connection is in the phase of a
+    /// response.
     ///
     /// # Errors
     /// 400 for an invalid query.
@@ -167,7 +170,7 @@ impl Engine {
             retained_limit: self.config.memory_limit(),
             longest_turn_us: admin.longest_turn_us(),
             measures: admin.measures,
-            write_events: self.schedule.report.write_sizes,
+            write_events: self.schedule.results.write_sizes,
             namespaces: admin.series.counts(counts),
         };
         Work::Done(snapshot.response(head))

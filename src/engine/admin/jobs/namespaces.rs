@@ -17,8 +17,8 @@ use super::{MAX_STEPS, Work};
 
 /// A walk over all topics, from a key on.
 #[derive(Debug)]
-pub(super) struct Scan {
-    query: ListQuery<Column>,
+pub(super) struct NamespaceScan {
+    query: ListQuery<NamespaceColumn>,
     /// Only the children of this namespace are listed, and it has a row of its own.
     under: Option<(Namespace, Row)>,
     rows: BTreeMap<Box<str>, Row>,
@@ -27,8 +27,8 @@ pub(super) struct Scan {
 
 /// A walk over the namespaces that were found.
 #[derive(Debug)]
-pub(super) struct Choice {
-    scan: Scan,
+pub(super) struct NamespaceChoice {
+    scan: NamespaceScan,
     page: Page<(Box<str>, Row)>,
     rest: btree_map::IntoIter<Box<str>, Row>,
     total: usize,
@@ -36,7 +36,7 @@ pub(super) struct Choice {
 
 /// A column that the list can be sorted by.
 #[derive(Debug, Clone, Copy)]
-enum Column {
+enum NamespaceColumn {
     Namespace,
     Subscribers,
     SubscribersBelow,
@@ -45,13 +45,13 @@ enum Column {
     LastEvent,
 }
 
-const COLUMNS: [(&str, Column); 6] = [
-    ("namespace", Column::Namespace),
-    ("subscribers", Column::Subscribers),
-    ("subscribers_below", Column::SubscribersBelow),
-    ("events", Column::Events),
-    ("retained_bytes", Column::RetainedBytes),
-    ("last_event_at", Column::LastEvent),
+const COLUMNS: [(&str, NamespaceColumn); 6] = [
+    ("namespace", NamespaceColumn::Namespace),
+    ("subscribers", NamespaceColumn::Subscribers),
+    ("subscribers_below", NamespaceColumn::SubscribersBelow),
+    ("events", NamespaceColumn::Events),
+    ("retained_bytes", NamespaceColumn::RetainedBytes),
+    ("last_event_at", NamespaceColumn::LastEvent),
 ];
 
 /// A namespace of the list.
@@ -89,22 +89,22 @@ impl Row {
         self.subscribers_below = subscribers_below;
     }
 
-    fn sort_key(&self, path: &str, sort: Column) -> SortKey {
+    fn sort_key(&self, path: &str, sort: NamespaceColumn) -> SortKey {
         SortKey::Number(match sort {
-            Column::Namespace => return SortKey::Text(path.into()),
-            Column::Subscribers => self.subscribers as u64,
-            Column::SubscribersBelow => self.subscribers_below as u64,
-            Column::Events => self.events,
-            Column::RetainedBytes => self.retained_bytes,
+            NamespaceColumn::Namespace => return SortKey::Text(path.into()),
+            NamespaceColumn::Subscribers => self.subscribers as u64,
+            NamespaceColumn::SubscribersBelow => self.subscribers_below as u64,
+            NamespaceColumn::Events => self.events,
+            NamespaceColumn::RetainedBytes => self.retained_bytes,
             // In the order of the times. Namespaces without an event come first.
-            Column::LastEvent => self
+            NamespaceColumn::LastEvent => self
                 .last_event_ms
                 .map_or(0, |at_ms| at_ms.cast_unsigned() ^ (1 << 63)),
         })
     }
 }
 
-impl Scan {
+impl NamespaceScan {
     pub(super) fn new(query: &str, limits: &NamespaceLimits) -> Result<Self, Reject> {
         Ok(Self {
             under: under(query, limits)?.map(|namespace| (namespace, Row::default())),
@@ -168,7 +168,7 @@ fn under(query: &str, limits: &NamespaceLimits) -> Result<Option<Namespace>, Rej
 }
 
 impl Engine {
-    pub(super) fn scan_namespaces(&self, mut scan: Scan) -> Work {
+    pub(super) fn scan_namespaces(&self, mut scan: NamespaceScan) -> Work {
         let mut next = scan.next;
         let all = self.for_topics_from(&mut next, |topic, subscribers| {
             scan.add(&topic.namespace, Row::of(topic, subscribers))
@@ -178,7 +178,7 @@ impl Engine {
             return Work::ScanNamespaces(scan);
         }
         let rows = std::mem::take(&mut scan.rows);
-        Work::ChooseNamespaces(Choice {
+        Work::ChooseNamespaces(NamespaceChoice {
             page: scan.query.page(),
             total: rows.len(),
             rest: rows.into_iter(),
@@ -186,7 +186,7 @@ impl Engine {
         })
     }
 
-    pub(super) fn choose_namespaces(&self, mut work: Choice) -> Work {
+    pub(super) fn choose_namespaces(&self, mut work: NamespaceChoice) -> Work {
         let query = &work.scan.query;
         for _ in 0..MAX_STEPS {
             let Some((path, row)) = work.rest.next() else {
@@ -202,7 +202,7 @@ impl Engine {
         Work::ChooseNamespaces(work)
     }
 
-    fn namespaces_response(&self, work: Choice) -> Response {
+    fn namespaces_response(&self, work: NamespaceChoice) -> Response {
         let scan = &work.scan;
         let page = scan.query.page_json(work.total, work.page.matched);
         let at = scan.under.as_ref();
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     fn scan(query: &str) -> Vec<(String, usize, usize, u64)> {
-        let mut scan = Scan::new(query, &NamespaceLimits::default()).unwrap();
+        let mut scan = NamespaceScan::new(query, &NamespaceLimits::default()).unwrap();
         for (path, subscribers, events) in [("/a/b/c", 3, 7), ("/a", 1, 5), ("/b", 2, 1)] {
             let own = Row {
                 subscribers,
