@@ -1,7 +1,7 @@
 //! The connections, their timers, and the lists of connections that have something to do.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use core::net::SocketAddr;
 use slab::Slab;
@@ -206,28 +206,22 @@ impl Connections {
         Some(key)
     }
 
-    /// Asserts that each ended connection is listed once, that each has a timer, and what the
-    /// uploads promise.
+    /// Asserts that each ended connection is listed once, that each other one has one timer, and
+    /// that the uploads are counted.
     pub(super) fn check(&self) {
-        let mut ended = self.ended.clone();
-        ended.sort_unstable();
-        assert!(ended.is_sorted_by(|a, b| a < b), "listed once: {ended:?}");
-        let timers = self.timers.iter();
-        let armed: BTreeSet<_> = timers.map(|Reverse((_, id, key))| (*id, *key)).collect();
+        let mut timers = vec![0; self.slab.capacity()];
+        for &Reverse((_, id, key)) in &self.timers {
+            timers[key.index()] += usize::from(self.with_id(key, id).is_some());
+        }
+        let mut listings = vec![0; self.slab.capacity()];
+        for key in &self.ended {
+            listings[key.index()] += 1;
+        }
         for (key, connection) in self.iter() {
-            let listed = ended.binary_search(&key).is_ok();
-            let is_armed = armed.contains(&(connection.id, key));
-            assert!(
-                is_armed || listed,
-                "connection {} has a timer",
-                connection.id
-            );
-            assert_eq!(
-                connection.ended.is_some(),
-                listed,
-                "connection {}",
-                connection.id
-            );
+            let has_ended = connection.ended.is_some();
+            let (timers, listings) = (timers[key.index()], listings[key.index()]);
+            assert_eq!(listings, usize::from(has_ended), "{connection:?}");
+            assert!(timers == 1 || (timers == 0 && has_ended), "{connection:?}");
         }
         #[cfg(feature = "publish")]
         self.uploads.check(
@@ -327,6 +321,44 @@ mod tests {
         assert_eq!((connection.id, reason), (2, DisconnectReason::Kicked));
         assert!(connections.is_reaped());
         assert_eq!(connections.len(), 1);
+    }
+
+    #[test]
+    fn a_check_finds_connections_without_a_timer_and_ends_that_are_not_listed_once() {
+        type Change = fn(&mut Connections, ConnId);
+        let changes: [(Change, bool); 6] = [
+            (|_, _| {}, false),
+            (|all, key| all.arm_timer(key, 5), true),
+            (
+                |all, key| {
+                    all.arm_timer(key, 5);
+                    all.arm_timer(key, 6);
+                },
+                false,
+            ),
+            (
+                |all, key| assert!(all.end(key, DisconnectReason::Client)),
+                true,
+            ),
+            (
+                |all, key| all[key].ended = Some(DisconnectReason::Client),
+                false,
+            ),
+            (
+                |all, key| {
+                    all.end(key, DisconnectReason::Client);
+                    all.ended.push(key);
+                },
+                false,
+            ),
+        ];
+        for (index, (change, valid)) in changes.into_iter().enumerate() {
+            let (mut connections, keys) = with_connections(10, 2);
+            connections.arm_timer(keys[0], 5);
+            change(&mut connections, keys[1]);
+            let checked = std::panic::catch_unwind(|| connections.check());
+            assert_eq!(checked.is_ok(), valid, "change {index}");
+        }
     }
 
     #[test]

@@ -176,6 +176,7 @@ impl EventIds {
         seq.ok_or(GapReason::Unknown)
     }
 
+    /// Asserts that each known ID is of a retained event, and that the memory is counted.
     pub(super) fn check(&self) {
         let bytes = |custom: &CustomId| custom.id.len() + CUSTOM_ID_MEMORY;
         let memory: usize = self.custom_ids.values().map(bytes).sum();
@@ -188,6 +189,7 @@ impl EventIds {
             assert_eq!(custom.id, *id);
         }
         assert!(self.custom_ids.values().all(|custom| custom.refs > 0));
+        assert!(self.custom_ids.keys().all(|&seq| seq <= self.seq));
     }
 }
 

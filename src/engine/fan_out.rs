@@ -181,6 +181,8 @@ impl Members {
         was_blocked && !blocked
     }
 
+    /// Asserts that the blocked subscribers are counted, and that only a running pass has
+    /// subscribers to visit.
     pub(super) fn check(&self) {
         let blocked = self.states.iter().filter(|state| state.blocked).count();
         assert_eq!(self.blocked, blocked, "the count of blocked subscribers");

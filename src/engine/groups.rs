@@ -254,22 +254,15 @@ impl Groups {
         &mut self.slab[key as usize].members
     }
 
-    /// The keys of all groups.
-    pub(super) fn ids(&self) -> Vec<GroupId> {
-        self.slab
-            .iter()
-            .map(|(key, _)| GroupId(key as u32))
-            .collect()
+    /// All groups, without their cursors.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (GroupId, &Members)> {
+        let groups = self.slab.iter();
+        groups.map(|(key, group)| (GroupId(key as u32), &group.members))
     }
 
     /// Number of subscribers of a group.
     pub(super) fn len(&self, GroupId(key): GroupId) -> usize {
         self.slab[key as usize].members.states.len()
-    }
-
-    /// Number of blocked subscribers of a group.
-    pub(super) fn blocked(&self, GroupId(key): GroupId) -> usize {
-        self.slab[key as usize].members.blocked
     }
 
     /// The topics of a group, in the order of their names.
@@ -380,6 +373,8 @@ impl Groups {
         }
     }
 
+    /// Asserts that topics and groups refer to each other, and that each subscriber has a valid
+    /// cursor.
     pub(super) fn check(&self, topics: &Topics) {
         for (key, Group { members, feed }) in &self.slab {
             let id = GroupId(key as u32);

@@ -195,7 +195,10 @@ impl PendingWrites {
         self.sync_failed || self.failed_ms.is_some_and(recent)
     }
 
+    /// Asserts that each event has an entry in `requests`, that the waiting bytes are counted, and
+    /// that a batch goes to the store only after the events of the one before are in the logs.
     pub(super) fn check(&self) {
+        assert!(self.batch.is_none() || self.stored.is_empty());
         let batch = self.batch.as_ref().map_or(0, |batch| batch.len());
         assert_eq!(
             self.requests.len(),

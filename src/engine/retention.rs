@@ -7,7 +7,7 @@
 //! [`Retention::is_missing`] is the only place that decides whether a stream misses an event.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 
 use crate::config::Config;
 use crate::log::{EventLog, LogId, Offset, Seq};
@@ -418,6 +418,8 @@ impl Retention {
 
     /// Asserts that the counts agree with the logs.
     pub(super) fn check(&self, topics: &Topics) {
+        let untrimmed: HashSet<_> = self.untrimmed.iter().collect();
+        let oldest: HashSet<_> = self.oldest.iter().map(|&Reverse(entry)| entry).collect();
         let (mut events, mut bytes, mut memory) = (0, 0, 0);
         for (id, topic) in topics.iter() {
             let usage = &topic.usage;
@@ -438,7 +440,8 @@ impl Retention {
                     .iter()
                     .all(|&seq| topic.log.find(seq).is_some())
             );
-            assert!(!usage.untrimmed || self.untrimmed.contains(&id));
+            assert!(!usage.untrimmed || untrimmed.contains(&id));
+            assert!(usage.oldest == Seq::ZERO || oldest.contains(&(usage.oldest, id)));
         }
         assert_eq!(
             (self.events, self.bytes, self.memory),

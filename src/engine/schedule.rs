@@ -3,23 +3,22 @@
 //! A group with new events is dirty until enough of them have gathered, and then due for a pass.
 //! [`Flow`] explains why events may have to wait.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::config::Config;
 
 use super::clock::Clock;
-use super::fan_out::{Pass, PassState, WriteResults};
+use super::fan_out::{Members, Pass, PassState, WriteResults};
 use super::flow::Flow;
 use super::groups::Groups;
-use super::ids::ConnId;
-use super::ids::GroupId;
+use super::ids::{ConnId, GroupId};
 
 /// How long events gather while publishers keep sending, in milliseconds. Each write then carries
 /// many events.
 const BATCH_MS: u64 = 20;
 
-/// The time that one call of [`Engine::flush`](super::Engine::flush) spends on events, and again on
-/// all other bytes: about 2.5 ms, in bytes that could be copied in that time.
+/// The limit of work on events in one call of [`Engine::flush`](super::Engine::flush), and again of
+/// work on all other bytes: the bytes that could be copied in that time, about 2.5 ms.
 pub const SLICE: usize = 16 << 20;
 
 /// The groups and connections that have bytes to write.
@@ -29,7 +28,7 @@ pub(super) struct Schedule {
     write_budget: u64,
     /// The least time between two passes over a group, in milliseconds; 0 for no such limit.
     coalesce_ms: u64,
-    /// The time for events in one call of `flush`. See [`SLICE`].
+    /// The limit of work on events in one call of `flush`, in bytes. See [`SLICE`].
     pub(super) slice: usize,
     /// Dirty groups, and when they are due at the latest. With `coalesce_ms` 0, they are in the
     /// order of these times. An entry is skipped if its group has had its pass meanwhile.
@@ -187,21 +186,26 @@ impl Schedule {
     }
 
     /// Asserts that each group that waits for a pass is in the list of its state.
-    pub(super) fn check(&self, groups: &mut Groups) {
-        let mut blocked = 0;
-        for group in groups.ids() {
-            blocked += groups.blocked(group);
-            let Some(pass) = groups.pass_mut(group) else {
-                continue;
-            };
+    pub(super) fn check(&self, groups: &Groups) {
+        let dirty: BTreeSet<_> = self.dirty.iter().copied().collect();
+        let due: BTreeSet<_> = self.due.iter().copied().collect();
+        let mut all_blocked = 0;
+        for (group, Members { pass, blocked, .. }) in groups.iter() {
+            all_blocked += blocked;
             match pass.state {
                 PassState::Clean => {}
-                PassState::Dirty => assert!(self.dirty.contains(&(group, pass.due_ms))),
-                PassState::Due => assert!(self.due.contains(&group)),
+                PassState::Dirty => assert!(dirty.contains(&(group, pass.due_ms))),
+                PassState::Due => assert!(due.contains(&group)),
                 PassState::Running { .. } => assert!(self.due.front() == Some(&group)),
             }
         }
-        self.flow.check(blocked);
+        self.flow.check(all_blocked);
+    }
+
+    /// The connections in any of the lists. For checks.
+    pub(super) fn listed(&self) -> BTreeSet<ConnId> {
+        let lists = [&self.ready, &self.lagging, &self.replaying];
+        lists.into_iter().flatten().copied().collect()
     }
 }
 
@@ -243,7 +247,7 @@ mod tests {
             let next = is_due.then_some(groups[0]);
             assert_eq!(schedule.next_group(), next, "{events:?}");
             assert_eq!(schedule.can_append(0), !is_due, "{events:?}");
-            schedule.check(&mut parts.groups);
+            schedule.check(&parts.groups);
         }
     }
 
@@ -264,7 +268,7 @@ mod tests {
             assert_eq!(schedule.next_group().is_some(), is_due, "{row}");
             assert_eq!(schedule.is_batching(), is_batching, "{row}");
             assert_eq!(schedule.next_due(now_ms), next_due, "{row}");
-            schedule.check(&mut parts.groups);
+            schedule.check(&parts.groups);
         }
     }
 
@@ -277,7 +281,7 @@ mod tests {
         schedule.schedule_now(groups[2], &mut parts.groups);
         schedule.schedule_now(groups[1], &mut parts.groups);
         schedule.end_intake(&mut parts.groups, true, 0);
-        schedule.check(&mut parts.groups);
+        schedule.check(&parts.groups);
         for group in [1, 2, 3] {
             assert_eq!(schedule.next_group(), Some(groups[group]));
             schedule.end_pass();
@@ -310,7 +314,7 @@ mod tests {
         schedule.schedule(groups[0], &mut parts.groups, 1000, &Clock::at_ms(0));
         let pass = parts.groups.pass_mut(groups[0]).unwrap();
         assert_eq!(pass.state, PassState::Running { again: true });
-        schedule.check(&mut parts.groups);
+        schedule.check(&parts.groups);
     }
 
     #[test]

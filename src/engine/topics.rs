@@ -204,6 +204,7 @@ impl Topics {
         Some((key + 1, TopicId(key as u32)))
     }
 
+    /// Asserts that the trie finds each topic, and what the logs promise.
     pub(super) fn check(&self) {
         assert_eq!(self.slab.len(), self.by_namespace.len());
         for (id, topic) in self.iter() {
