@@ -141,8 +141,8 @@ impl Event {
         self
     }
 
-    /// Makes the event one for every subscriber of every namespace. Its own namespaces must be valid
-    /// and are otherwise ignored.
+    /// Makes the event one for every subscriber of every namespace. Its own namespaces must be
+    /// valid and are otherwise ignored.
     pub fn to_all(mut self) -> Self {
         self.to_all = true;
         self

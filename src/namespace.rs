@@ -217,7 +217,7 @@ pub(crate) fn normal_form<'a>(
     if depth == 0 {
         return Ok("/".into());
     }
-    // Any other spelling has additional slashes, or no slash at its start.
+    // Any other spelling has additional slashes, or no leading one.
     if path.starts_with('/') && path.len() == bytes {
         return Ok(path.into());
     }

@@ -15,6 +15,7 @@ use crate::namespace::Namespace;
 #[derive(Debug)]
 pub struct Trie<T> {
     root: Node<T>,
+    /// The number of nodes except the root: the namespaces that have a value or lead to one.
     nodes: usize,
     values: usize,
 }
@@ -54,11 +55,6 @@ impl<T> Trie<T> {
         }
     }
 
-    /// The number of nodes except the root: the namespaces that have a value or lead to one.
-    pub fn nodes(&self) -> usize {
-        self.nodes
-    }
-
     /// The number of values.
     pub fn len(&self) -> usize {
         self.values
@@ -72,15 +68,6 @@ impl<T> Trie<T> {
     /// The value of a namespace.
     pub fn get(&self, namespace: &Namespace) -> Option<&T> {
         self.node(namespace)?.value.as_ref()
-    }
-
-    /// The value of a namespace, mutable.
-    pub fn get_mut(&mut self, namespace: &Namespace) -> Option<&mut T> {
-        let mut node = &mut self.root;
-        for segment in namespace.segments() {
-            node = node.children.get_mut(segment)?;
-        }
-        node.value.as_mut()
     }
 
     /// The value of a namespace, which `make` creates if it is missing.
@@ -181,11 +168,6 @@ impl<T> Trie<T> {
         self.nodes -= freed;
         self.values -= 1;
         Some(value)
-    }
-
-    /// Calls `f` with every value.
-    pub fn for_each(&self, mut f: impl FnMut(&T)) {
-        self.root.for_each(&mut f);
     }
 
     /// Calls `f` with the values of a namespace and of all its descendants.
@@ -317,7 +299,7 @@ mod tests {
             ("/", None, 0, 0),
         ] {
             assert_eq!(trie.remove(&namespace(path)), removed, "{path}");
-            assert_eq!((trie.nodes(), trie.len()), (nodes, len), "{path}");
+            assert_eq!((trie.nodes, trie.len()), (nodes, len), "{path}");
         }
         assert!(trie.is_empty());
     }
@@ -338,7 +320,7 @@ mod tests {
             let found = trie
                 .insert_with(&namespace(path), max_nodes, || "new")
                 .copied();
-            assert_eq!((found, trie.nodes()), (result, nodes), "{path}");
+            assert_eq!((found, trie.nodes), (result, nodes), "{path}");
         }
     }
 
@@ -362,7 +344,7 @@ mod tests {
                     Some(at) => Ok(list[at].1),
                     None => {
                         list.push((name.clone(), step));
-                        let fits = prefixes(&list) <= max_nodes.max(trie.nodes());
+                        let fits = prefixes(&list) <= max_nodes.max(trie.nodes);
                         if !fits {
                             list.pop();
                         }
@@ -391,7 +373,7 @@ mod tests {
             values
         };
         let mut found = Vec::new();
-        trie.for_each(|value| found.push(*value));
+        trie.for_each_under(&Namespace::root(), |value| found.push(*value));
         assert_eq!(sorted(found), sorted(pick(&|_| true)));
         let mut found = Vec::new();
         trie.for_each_under(name, |value| found.push(*value));
@@ -403,8 +385,7 @@ mod tests {
 
         let at = pick(&|other| other == name).first().copied();
         assert_eq!(trie.get(name).copied(), at, "{name}");
-        assert_eq!(trie.get_mut(name).copied(), at, "{name}");
-        assert_eq!(trie.nodes(), prefixes(list));
+        assert_eq!(trie.nodes, prefixes(list));
         assert_eq!(trie.len(), list.len());
         assert_eq!(trie.is_empty(), list.is_empty());
     }

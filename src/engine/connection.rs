@@ -72,7 +72,6 @@ pub(super) enum Phase {
     /// `linger_until_ms` to close: if the server closed first, the system would drop the response.
     Closing {
         reason: DisconnectReason,
-        linger: bool,
         linger_until_ms: Option<u64>,
         discarded: u32,
     },

@@ -298,7 +298,6 @@ impl Engine {
                 ClosingNotice::Sent(reason) => self.disconnect(key, reason),
             },
             Phase::Closing {
-                linger: true,
                 linger_until_ms: until_ms @ None,
                 ..
             } if !connection.half_closed => {

@@ -321,7 +321,6 @@ impl Engine {
     pub(super) fn close_with(&mut self, key: ConnId, bytes: &[u8], reason: DisconnectReason) {
         let closing = Phase::Closing {
             reason,
-            linger: true,
             linger_until_ms: None,
             discarded: 0,
         };

@@ -99,11 +99,4 @@ impl Engine {
     pub fn has_stored(&self) -> bool {
         self.store.as_ref().is_some_and(PendingWrites::has_stored)
     }
-
-    /// Whether publishing over HTTP is refused because the store failed recently.
-    #[cfg(feature = "publish")]
-    pub(super) fn store_is_refusing(&self) -> bool {
-        let store = self.store.as_ref();
-        store.is_some_and(|store| store.is_refusing(self.clock.ms()))
-    }
 }

@@ -109,6 +109,12 @@ impl Engine {
         }
     }
 
+    /// Whether publishing over HTTP is refused because the store failed recently.
+    fn store_is_refusing(&self) -> bool {
+        let store = self.store.as_ref();
+        store.is_some_and(|store| store.is_refusing(self.clock.ms()))
+    }
+
     /// Begins to receive the body of a request, whose items have at most `max_item` bytes.
     pub(super) fn begin_upload(
         &mut self,

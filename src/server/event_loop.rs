@@ -159,8 +159,9 @@ impl EventLoop {
             self.engine.debug_check();
             #[cfg(feature = "admin")]
             {
-                let queued = (self.inputs.queue.len(), self.inputs.queue.bytes());
-                self.engine.record_turn(now, Instant::now(), queued);
+                let queue = &self.inputs.queue;
+                self.engine.record_queue(queue.len(), queue.bytes());
+                self.engine.record_turn(now, Instant::now());
             }
             let events = (!idle || self.engine.has_stored()) && !self.engine.is_paused();
             busy = unfinished || events || self.has_unread();

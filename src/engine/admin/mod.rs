@@ -62,8 +62,9 @@ pub(super) struct AdminState {
     measures: Measures,
     /// Passes that ended in this turn: when the first of their events came, and when they began.
     passes: Vec<(u64, u64)>,
-    /// Events and bytes in the publish queue.
-    queued: (usize, usize),
+    /// Events in the publish queue, and their bytes.
+    queued_events: usize,
+    queued_bytes: usize,
     /// The longest turn of this window and of the last one, and when this one ends.
     longest_us: [u64; 2],
     window_ends_us: u64,
@@ -145,7 +146,8 @@ impl Engine {
             series: Series::default(),
             measures: Measures::default(),
             passes: Vec::new(),
-            queued: (0, 0),
+            queued_events: 0,
+            queued_bytes: 0,
             longest_us: [0; 2],
             window_ends_us: 0,
         }));
@@ -157,14 +159,19 @@ impl Engine {
         self.connections[key].for_admin = true;
     }
 
-    /// Records a turn of the event loop: when it began and ended, and the events and bytes in the
-    /// publish queue.
-    pub fn record_turn(&mut self, began: Instant, ended: Instant, queued: (usize, usize)) {
+    /// Records a turn of the event loop.
+    pub fn record_turn(&mut self, began: Instant, ended: Instant) {
         if let Some(admin) = &mut self.meters.admin {
             let turn_us = ended.saturating_duration_since(began).as_micros() as u64;
             let ended_us = self.clock.since_start(ended).as_micros() as u64;
-            admin.queued = queued;
             admin.record_turn(turn_us, ended_us);
+        }
+    }
+
+    /// Records the events in the publish queue, and their bytes.
+    pub fn record_queue(&mut self, events: usize, bytes: usize) {
+        if let Some(admin) = &mut self.meters.admin {
+            (admin.queued_events, admin.queued_bytes) = (events, bytes);
         }
     }
 

@@ -9,7 +9,11 @@ use super::super::Engine;
 impl Engine {
     /// The counters at this moment.
     pub(super) fn counters(&self) -> Status {
-        let queued = self.meters.admin.as_ref().map_or(0, |admin| admin.queued.0);
+        let queued = self
+            .meters
+            .admin
+            .as_ref()
+            .map_or(0, |admin| admin.queued_events);
         Status {
             queued,
             ..self.status(self.clock.instant_at(self.clock.ms()))
@@ -49,7 +53,7 @@ impl Engine {
             deliveries: status.deliveries,
             bytes_sent: status.bytes,
             queue_events: status.queued,
-            queue_bytes: admin.queued.1,
+            queue_bytes: admin.queued_bytes,
             namespaces: status.namespaces,
             retained_events: status.retained_events,
             retained_bytes: status.retained_bytes,

@@ -166,7 +166,7 @@ impl Engine {
         let snapshot = Snapshot {
             status: self.counters(),
             started_ms: admin.started_unix_ms,
-            queue_bytes: admin.queued.1,
+            queue_bytes: admin.queued_bytes,
             retained_limit: self.config.memory_limit(),
             longest_turn_us: admin.longest_turn_us(),
             measures: admin.measures,
