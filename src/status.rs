@@ -29,6 +29,9 @@ pub enum DisconnectReason {
     Overload,
     /// The client violated HTTP, or sent too many bytes after its request for a stream.
     Protocol,
+    /// It sent no further request within [`head_timeout`](crate::Config::head_timeout) after a
+    /// response. This is the normal end of a connection that is kept alive.
+    Idle,
     /// The operating system reported an error other than a closed connection.
     Error,
 }
@@ -44,6 +47,7 @@ impl DisconnectReason {
         Self::Shutdown,
         Self::Overload,
         Self::Protocol,
+        Self::Idle,
         Self::Error,
     ];
 
@@ -58,6 +62,7 @@ impl DisconnectReason {
             Self::Shutdown => "shutdown",
             Self::Overload => "overload",
             Self::Protocol => "protocol",
+            Self::Idle => "idle",
             Self::Error => "error",
         }
     }

@@ -17,6 +17,7 @@ const REASONS: Record<string, string> = {
   shutdown: "the server shut down",
   overload: "there were too many connections",
   protocol: "it violated HTTP",
+  idle: "it sent no further request",
   error: "the network failed",
 };
 

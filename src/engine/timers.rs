@@ -133,7 +133,7 @@ impl Engine {
             Phase::Request { reader, since_ms } => {
                 // Between two requests the client expects no response. Within one it does.
                 let action = match reader.is_empty() && connection.bytes > 0 {
-                    true => TimerAction::Disconnect(DisconnectReason::Timeout),
+                    true => TimerAction::Disconnect(DisconnectReason::Idle),
                     false => TimerAction::RequestTimeout,
                 };
                 let limit_ms = self.config.head_timeout.as_millis() as u64;

@@ -59,7 +59,7 @@ fn a_request_head_is_limited_in_time() {
     let mut client = server.ask("GET /healthz", "");
     assert_eq!(body(&client.response()), "ok");
     client.expect_end();
-    assert_eq!(server.next_end().1, DisconnectReason::Timeout);
+    assert_eq!(server.next_end().1, DisconnectReason::Idle);
     // It does not apply to a stream.
     let mut client = server.subscribe("/subscribe");
     let mut late = server.connect();

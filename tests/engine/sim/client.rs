@@ -333,7 +333,8 @@ impl Client {
             Reason::Stalled => socket
                 .short_at
                 .is_some_and(|at| now >= at + rules.write_timeout),
-            Reason::Timeout => self.was_late(rules, now),
+            Reason::Timeout => self.was_late(rules, now) && (!self.is_idle() || self.sent_noise()),
+            Reason::Idle => self.was_late(rules, now) && self.is_idle() && !self.timed_out,
             Reason::Kicked => false,
             Reason::Shutdown => rules.draining,
             Reason::Overload => self.surplus || rules.draining,
@@ -399,6 +400,18 @@ impl Client {
         self.timed_out
             || (self.follower.is_none() && now >= self.waiting_since + rules.head_timeout)
             || (self.sends_bodies() && self.was_silent(now) >= rules.write_timeout)
+    }
+
+    /// Whether its requests so far were answered and it sent nothing of the next one.
+    fn is_idle(&self) -> bool {
+        let next = self.starts.get(self.answered).copied();
+        self.answered > 0 && self.delivered <= next.unwrap_or(self.script.len())
+    }
+
+    /// Whether it may have sent bytes after the request that was answered last.
+    fn sent_noise(&self) -> bool {
+        let last = self.answered.checked_sub(1).map(|last| &self.asks[last]);
+        last.is_some_and(|ask| matches!(ask.want, Want::Stream(_)))
     }
 
     pub(crate) fn broke_protocol(&self) -> bool {
