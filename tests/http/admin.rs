@@ -579,7 +579,8 @@ fn the_tree_of_namespaces_is_read_level_by_level() {
     );
     assert_eq!(
         json!(fields(&all["namespaces"], "subscribers_below")),
-        json!([5, 4, 3, 2, 1, 1])
+        json!([4, 4, 3, 2, 1, 1]),
+        "a stream of several namespaces counts once above them"
     );
     assert_eq!(
         json!(fields(&all["namespaces"], "children")),

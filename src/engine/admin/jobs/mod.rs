@@ -16,6 +16,7 @@ use crate::http::request::RequestHead;
 use crate::http::response::Response;
 
 use super::super::connection::Phase;
+use super::super::ids::TopicId;
 use super::super::topics::Topic;
 use super::super::{ConnId, Engine};
 use super::guarded;
@@ -56,6 +57,19 @@ enum Work {
 struct SubscriberCounts {
     counts: Vec<usize>,
     next: usize,
+}
+
+/// The subscribers of a topic by group: the depth from which on they are counted with this topic,
+/// and how many they are. A group of several topics has an earlier one for the ancestors that the
+/// two share, so that it is counted once in each namespace.
+struct Subscribers(Vec<(usize, usize)>);
+
+impl Subscribers {
+    /// Those that count with this topic in its ancestor with `depth` segments, or in itself.
+    fn at_depth(&self, depth: usize) -> usize {
+        let counted = self.0.iter().filter(|(from, _)| *from <= depth);
+        counted.map(|(_, count)| count).sum()
+    }
 }
 
 impl Engine {
@@ -135,7 +149,7 @@ impl Engine {
     fn for_topics_from(
         &self,
         next: &mut usize,
-        mut each: impl FnMut(&Topic, usize) -> usize,
+        mut each: impl FnMut(&Topic, &Subscribers) -> usize,
     ) -> bool {
         let mut steps = 0;
         while let Some((after, topic)) = self.topics.next_from(*next) {
@@ -143,11 +157,32 @@ impl Engine {
                 return false;
             }
             *next = after;
-            let topic = &self.topics[topic];
-            let subscribers = topic.groups().map(|group| self.groups.len(group)).sum();
-            steps += 1 + topic.groups().count() + each(topic, subscribers);
+            let (subscribers, taken) = self.subscribers_of(topic);
+            steps += taken + each(&self.topics[topic], &subscribers);
         }
         true
+    }
+
+    /// The subscribers of a topic, and the number of steps to find them.
+    fn subscribers_of(&self, topic: TopicId) -> (Subscribers, usize) {
+        let namespace = &self.topics[topic].namespace;
+        let mut steps = 1;
+        let from_depth = self.topics[topic].groups().map(|group| {
+            let earlier = self.groups.topics_of(group).take_while(|&id| id != topic);
+            let shared = earlier.map(|id| {
+                steps += 1;
+                let pairs = self.topics[id]
+                    .namespace
+                    .segments()
+                    .zip(namespace.segments());
+                1 + pairs.take_while(|(a, b)| a == b).count()
+            });
+            let depth = shared.max().unwrap_or_default();
+            steps += 1;
+            (depth, self.groups.len(group))
+        });
+        let subscribers = Subscribers(from_depth.collect());
+        (subscribers, steps)
     }
 
     fn count_subscribers(&self, mut work: SubscriberCounts, head: &RequestHead) -> Work {
@@ -156,8 +191,11 @@ impl Engine {
         };
         let SubscriberCounts { counts, next } = &mut work;
         let all = self.for_topics_from(next, |topic, subscribers| {
-            let series = &admin.series;
-            series.add_subscribers(&topic.namespace, subscribers, counts);
+            // A series is named by the first segment.
+            let count = subscribers.at_depth(1);
+            admin
+                .series
+                .add_subscribers(&topic.namespace, count, counts);
             1
         });
         if !all {

@@ -72,7 +72,7 @@ impl Row {
     fn of(topic: &Topic, subscribers: usize) -> Self {
         Self {
             subscribers,
-            subscribers_below: subscribers,
+            subscribers_below: 0,
             events: topic.log.appended(),
             retained_events: topic.log.len(),
             retained_bytes: topic.log.retained(),
@@ -80,11 +80,12 @@ impl Row {
         }
     }
 
-    /// Adds the row of the same namespace (`own`), or of one below it.
-    fn add(&mut self, row: Self, own: bool) {
-        let subscribers_below = self.subscribers_below + row.subscribers;
-        if own {
-            *self = row;
+    /// Adds a topic at the same namespace, whose row is `own`, or below it, and the subscribers that
+    /// count with it here.
+    fn add(&mut self, own: Option<Self>, subscribers: usize) {
+        let subscribers_below = self.subscribers_below + subscribers;
+        if let Some(own) = own {
+            *self = own;
         }
         self.subscribers_below = subscribers_below;
     }
@@ -114,23 +115,31 @@ impl NamespaceScan {
         })
     }
 
-    /// Adds the row of a namespace in use to the rows of itself and of those above it. Returns the
-    /// number of steps.
-    fn add(&mut self, namespace: &Namespace, own: Row) -> usize {
+    /// Adds a namespace in use to the rows of itself and of those above it. `subscribers` gives the
+    /// subscribers that count with it at a depth. Returns the number of steps.
+    fn add(
+        &mut self,
+        namespace: &Namespace,
+        own: Row,
+        subscribers: impl Fn(usize) -> usize,
+    ) -> usize {
         let Some((under, under_row)) = &mut self.under else {
             let path = namespace.as_str();
             let mut steps = 0;
-            for prefix in prefixes(path) {
-                row(&mut self.rows, prefix).add(own, prefix == path);
+            for (depth, prefix) in prefixes(path).enumerate() {
+                let own = (prefix == path).then_some(own);
+                row(&mut self.rows, prefix).add(own, subscribers(depth));
                 steps += 1;
             }
             return steps;
         };
         if under.contains(namespace) {
-            under_row.add(own, under == namespace);
+            let depth = under.segments().count();
+            under_row.add((under == namespace).then_some(own), subscribers(depth));
             if under != namespace {
-                let child = namespace.by_ref().ancestor(under.segments().count() + 1);
-                row(&mut self.rows, child.as_str()).add(own, child == *namespace);
+                let child = namespace.by_ref().ancestor(depth + 1);
+                let own = (child == *namespace).then_some(own);
+                row(&mut self.rows, child.as_str()).add(own, subscribers(depth + 1));
             }
         }
         1
@@ -171,7 +180,9 @@ impl Engine {
     pub(super) fn scan_namespaces(&self, mut scan: NamespaceScan) -> Work {
         let mut next = scan.next;
         let all = self.for_topics_from(&mut next, |topic, subscribers| {
-            scan.add(&topic.namespace, Row::of(topic, subscribers))
+            let depth = topic.namespace.segments().count();
+            let own = Row::of(topic, subscribers.at_depth(depth));
+            scan.add(&topic.namespace, own, |depth| subscribers.at_depth(depth))
         });
         scan.next = next;
         if !all {
@@ -243,11 +254,10 @@ mod tests {
         for (path, subscribers, events) in [("/a/b/c", 3, 7), ("/a", 1, 5), ("/b", 2, 1)] {
             let own = Row {
                 subscribers,
-                subscribers_below: subscribers,
                 events,
                 ..Row::default()
             };
-            scan.add(&path.parse().unwrap(), own);
+            scan.add(&path.parse().unwrap(), own, |_| subscribers);
         }
         let under = scan
             .under
