@@ -128,9 +128,12 @@ impl Publisher {
 
     /// Sends an event. Blocks while the queue is full.
     ///
+    /// In a [hook](crate::Builder#hooks) it does not block, since only the thread that runs the hook
+    /// can make room.
+    ///
     /// # Errors
     /// [`SendError::Refused`] if the event is invalid, [`SendError::Closed`] if the server has
-    /// ended.
+    /// ended, and in a hook [`SendError::Full`] if the queue is full.
     pub fn send(&self, event: Event) -> Result<(), SendError> {
         self.enqueue(event, WaitPolicy::Forever)
     }

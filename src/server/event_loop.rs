@@ -126,6 +126,7 @@ impl EventLoop {
         reason = "the event loop reads the clock, at both ends of a turn"
     )]
     pub(super) fn run(mut self) -> io::Result<()> {
+        self.inputs.queue.set_thread();
         let mut readiness = Events::with_capacity(1024);
         let mut busy = true;
         let mut now = Instant::now();

@@ -1,7 +1,9 @@
 //! The library as an application uses it: publishers, handles, subscriptions, hooks, and several
 //! servers at once.
 
+use std::mem::ManuallyDrop;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::support::{
@@ -9,8 +11,8 @@ use crate::support::{
     start, start_at, status, within,
 };
 use fanfare::{
-    ConnectionInfo, Disconnect, DisconnectReason, Event, EventError, Namespace, RecvTimeoutError,
-    Routing, SendError, Server, State, Status, StreamEvent, SubscribeError,
+    ConnectionInfo, Disconnect, DisconnectReason, Event, EventError, Namespace, Publisher,
+    RecvTimeoutError, Routing, SendError, Server, State, Status, StreamEvent, SubscribeError,
 };
 
 fn namespace(path: &str) -> Namespace {
@@ -660,4 +662,29 @@ fn a_server_without_a_port_serves_this_process() {
     handle.shutdown(TIMEOUT);
     drop(expect_no_event(subscription));
     join_within(TIMEOUT, thread).unwrap();
+}
+
+#[test]
+fn a_hook_that_sends_to_a_full_queue_gets_the_event_back() {
+    let publisher = Arc::new(OnceLock::<Publisher>::new());
+    let (sender, results) = channel();
+    let in_hook = Arc::clone(&publisher);
+    // A server that hangs must not keep the test from failing.
+    let server = ManuallyDrop::new(start(builder().queue(2).on_connect(move |_| {
+        let publisher = in_hook.get().unwrap();
+        for send in [Publisher::send, Publisher::broadcast, Publisher::send] {
+            sender.send(send(publisher, Event::new("/", "x"))).unwrap();
+        }
+        let late = publisher.send_timeout(Event::new("/", "x"), TIMEOUT);
+        sender.send(late).unwrap();
+    })));
+    publisher.set(server.publisher.clone()).unwrap();
+    let mut client = server.subscribe("/subscribe");
+    client.expect("data:x\n\ndata:x\n\n");
+    let full = || Err(SendError::Full(Box::new(Event::new("/", "x"))));
+    let results: Vec<_> = (0..4)
+        .map(|_| results.recv_timeout(TIMEOUT).unwrap())
+        .collect();
+    assert_eq!(results, [Ok(()), Ok(()), full(), full()]);
+    drop(ManuallyDrop::into_inner(server));
 }
