@@ -91,8 +91,8 @@ impl Event {
     /// Creates an event from bytes of an event stream: one or more whole events, each with an empty
     /// line at its end.
     ///
-    /// The bytes are sent unchanged. They must be UTF-8 and end with an empty line; nothing else
-    /// about them is checked. Fields that are set on such an event are sent before the bytes, as
+    /// The bytes are sent unchanged. They must be UTF-8 and end with an empty line, and their IDs must
+    /// be ones that [`Event::id`] takes; nothing else about them is checked. Fields that are set on such an event are sent before the bytes, as
     /// part of their first event. With history on, each of the events without an ID gets one.
     pub fn encoded(namespace: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         Self::with(namespace.into(), Content::Encoded(bytes.into()))
@@ -120,8 +120,8 @@ impl Event {
 
     /// Sets the event's own ID, which becomes the client's last event ID.
     ///
-    /// At most 1,024 bytes, without CR, LF and NUL. With history on, a client that reconnects with
-    /// this ID resumes after this event, as long as the event is retained. If several events have
+    /// At most 1,024 bytes, without control characters, and without spaces at its ends: clients send
+    /// it back in a header. With history on, a client that reconnects with this ID resumes after this event, as long as the event is retained. If several events have
     /// the same ID, the client resumes after the last of them. An event without an ID of its own
     /// gets one from the server.
     pub fn id(mut self, id: impl Into<String>) -> Self {
@@ -171,7 +171,7 @@ impl Default for EventLimits {
 /// may take six bytes, `data:\n`.
 pub fn max_frame_bytes(max_event: usize) -> usize {
     const FIELDS: usize = 2 * MAX_FIELD_BYTES
-        + "id: \n".len()
+        + "id:\n".len()
         + "event: \n".len()
         + "retry:18446744073709551615\n\n".len();
     max_event
@@ -188,6 +188,11 @@ pub enum EventError {
     Namespace(NamespaceError),
     /// The named field has a CR, LF or NUL, with which it could forge another field.
     ForbiddenCharacter(&'static str),
+    /// The ID has a control character, or a space at an end. A client that reconnects could not
+    /// send it back in the header `Last-Event-ID`: browsers drop such a space
+    /// ([Fetch](https://fetch.spec.whatwg.org/#concept-header-value-normalize)), and servers refuse
+    /// control characters.
+    UnreturnableId,
     /// The named field has more bytes than the limit.
     TooLarge(&'static str, usize),
     /// The bytes given to [`Event::encoded`] are not UTF-8.
@@ -202,6 +207,9 @@ impl fmt::Display for EventError {
         match self {
             Self::Namespace(error) => error.fmt(f),
             Self::ForbiddenCharacter(field) => write!(f, "{field} must not have a CR, LF or NUL"),
+            Self::UnreturnableId => {
+                f.write_str("id must not have a control character, or a space at an end")
+            }
             Self::TooLarge(field, limit) => {
                 write!(f, "{field} exceeds the maximum of {limit} bytes")
             }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::event::{Content, Event, EventError, EventLimits, MAX_FIELD_BYTES};
-use crate::event_stream::frame::{Frame, Target};
+use crate::event_stream::frame::{Frame, Target, ids};
 use crate::namespace::Namespace;
 
 impl Frame {
@@ -75,6 +75,7 @@ pub(crate) fn encode_into(
 ) -> Result<(), EventError> {
     check_size(event, max_event)?;
     if let Some(id) = &event.id {
+        check_id(id.as_bytes())?;
         put_field(frame, "id", id)?;
     }
     if let Some(event_type) = &event.event_type {
@@ -141,9 +142,18 @@ fn complete_events(bytes: &[u8]) -> Result<&str, EventError> {
         _ => None,
     };
     match without_one(bytes).and_then(|rest| without_one(&bytes[..rest])) {
-        Some(_) => Ok(text),
+        Some(_) => ids(bytes).try_for_each(check_id).map(|()| text),
         None => Err(EventError::NotWhole),
     }
+}
+
+/// Checks that clients can send an ID back in a header. An ID with a NUL is one that they ignore.
+fn check_id(id: &[u8]) -> Result<(), EventError> {
+    let has_control = id.iter().any(u8::is_ascii_control) && !id.contains(&0);
+    if has_control || id.starts_with(b" ") || id.ends_with(b" ") {
+        return Err(EventError::UnreturnableId);
+    }
+    Ok(())
 }
 
 fn put_field(frame: &mut String, name: &'static str, value: &str) -> Result<(), EventError> {
@@ -211,7 +221,8 @@ mod tests {
                 "id:1\nevent:e\nretry:2000\ndata:x\n\n",
             ),
             (event("x").id(""), "id:\ndata:x\n\n"),
-            (event("x").id(" 1"), "id:  1\ndata:x\n\n"),
+            (event("x").event(" e"), "event:  e\ndata:x\n\n"),
+            (event("x").id("ü 1"), "id:ü 1\ndata:x\n\n"),
             (Event::comment("/", "a\nb"), ":a\n:b\n\n"),
             (Event::encoded("/", "data:x\r\n\r\n"), "data:x\r\n\r\n"),
             (
@@ -270,11 +281,34 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_one_that_a_client_can_send_back_in_a_header() {
+        for (id, valid) in [
+            ("", true),
+            ("a b", true),
+            ("ü\u{85}\u{2028}", true),
+            (" a", false),
+            ("a ", false),
+            ("a\tb", false),
+            ("\u{1}", false),
+            ("a\u{1f}", false),
+            ("\u{7f}", false),
+        ] {
+            let expected = (!valid).then_some(EventError::UnreturnableId);
+            let event = Event::new("/", "x").id(id);
+            assert_eq!(event.encode().err(), expected, "{id:?}");
+            let wire = format!("data:x\n\nid: {id}\ndata:y\n\n");
+            assert_eq!(Event::encoded("/", wire).encode().err(), expected, "{id:?}");
+        }
+        // Clients ignore an ID with a NUL.
+        assert!(Event::encoded("/", "id:\0\u{1}\n\n").encode().is_ok());
+    }
+
+    #[test]
     fn no_frame_exceeds_max_frame_bytes() {
         let max_event = 64;
         let longest = |content: &str| {
             let event = Event::new("/", content)
-                .id(" ".repeat(1024))
+                .id("i".repeat(1024))
                 .event(" ".repeat(1024))
                 .retry(Duration::MAX);
             encode(&event, max_event).unwrap().len()

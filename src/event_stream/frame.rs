@@ -139,22 +139,24 @@ impl FrameRef<'_> {
 
 /// The event's own ID: the value of its last `id` line; `None` if that is empty or missing.
 pub(crate) fn own_id(event: &[u8]) -> Option<&str> {
-    let mut id = None;
-    let mut rest = event;
-    while !rest.is_empty() {
-        let (line, after) = split_line(rest);
-        rest = after;
-        let Some([b':', b' ', value @ ..] | [b':', value @ ..] | value @ []) =
-            line.strip_prefix(b"id")
-        else {
-            continue;
-        };
-        // WHATWG, section 9.2.6: an ID with a NUL is ignored.
-        if !value.contains(&0) {
-            id = std::str::from_utf8(value).ok();
-        }
-    }
+    // An ID with a NUL is ignored (WHATWG HTML, section 9.2.6).
+    let ids = ids(event).filter(|id| !id.contains(&0));
+    let id = ids.last().and_then(|id| std::str::from_utf8(id).ok());
     id.filter(|id| !id.is_empty())
+}
+
+/// The values of all `id` lines.
+pub(crate) fn ids(event: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = event;
+    let lines = std::iter::from_fn(move || {
+        let (line, after) = (!rest.is_empty()).then(|| split_line(rest))?;
+        rest = after;
+        Some(line)
+    });
+    lines.filter_map(|line| match line.strip_prefix(b"id")? {
+        [b':', b' ', value @ ..] | [b':', value @ ..] | value @ [] => Some(value),
+        _ => None,
+    })
 }
 
 /// The end of the first of several events, after the empty lines that follow it.
