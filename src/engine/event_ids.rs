@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::log::Seq;
 
+/// The number of digits of the largest epoch, [`u64::MAX`] in base 36.
+const MAX_EPOCH_DIGITS: usize = 13;
 /// Estimate of the memory that a custom ID takes in addition to its text, in bytes.
 const CUSTOM_ID_MEMORY: usize = 128;
 
@@ -160,9 +162,10 @@ impl EventIds {
             return Ok(seq);
         }
         let (epoch, seq) = id.rsplit_once('-').ok_or(GapReason::Unknown)?;
-        let is_epoch = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
+        let is_digit = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
+        let is_epoch = (1..=MAX_EPOCH_DIGITS).contains(&epoch.len()) && epoch.bytes().all(is_digit);
         let is_number = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
-        if epoch.is_empty() || epoch.len() > 13 || !epoch.bytes().all(is_epoch) || !is_number {
+        if !is_epoch || !is_number {
             return Err(GapReason::Unknown);
         }
         if epoch != self.epoch {

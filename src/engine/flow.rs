@@ -41,9 +41,10 @@ const REACTION_MS: u64 = 100;
 /// The time is this many times longer if most subscribers are blocked, because then the clients are
 /// not the cause.
 const MOST_BLOCKED: u64 = 10;
-/// Limits the throttle if `max_event` raises the effective lag limit above `max_lag`: a stuck
-/// client is detected at most this many times later.
-const REACTIONS: u64 = 8;
+/// The largest ratio of the effective lag limit, which `max_event` may raise above `max_lag`, to
+/// the limit that a pause is computed from. A stuck client is detected at most this many times
+/// later.
+const MAX_LIMIT_RATIO: u64 = 8;
 
 /// The pause of publishing.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ impl Flow {
     /// effective one, which has room for the largest event. Both are in bytes.
     pub(super) fn new(max_lag: u64, lag_limit: u64) -> Self {
         Self {
-            max_lag: max_lag.max(lag_limit / REACTIONS),
+            max_lag: max_lag.max(lag_limit / MAX_LIMIT_RATIO),
             until_ms: 0,
             blocked: 0,
         }
@@ -94,8 +95,8 @@ impl Flow {
 
     /// Pauses publishing after a pass, unless a longer pause is under way.
     pub(super) fn pause_after(&mut self, pass: BlockedPass, now_ms: u64) {
-        let most = pass.blocked > pass.subscribers / 2;
-        let reaction_ms = if most {
+        let most_are_blocked = pass.blocked > pass.subscribers / 2;
+        let reaction_ms = if most_are_blocked {
             MOST_BLOCKED * REACTION_MS
         } else {
             REACTION_MS

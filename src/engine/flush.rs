@@ -280,8 +280,10 @@ impl Engine {
         match &mut connection.phase {
             Phase::Responding { .. } => {
                 let reader = connection.take_reader();
-                let since_ms = self.clock.ms();
-                let next = Phase::Request { reader, since_ms };
+                let next = Phase::Request {
+                    reader,
+                    since_ms: now_ms,
+                };
                 self.connections.set_phase(key, next);
                 // If the client has already sent its next request, no bytes are read until that is
                 // answered.

@@ -191,8 +191,8 @@ impl Engine {
                 Response::error(503, "too many namespaces are in use").header("Retry-After", "5");
             return self.respond(key, head, &response);
         };
-        // The blank line after the comment ends the lines before it. They may be the ID of the
-        // stream's cursor, but a gap is an event of its own.
+        // The ID line, the reconnection time and the comment are one block, which ends with the
+        // empty line after the comment. A gap is an event of its own, so it comes after the block.
         let (id_line, gap) = match resume.gap {
             None => (begin, Vec::new()),
             Some(_) => (Vec::new(), begin),

@@ -41,7 +41,7 @@ impl Resume {
         Self { start, gap: None }
     }
 
-    /// Finds where a stream of these namespaces begins that asks for `replay`.
+    /// Finds where a stream of these namespaces begins if its request asks for `replay`.
     pub(super) fn find(
         replay: Replay,
         namespaces: &[Namespace],

@@ -1,8 +1,9 @@
 //! Timers: timeouts, keepalives and everything else that falls due.
 //!
 //! Each connection has one entry in a heap: the time at which its timer fires. Reads and writes do
-//! not touch it. When a timer fires, the deadline is recomputed from the connection's last activity.
-//! The timer is armed for it again, or for the shortest timeout that applies, whichever is sooner. This costs one heap operation per connection in several seconds.
+//! not touch it. When a timer fires, the deadline is recomputed from the connection's last
+//! activity. The timer is armed for it again, or for the shortest timeout that applies, whichever
+//! is sooner. This costs one heap operation per connection in several seconds.
 
 use std::time::Instant;
 

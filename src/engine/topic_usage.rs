@@ -22,7 +22,8 @@ pub(super) struct TopicUsage {
     pub(super) oldest: Seq,
     /// The retained events with custom IDs, in order.
     pub(super) custom_ids: VecDeque<Seq>,
-    /// The last dropped event that was published to one namespace. Earlier ones count as such.
+    /// The last dropped event that was published to one namespace. All events dropped before it
+    /// count as published to one namespace.
     pub(super) single_target: Seq,
     /// Later events that were published to several namespaces, dropped or not, in order.
     pub(super) multi_target: VecDeque<Seq>,

@@ -196,8 +196,7 @@ impl Topics {
             .map(|(key, topic)| (TopicId(key as u32), topic))
     }
 
-    /// The first topic from a key on, and the key to continue from. A walk over all topics can so
-    /// be interrupted.
+    /// The first topic from a key on, and the key after it, for a walk that may stop and continue.
     pub(super) fn next_from(&self, key: usize) -> Option<(usize, TopicId)> {
         let keys = key..self.slab.capacity();
         let key = keys.into_iter().find(|key| self.slab.contains(*key))?;

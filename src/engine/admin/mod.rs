@@ -30,7 +30,8 @@ use super::{ConnId, Engine};
 use jobs::Jobs;
 use watchers::Watchers;
 
-/// The longest turn is that of a window of this length and of the window before it.
+/// The length of a window, in microseconds. The longest turn that is reported is that of the
+/// current window and of the one before.
 const WINDOW_US: u64 = 5_000_000;
 /// The limit of bytes in the body of an administrator's request.
 const MAX_ACTION_BYTES: usize = 8 << 10;
@@ -40,7 +41,8 @@ const MAX_ACTION_BYTES: usize = 8 << 10;
 pub struct AdminSetup {
     /// Who may see and change the state.
     pub access: AdminAccess,
-    /// Only connections named by [`Engine::set_for_admin`] may.
+    /// Whether the status page has a listener of its own. Then only the connections marked with
+    /// [`Engine::set_for_admin`] have access.
     pub own_listener: bool,
     /// The name of the machine.
     pub node: String,
@@ -60,13 +62,15 @@ pub(super) struct AdminState {
     agents: Agents,
     series: Series,
     measures: Measures,
-    /// Passes that ended in this turn: when the first of their events came, and when they began.
+    /// Passes that ended in this turn: when the first of their events came, and when they began, in
+    /// microseconds of the engine's time.
     passes: Vec<(u64, u64)>,
     /// Events in the publish queue, and their bytes.
     queued_events: usize,
     queued_bytes: usize,
-    /// The longest turn of this window and of the last one, and when this one ends.
+    /// The longest turn of the current window and of the one before.
     longest_us: [u64; 2],
+    /// When the current window ends, in microseconds of the engine's time.
     window_ends_us: u64,
 }
 
