@@ -1,4 +1,4 @@
-// The admin page: puts its parts together and chooses between them and the sign-in form.
+// The status page: puts its parts together and chooses between them and the sign-in form.
 import { render } from "preact";
 import "./app.css";
 import { Connections } from "./connections";

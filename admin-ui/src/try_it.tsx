@@ -11,7 +11,7 @@ export function TryIt({ publish }: { publish: Session["publish"] }) {
   if (publish === "elsewhere")
     return (
       <p class="panel">
-        This address serves only the admin page. Publish and follow events at the server's main
+        This address serves only the status page. Publish and follow events at the server's main
         address.
       </p>
     );

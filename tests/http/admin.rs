@@ -1,4 +1,4 @@
-//! The admin page, its data and the metrics, over real sockets: access, content, and the escaping
+//! The status page, its data and the metrics, over real sockets: access, content, and the escaping
 //! of text from clients.
 #![cfg(feature = "admin")]
 

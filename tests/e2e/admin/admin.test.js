@@ -1,4 +1,4 @@
-// The admin page in a real browser, served by the real program.
+// The status page in a real browser, served by the real program.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, request } from "node:http";

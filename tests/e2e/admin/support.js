@@ -1,4 +1,4 @@
-// Support for the tests of the admin page: the program, subscribers, and pages that record errors,
+// Support for the tests of the status page: the program, subscribers, and pages that record errors,
 // dialogs and requests to other servers.
 import assert from "node:assert/strict";
 import { once } from "node:events";
