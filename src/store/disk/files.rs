@@ -18,8 +18,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// All methods return the errors of the file system, which name the file.
 pub trait Files: Send {
-    /// Returns the boot ID of the machine, which is another one after each start; 0 if it is
-    /// unknown.
+    /// Returns the boot ID of the machine, which changes with each start; 0 if it is unknown.
     fn boot(&self) -> u128;
 
     /// Returns the names of all files.
