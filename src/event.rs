@@ -91,9 +91,10 @@ impl Event {
     /// Creates an event from bytes of an event stream: one or more whole events, each with an empty
     /// line at its end.
     ///
-    /// The bytes are sent unchanged. They must be UTF-8 and end with an empty line, and their IDs must
-    /// be ones that [`Event::id`] takes; nothing else about them is checked. Fields that are set on such an event are sent before the bytes, as
-    /// part of their first event. With history on, each of the events without an ID gets one.
+    /// The bytes are sent unchanged. They must be UTF-8 and end with an empty line, and their IDs
+    /// must be ones that [`Event::id`] takes; nothing else about them is checked. Fields that are
+    /// set on such an event are sent before the bytes, as part of their first event. With history
+    /// on, each of the events without an ID gets one.
     pub fn encoded(namespace: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         Self::with(namespace.into(), Content::Encoded(bytes.into()))
     }
@@ -120,10 +121,11 @@ impl Event {
 
     /// Sets the event's own ID, which becomes the client's last event ID.
     ///
-    /// At most 1,024 bytes, without control characters, and without spaces at its ends: clients send
-    /// it back in a header. With history on, a client that reconnects with this ID resumes after this event, as long as the event is retained. If several events have
-    /// the same ID, the client resumes after the last of them. An event without an ID of its own
-    /// gets one from the server.
+    /// At most 1,024 bytes, without control characters, and without spaces at its ends: clients
+    /// send it back in a header. With history on, a client that reconnects with this ID resumes
+    /// after this event, as long as the event is retained. If several events have the same ID, the
+    /// client resumes after the last of them. An event without an ID of its own gets one from the
+    /// server.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self

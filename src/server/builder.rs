@@ -36,7 +36,8 @@ use super::hooks::Hooks;
 /// # Hooks
 /// Hooks run on the thread of the event loop, so every connection waits while one runs: a hook must
 /// not block. In a hook, [`Publisher::send`](crate::Publisher::send) does not block either: if the
-/// queue is full, it returns [`SendError::Full`](crate::SendError::Full). A [hook that panics](Server#panics-in-hooks) ends the server.
+/// queue is full, it returns [`SendError::Full`](crate::SendError::Full). A
+/// [hook that panics](Server#panics-in-hooks) ends the server.
 #[derive(Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {

@@ -80,8 +80,8 @@ impl Row {
         }
     }
 
-    /// Adds a topic at the same namespace, whose row is `own`, or below it, and the subscribers that
-    /// count with it here.
+    /// Adds a topic at the same namespace, whose row is `own`, or below it, and the subscribers
+    /// that count with it here.
     fn add(&mut self, own: Option<Self>, subscribers: usize) {
         let subscribers_below = self.subscribers_below + subscribers;
         if let Some(own) = own {
