@@ -29,6 +29,10 @@
 //! So they do if the last append failed: its events may have been delivered under numbers that no
 //! file contains.
 //!
+//! Two faults at once can break this: if a file loses its end exactly after an event, which cannot
+//! be seen, and a power cut takes the mark that shows it, the numbers of the lost events are used
+//! again.
+//!
 //! # When the disk fails
 //! - A failed append is truncated, so that none of its events counts. If that fails too, the
 //!   segment is abandoned, and the next append creates another that begins with the numbers of

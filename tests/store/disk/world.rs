@@ -233,7 +233,7 @@ impl World {
         drop(disk);
         let mut state = self.machine.state();
         state.restart();
-        if cuts_power {
+        if cuts_power && !self.past.cut {
             state.lose_power();
             self.past.power = true;
         }
@@ -242,8 +242,12 @@ impl World {
         }
         // After a fault, damage may bring back a refused event that could not be truncated: two
         // faults at once.
-        if !state.failed {
+        if !state.failed && !self.past.cut {
             self.past.flipped |= self.dice.percent(10) && state.damage();
+        }
+        // A file that ends after one of its events looks complete. Only the mark shows the loss, so
+        // a power cut or a flipped bit that takes the mark is a second fault.
+        if !state.failed && !self.past.flipped && !self.past.power {
             self.past.cut |= self.dice.percent(5) && state.cut();
         }
     }
